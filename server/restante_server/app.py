@@ -141,7 +141,7 @@ class CoreProcess:
         self._scheduler.run("readiness", self.readiness.keep("database", self._database))
         if core.db.dialect == "postgresql":
             peers = PeerHints(settings.store_url, core.notifier)
-            core.db.listeners.on_event(CHANGED, peers.tell)
+            core.db.listeners.on_event(CHANGED, peers.announce)
             self._scheduler.run("hints out", peers.send())
             self._scheduler.run("hints in", peers.listen())
         self.readiness.set("core", "")

@@ -24,7 +24,7 @@ from restante_server.app import CoreProcess
 from restante_server.db import migrate
 from restante_server.db.engine import open_backend
 from restante_server.db.lock import StoreLock
-from restante_server.failures import told
+from restante_server.failures import click_errors
 from restante_server.opening import require_store
 from restante_server.upkeep import backup, check, restore
 from restante_server.upkeep.backup_files import BackupFailed
@@ -70,7 +70,7 @@ def core(config: Config, migrating: bool) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the core can reload its configuration
     logs.configure("core", form=config.logging.format, level=config.logging.level)
     os.umask(0o077)
-    with told(config):
+    with click_errors(config):
         if migrating:
             bring_up_to_date(config)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -114,7 +114,7 @@ def store() -> None:
 @configured
 def migrate_store(config: Config, backing_up: bool) -> None:
     """Migrate the store to the schema of this version."""
-    with told(config):
+    with click_errors(config):
         try:
             made = bring_up_to_date(config, backing_up=backing_up)
         except BackupFailed as problem:
@@ -128,7 +128,7 @@ def migrate_store(config: Config, backing_up: bool) -> None:
 @configured
 def check_store(config: Config) -> None:
     """Check the invariants of all rows and the digest of every content; the exit code is 1 after findings."""
-    with told(config):
+    with click_errors(config):
         require_store(config)
         found = _findings(config)
     _report(found)
@@ -151,7 +151,7 @@ def _findings(config: Config) -> list[str]:
 def restore_store(config: Config, directory: Path) -> None:
     """Restore the backup in DIRECTORY into a store that does not exist yet, then check that store."""
     os.umask(0o077)
-    with told(config):
+    with click_errors(config):
         try:
             restore.require_fitting(directory, config.store_url)  # before anything is created
             config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)

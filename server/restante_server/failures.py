@@ -33,7 +33,7 @@ DRIVERS = (DBAPIError, psycopg.Error, sqlite3.Error)
 
 
 @contextlib.contextmanager
-def told(config: Config) -> Iterator[None]:
+def click_errors(config: Config) -> Iterator[None]:
     """Turn the errors of opening the store into click.ClickException."""
     try:
         yield
@@ -63,10 +63,10 @@ def described(error: Exception, config: Config) -> str:
 
 
 def _postgresql(error: psycopg.Error, config: Config) -> str:
-    said = " ".join(str(error).split()).removeprefix("connection failed: ").removeprefix("connection is bad: ")
-    said = said.partition(" Is the server running")[0].rstrip(".")
-    advice = next((todo for words, todo in ADVICE if words in said), "Start the server, or correct store.url")
-    return f"the database {_shown(config)} cannot be used: {said}. {advice}."
+    message = " ".join(str(error).split()).removeprefix("connection failed: ").removeprefix("connection is bad: ")
+    message = message.partition(" Is the server running")[0].rstrip(".")
+    advice = next((todo for words, todo in ADVICE if words in message), "Start the server, or correct store.url")
+    return f"the database {_shown(config)} cannot be used: {message}. {advice}."
 
 
 def _sqlite(error: sqlite3.Error, config: Config) -> str:

@@ -94,7 +94,7 @@ def changing(count: int) -> dict[str, float]:
     view.apply(convert.changes(FolderChanges(since_change_number=2, change_number=3, vanished_uids=gone)))
     found["remove_every_other_per_second"] = len(gone) / (time.perf_counter() - began)
     began = time.perf_counter()
-    session.tell(may_expunge=True)
+    session.announce(may_expunge=True)
     found["tell_expunges_per_second"] = len(gone) / (time.perf_counter() - began)
     steps = [
         FolderChanges(
@@ -110,7 +110,7 @@ def changing(count: int) -> dict[str, float]:
     began = time.perf_counter()
     for step in steps:
         view.apply(convert.changes(step))
-        session.tell(may_expunge=True)
+        session.announce(may_expunge=True)
     found["one_flag_change_and_telling_microseconds"] = (time.perf_counter() - began) / len(steps) * 1e6
     return found
 

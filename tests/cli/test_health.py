@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from restante_cli.health import merged, ready, served
 from restante_cli.supervisor import Supervisor
-from restante_cli.up import teller
+from restante_cli.up import reporter
 from restante_process import config, logs
 from restante_process.metrics import new_registry
 from tests.harness.organisation import free_ports
@@ -23,7 +23,7 @@ def test_lines_about_children_have_the_form_of_their_logs(capsys: pytest.Capture
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
-        teller(config.Logging(format="json"))("imap ended with status 1")
+        reporter(config.Logging(format="json"))("imap ended with status 1")
         line = json.loads(capsys.readouterr().err)
     finally:
         structlog.reset_defaults()
@@ -32,7 +32,7 @@ def test_lines_about_children_have_the_form_of_their_logs(capsys: pytest.Capture
         for name in logs.OURS:
             logging.getLogger(name).setLevel(logging.NOTSET)
     assert (line["process"], line["level"], line["event"]) == ("up", "warning", "imap ended with status 1")
-    teller(config.Logging(format="console"))("imap ended with status 1")
+    reporter(config.Logging(format="console"))("imap ended with status 1")
     assert capsys.readouterr().err == "imap ended with status 1\n"
 
 

@@ -163,7 +163,7 @@ class Changes:
             return watching, of_session
 
         watching, token = subscribed(since)
-        ending = asyncio.create_task(_tell_end(session.ended, notices))
+        ending = asyncio.create_task(_notify_end(session.ended, notices))
         try:
             while True:
                 notice = await notices.get()
@@ -187,6 +187,6 @@ class Changes:
             watching.close()
 
 
-async def _tell_end(ended: asyncio.Event, notices: _Notices) -> None:
+async def _notify_end(ended: asyncio.Event, notices: _Notices) -> None:
     await ended.wait()
     notices.put(None)

@@ -49,7 +49,7 @@ class Health(Enum):
     SILENT = "did not answer within {seconds:.0f} s"
     AWAY = "cannot be reached"
 
-    def told(self, seconds: float) -> str:
+    def describe(self, seconds: float) -> str:
         """The result in words."""
         return self.value.format(seconds=seconds)
 
@@ -158,7 +158,7 @@ class Failover:
         if health is Health.READY:
             self._silences = 0
             return ""
-        why = health.told(self._pace.answer_seconds)
+        why = health.describe(self._pace.answer_seconds)
         self._silences = self._silences + 1 if health is Health.SILENT else 0
         if 0 < self._silences < MAX_SILENCES:
             self._suspected.set()  # check again at once

@@ -37,7 +37,7 @@ RETIRED_SECONDS = 600.0  # for an old connection to finish its calls
 LEFT_SECONDS = 30.0  # the same for a connection to a core that is not ready any more
 
 
-def _nobody() -> bytes:
+def _no_session() -> bytes:
     return b""
 
 
@@ -63,7 +63,7 @@ class CoreLink:
         self._channel = self.target.open_channel()
         self._retired: dict[asyncio.Task[None], grpc.aio.Channel] = {}
         self._watched_on = self._accepted_on = self._channel
-        self.session: Callable[[], bytes] = _nobody
+        self.session: Callable[[], bytes] = _no_session
         self._operations = Multiplexer(self._open_execute, patience_seconds=patience_seconds)
         self.watch = WatchStream(self._open_watch, lambda: bool(self.session()))
         self.accept = AcceptStream(self._open_accept)
@@ -115,7 +115,7 @@ class CoreLink:
             return await self._failover.examine()
         seconds = self._pace.answer_seconds
         health = await ask_health(self._channel, seconds)
-        return "" if health is Health.READY else f"the core at {self.target.address} {health.told(seconds)}"
+        return "" if health is Health.READY else f"the core at {self.target.address} {health.describe(seconds)}"
 
     def move(self, target: Target, channel: grpc.aio.Channel, *, abandon: bool) -> None:
         """Use another core from now on. `abandon`: do not wait for the old core's answers."""

@@ -143,7 +143,7 @@ class WatchStream:
         self._streams += 1
         resuming = None
         if self._streams > 1:
-            resuming = asyncio.get_running_loop().call_later(RESUMED_SECONDS, self._tell_resumed)
+            resuming = asyncio.get_running_loop().call_later(RESUMED_SECONDS, self._notify_resumed)
         self.drained = False
         self._requests = asyncio.Queue()
         for watching in self._watching.values():
@@ -178,7 +178,7 @@ class WatchStream:
         while True:
             await call.write(await requests.get())
 
-    def _tell_resumed(self) -> None:
+    def _notify_resumed(self) -> None:
         for listener in tuple(self._resumed):
             listener()
 

@@ -128,15 +128,15 @@ def init(
         raise click.UsageError("--certificate and --key belong together.")
     if certificate is not None and local_ca:
         raise click.UsageError("--local-ca and --certificate exclude each other.")
-    hostname = hostname or _asked("Fully qualified host name of this machine", "--hostname", socket.getfqdn())
+    hostname = hostname or _prompted("Fully qualified host name of this machine", "--hostname", socket.getfqdn())
     _check_name("--hostname", hostname)
-    domain = domain or _asked("First domain", "--domain", hostname.partition(".")[2])
+    domain = domain or _prompted("First domain", "--domain", hostname.partition(".")[2])
     _check_name("--domain", domain)
-    account = account or _asked("First account, an administrator", "--account", f"admin@{domain}")
+    account = account or _prompted("First account, an administrator", "--account", f"admin@{domain}")
     _check_address(account, domain)
     directories.require_free(data.absolute())
     if certificate is None and not local_ca:
-        certificate, key = _asked_certificate()
+        certificate, key = _prompted_certificate()
     if certificate is not None and key is not None:
         _check_pair(certificate, key)
     password = read_password(f"Password for {account}", from_stdin=password_stdin, file=password_file, confirm=True)
@@ -155,7 +155,7 @@ def init(
     click.echo(what_next(wanted))
 
 
-def _asked(question: str, option: str, default: str) -> str:
+def _prompted(question: str, option: str, default: str) -> str:
     if not sys.stdin.isatty():
         raise click.UsageError(f"{option} is missing, and there is no terminal to ask for it.")
     answer: str = click.prompt(question, default=default or None, err=True)
@@ -177,7 +177,7 @@ def _check_address(address: str, domain: str) -> None:
         raise click.UsageError(f"--account: {address} is not in the domain {domain}.")
 
 
-def _asked_certificate() -> tuple[Path | None, Path | None]:
+def _prompted_certificate() -> tuple[Path | None, Path | None]:
     if not sys.stdin.isatty():
         raise click.UsageError("Give --certificate and --key, or --local-ca: there is no terminal to ask.")
     chain: str = click.prompt("Certificate chain, a PEM file (empty: create a local one)", default="", err=True)

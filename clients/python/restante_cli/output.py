@@ -121,10 +121,10 @@ def transfer_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=screen, transient=True) as progress:
         task = progress.add_task(one_line(what), total=None, visible=False)
 
-        def told(done: int, total: int) -> None:
+        def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, visible=total >= PROGRESS_OCTETS)
 
-        yield told
+        yield show
 
 
 @contextlib.contextmanager

@@ -47,13 +47,13 @@ class Supervisor:
 
     def __init__(
         self,
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         drain_seconds: float,
         first_ready: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """`tell` gets a line when a child dies. A child has `drain_seconds` to drain. `first_ready` returns whether the
-        first child serves: the restart of another child waits for that, at most HEAD_START_SECONDS."""
-        self._tell, self._drain_seconds, self._first_ready = tell, drain_seconds, first_ready
+        """`report` gets a line when a child dies. A child has `drain_seconds` to drain. `first_ready` returns whether
+        the first child serves: the restart of another child waits for that, at most HEAD_START_SECONDS."""
+        self._report, self._drain_seconds, self._first_ready = report, drain_seconds, first_ready
         self.children: list[Child] = []
         self.complete = False  # set when every child has been ready once: a child that dies later is restarted
         self._ending = asyncio.Event()
@@ -88,7 +88,7 @@ class Supervisor:
         # The task ends with the process; the task itself terminates a process that it has just restarted.
         done, _ = await asyncio.wait([child.task], timeout=self._drain_seconds + EXTRA_SECONDS)
         if not done:
-            self._tell(f"{child.name} did not end in time and was killed")
+            self._report(f"{child.name} did not end in time and was killed")
             if child.process is not None and child.process.returncode is None:
                 child.process.kill()
         await child.task
@@ -117,7 +117,7 @@ class Supervisor:
             child.died.set()
             if time.monotonic() - began > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            self._tell(f"{child.name} {_ended(child.last_status)}; starting it again in {pause:.1f} s")
+            self._report(f"{child.name} {_ended(child.last_status)}; starting it again in {pause:.1f} s")
             if await self._ending_within(pause):
                 return
             if child is not self.children[0] and await self._ending_before_first_is_ready():
@@ -128,7 +128,7 @@ class Supervisor:
             try:
                 child.process = await self._spawn(child)
             except OSError as error:
-                self._tell(f"{child.name} could not be started: {error.strerror}")
+                self._report(f"{child.name} could not be started: {error.strerror}")
                 continue  # the loop sees the same ended process again, and tries after a longer pause
             if self._ending.is_set():
                 child.process.terminate()

@@ -142,10 +142,10 @@ def require_ports(settings: config.Config, patience_seconds: float, advice: str)
 
 async def run(settings: config.Config, *, with_demo: bool) -> None:
     """Start all processes, and end them on SIGTERM or Ctrl-C. Raises click.ClickException when one cannot start."""
-    ended = _asked_to_end()
+    ended = _end_requested()
     file = str(settings.directory / "restante.toml")
     core_ready = partial(health.ready, settings.health.host, settings.health.core)
-    supervisor = Supervisor(teller(settings.logging), settings.core.drain_seconds, core_ready)
+    supervisor = Supervisor(reporter(settings.logging), settings.core.drain_seconds, core_ready)
     _on_hangup(settings, supervisor, ended)
     async with health.served(settings, supervisor):
         try:
@@ -167,20 +167,20 @@ async def run(settings: config.Config, *, with_demo: bool) -> None:
             await supervisor.stop()
 
 
-def teller(logging: config.Logging) -> Callable[[str], None]:
+def reporter(logging: config.Logging) -> Callable[[str], None]:
     """A function that writes a line about the children, in the format of their logs."""
     if logging.format == "console":
         return lambda line: click.echo(line, err=True)
     logs.configure("up", form=logging.format, level=logging.level)
     log = structlog.get_logger("up")
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         log.warning(line)
 
-    return tell
+    return report
 
 
-def _asked_to_end() -> asyncio.Event:
+def _end_requested() -> asyncio.Event:
     """An event set by SIGTERM or Ctrl-C. Further signals do not interrupt the draining."""
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
 

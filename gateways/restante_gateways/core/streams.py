@@ -36,8 +36,8 @@ async def messages(
         try:
             async for response in open_stream(progress.request() if cut is None else cut):
                 pauses.begin_anew()
-                for told in progress.take(response) if cut is None else progress.take_cut(response):
-                    yield told
+                for responses in progress.take(response) if cut is None else progress.take_cut(response):
+                    yield responses
             if cut is None:
                 return
             if progress.cut_request() is not None:
@@ -111,7 +111,7 @@ class _Progress:
             pieces = [(at, cells.octets[-1]) for at, cells in enumerate(response.rows.sections) if cells.octets]
         assert self._last is not None
         message_id = self._last.message_ids[-1]
-        told = []
+        responses = []
         for at, octets in pieces:
             index = self._sections[at]
             if octets:
@@ -119,8 +119,8 @@ class _Progress:
                     message_id=message_id, section_index=index, offset_octets=self._offset(index), octets=octets
                 )
                 self._came(index, len(octets))
-                told.append(StreamMessagesResponse(rest=rest))
-        return told
+                responses.append(StreamMessagesResponse(rest=rest))
+        return responses
 
     def _came(self, index: int, octets: int) -> None:
         left = self._missing.get(index, 0) - octets

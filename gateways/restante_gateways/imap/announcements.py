@@ -45,13 +45,13 @@ class Announcements:
         """
         if not self.with_change_numbers and self._view is not None:
             self._view.with_change_numbers = True
-            self._client.write(condstore.highest(self._view.told_change_number).encode())
+            self._client.write(condstore.highest(self._view.announced_change_number).encode())
         self.with_change_numbers = True
 
-    async def tell(self, may_expunge: bool, with_uid: bool) -> None:
+    async def announce(self, may_expunge: bool, with_uid: bool) -> None:
         """Announce all pending changes of the view. Raises ConnectionLost, Lapsed."""
         if self._view is not None:
-            await self._client.write_blocks(self._view.tell(may_expunge, with_uid))
+            await self._client.write_blocks(self._view.announce(may_expunge, with_uid))
 
     def begin_idle(self) -> None:
         """Announce the view's pending changes now and every later change at once (RFC 2177 3)."""
@@ -73,7 +73,7 @@ class Announcements:
             if self._later is None:
                 self._later = asyncio.get_running_loop().create_task(self._when_taken())
             return
-        for block in self._view.tell(may_expunge=True):
+        for block in self._view.announce(may_expunge=True):
             self._client.write(block)
 
     async def _when_taken(self) -> None:

@@ -152,9 +152,9 @@ class Session:
             status = refusal.status
         except errors.RestanteError as error:
             status = self._failed(error)
-        if entry.tells and self.selected is not None:
+        if entry.announces and self.selected is not None:
             await self.selected.catch_up_if_possible()
-            await self.announcements.tell(not entry.holds_numbers, with_uid=entry.name.startswith("UID "))
+            await self.announcements.announce(not entry.holds_numbers, with_uid=entry.name.startswith("UID "))
         self.client.write(status.encode(tag))
         self._shared.finished(self._log, entry.name, status, time.perf_counter() - started)
         if self.client.over is not None:

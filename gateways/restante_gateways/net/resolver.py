@@ -119,7 +119,7 @@ class Resolver:
             except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, *IMPOSSIBLE):
                 continue
             except dns.exception.DNSException as error:
-                problem = LookupFailed(f"{host}: {_said(error)}")
+                problem = LookupFailed(f"{host}: {_problem(error)}")
                 continue
             found.append([record.to_text() for record in answer])
         if not found and problem is not None:
@@ -135,7 +135,7 @@ class Resolver:
         except dns.resolver.NoAnswer:
             return []
         except dns.exception.DNSException as error:
-            raise LookupFailed(f"{domain}: {_said(error)}") from None
+            raise LookupFailed(f"{domain}: {_problem(error)}") from None
         return [MailServer(record.preference, _text(record.exchange)) for record in answer if isinstance(record, MX)]
 
 
@@ -143,7 +143,7 @@ def _text(name: dns.name.Name) -> str:
     return name.to_text(omit_final_dot=True).lower() if name != dns.name.root else ""
 
 
-def _said(error: dns.exception.DNSException) -> str:
+def _problem(error: dns.exception.DNSException) -> str:
     return (
         "the name servers did not answer in time"
         if isinstance(error, dns.exception.Timeout)

@@ -30,7 +30,7 @@ ALWAYS_CAPABLE = (
 )
 
 
-def tls_wanted(s: Session) -> Response:
+def tls_required(s: Session) -> Response:
     """The refusal of authentication without TLS."""
     return negative(
         "authentication needs TLS, use STLS first"
@@ -92,7 +92,7 @@ class User:
 
     async def run(self, s: Session) -> Response | None:
         if not s.authentication_allowed:
-            return tls_wanted(s)
+            return tls_required(s)
         s.user_name = self.name
         return positive("send PASS")
 
@@ -110,7 +110,7 @@ class Password:
 
     async def run(self, s: Session) -> Response | None:
         if not s.authentication_allowed:
-            return tls_wanted(s)
+            return tls_required(s)
         name, s.user_name = s.user_name, None
         if name is None:
             return negative("send USER first")
@@ -140,7 +140,7 @@ class Authenticate:
             s.output.write_all(listing(name.encode("ascii") for name in s.mechanisms))
             return None
         if not s.authentication_allowed:
-            return tls_wanted(s)
+            return tls_required(s)
         if self.mechanism not in s.mechanisms:
             return negative("mechanism not supported")
         return await s.exchange(self.mechanism, None if self.initial is None else self.initial.reveal())

@@ -29,7 +29,7 @@ Outcomes = list[Any] | Exception
 
 
 class Job:
-    """Functions that share one snapshot. `tell` gets their outcomes, once, on the event loop."""
+    """Functions that share one snapshot. `on_outcomes` gets their outcomes, once, on the event loop."""
 
     __slots__ = (
         "alarm",
@@ -37,10 +37,10 @@ class Job:
         "deadline",
         "functions",
         "make",
+        "on_outcomes",
         "outcomes",
         "party",
         "shared",
-        "tell",
         "thread",
         "unwanted",
     )
@@ -48,13 +48,13 @@ class Job:
     def __init__(
         self,
         functions: Sequence[Reading],
-        tell: Callable[[Outcomes], object],
+        on_outcomes: Callable[[Outcomes], object],
         party: Party,
         deadline: float | None,
         shared: bool,
     ) -> None:
         self.functions = functions
-        self.tell: Callable[[Outcomes], object] | None = tell
+        self.on_outcomes: Callable[[Outcomes], object] | None = on_outcomes
         self.party = party
         self.deadline = deadline
         self.shared = shared  # it may share its snapshot and its hop with other jobs

@@ -164,7 +164,7 @@ class ReadPool:
             self._readers.append(self._open_reader(len(self._readers), wake=self._wake))
 
     def _expire(self, job: Job) -> None:
-        if job.tell is not None:
+        if job.on_outcomes is not None:
             self._answer(job, DeadlineExceeded("the deadline passed before the read was done"))
             self._stop(job)
 
@@ -194,9 +194,9 @@ class ReadPool:
     def _answer(self, job: Job, outcomes: Outcomes) -> None:
         if job.alarm is not None:
             job.alarm.cancel()
-        tell, job.tell = job.tell, None
-        if tell is not None:
-            tell(outcomes)
+        on_outcomes, job.on_outcomes = job.on_outcomes, None
+        if on_outcomes is not None:
+            on_outcomes(outcomes)
 
     # --- On the readers' threads ------------------------------------------------------------------------------------
 

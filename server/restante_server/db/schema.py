@@ -332,7 +332,7 @@ content = Table(
     Column("size_octets", BigInteger, nullable=False),
     Column("place", Integer, nullable=False),  # store.contents.Location: database, file
     Column("file_name", Text),  # relative to the contents directory, for files
-    Column("state", Integer, nullable=False),  # store.contents.State: live, dead
+    Column("state", Integer, nullable=False),  # store.contents.ContentState: live, dead
     Column("structure", LargeBinary, nullable=False),  # mime.parts.encode: the part tree with offsets
     Column("created_at", BigInteger, nullable=False),
     Index("ix_content_state", "state"),

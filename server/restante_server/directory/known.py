@@ -11,12 +11,12 @@ import threading
 import time
 from typing import NamedTuple
 
-from restante_server.directory.lookup import Kind, Resolution
+from restante_server.directory.lookup import AddressKind, Resolution
 
 SECONDS = 2.0
 SECONDS_ALONE = 60.0  # when this core alone has the database open
 MOST = 20_000  # entries; each target of an alias counts as one more
-FORMS = (Kind.LOCAL, Kind.ALIAS)
+FORMS = (AddressKind.LOCAL, AddressKind.ALIAS)
 
 
 class Known(NamedTuple):
@@ -55,7 +55,7 @@ class KnownRecipients:
 
     def keep(self, generation: int, resolution: Resolution, *, open: bool | None = None) -> None:
         """Add a resolution. `open` None means not checked: a valid entry keeps its `open` and its expiry."""
-        if resolution.kind not in FORMS or any(target.kind is Kind.UNKNOWN for target in resolution.targets):
+        if resolution.kind not in FORMS or any(target.kind is AddressKind.UNKNOWN for target in resolution.targets):
             return
         now = time.monotonic()
         with self._lock:

@@ -28,7 +28,7 @@ ROLES = frozenset({"postmaster", "abuse"})
 BARE_POSTMASTER = "postmaster"  # RFC 5321 4.1.1.3
 
 
-class Kind(Enum):
+class AddressKind(Enum):
     """The kind of an address."""
 
     LOCAL = "a mailbox of this store"
@@ -42,7 +42,7 @@ class Resolution:
     """The result for one address."""
 
     address: str  # as the caller gave it; for a target, as the alias has it
-    kind: Kind
+    kind: AddressKind
     account_id: int = 0  # LOCAL
     mailbox_id: int = 0  # LOCAL
     targets: tuple[Resolution, ...] = ()  # ALIAS: LOCAL, FOREIGN and UNKNOWN ones, each mailbox and address once
@@ -111,7 +111,7 @@ def resolve_many(tx: Connection, wanted: Sequence[str]) -> list[Resolution]:
             break
         frontier = following
     return [
-        _answer(known, address, key) if key is not None else Resolution(address, Kind.UNKNOWN, problem=problem)
+        _answer(known, address, key) if key is not None else Resolution(address, AddressKind.UNKNOWN, problem=problem)
         for address, key, problem in zip(wanted, keys, problems, strict=True)
     ]
 
@@ -195,11 +195,11 @@ def _direct(known: _Known, key: str) -> _Direct | None:
 def _answer(known: _Known, address: str, key: str) -> Resolution:
     direct = _direct(known, key)
     if direct is None:
-        return Resolution(address, Kind.FOREIGN)
+        return Resolution(address, AddressKind.FOREIGN)
     if direct.account_id:
-        return Resolution(address, Kind.LOCAL, direct.account_id, direct.mailbox_id)
+        return Resolution(address, AddressKind.LOCAL, direct.account_id, direct.mailbox_id)
     if not direct.targets:
-        return Resolution(address, Kind.UNKNOWN, problem="no such recipient")
+        return Resolution(address, AddressKind.UNKNOWN, problem="no such recipient")
     return _expand(known, address, direct)
 
 
@@ -220,19 +220,23 @@ def _expand(known: _Known, address: str, start: _Direct) -> Resolution:
         if not level or len(leaves) > MAX_EXPANDED:
             break
     if not leaves:
-        return Resolution(address, Kind.UNKNOWN, problem="the alias has no target but itself")
+        return Resolution(address, AddressKind.UNKNOWN, problem="the alias has no target but itself")
     if len(leaves) > MAX_EXPANDED:
-        return Resolution(address, Kind.UNKNOWN, problem=f"the alias expands to more than {MAX_EXPANDED} recipients")
-    return Resolution(address, Kind.ALIAS, targets=tuple(leaves.values()))
+        return Resolution(
+            address, AddressKind.UNKNOWN, problem=f"the alias expands to more than {MAX_EXPANDED} recipients"
+        )
+    return Resolution(address, AddressKind.ALIAS, targets=tuple(leaves.values()))
 
 
 def _leaf(known: _Known, target: str, depth: int) -> tuple[Resolution | None, _Direct | None]:
     """(the resolution of a target, None), or (None, the entry of a target that is an alias)."""
     key, problem = _key(target)
     if key is None:
-        return Resolution(target, Kind.UNKNOWN, problem=problem), None
+        return Resolution(target, AddressKind.UNKNOWN, problem=problem), None
     if depth >= MAX_DEPTH:
-        return Resolution(target, Kind.UNKNOWN, problem=f"aliases are nested deeper than {MAX_DEPTH} levels"), None
+        return Resolution(
+            target, AddressKind.UNKNOWN, problem=f"aliases are nested deeper than {MAX_DEPTH} levels"
+        ), None
     direct = _direct(known, key)
     if direct is not None and direct.targets:
         return None, direct

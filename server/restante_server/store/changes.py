@@ -236,7 +236,7 @@ def note_delta(tx: Connection, place: Place, delta: FolderDelta) -> None:
         known.deltas[delta.folder_id] = delta
 
 
-def answer_tells(tx: Connection, place: Place) -> None:
+def response_covers(tx: Connection, place: Place) -> None:
     """Mark in the event that the response carries the changes: other watchers may be informed later."""
     known = (peek(tx, CHANGED) or {}).get(place.mailbox_id)
     if known is not None:

@@ -20,7 +20,7 @@ from restante_server.db.schema import (
     removed,
     tombstone,
 )
-from restante_server.store.contents import Location, State
+from restante_server.store.contents import ContentState, Location
 from restante_server.store.folders import Role
 from restante_server.store.messages import ALL_FLAGS
 from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN
@@ -263,7 +263,7 @@ def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
 
 
 def _content_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
-    alive = exists().where(content.c.content_id == message.c.content_id, content.c.state == State.LIVE)
+    alive = exists().where(content.c.content_id == message.c.content_id, content.c.state == ContentState.LIVE)
     rules: list[tuple[str, Select[*tuple[Any, ...]]]] = [
         ("message whose content is missing or dead", select(*_MESSAGE, message.c.content_id).where(~alive)),
         (
@@ -275,7 +275,7 @@ def _content_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
         (
             "content in the database without its octets, or a file without a name",
             select(content.c.content_id).where(
-                content.c.state == State.LIVE,
+                content.c.state == ContentState.LIVE,
                 or_(
                     and_(content.c.place == Location.DATABASE, _missing(content, content_octets, "content_id")),
                     and_(content.c.place == Location.FILE, content.c.file_name.is_(None)),
@@ -295,7 +295,7 @@ def _content_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
         (
             "content that nothing holds and no collector will look at",
             select(content.c.content_id).where(
-                content.c.state == State.LIVE,
+                content.c.state == ContentState.LIVE,
                 *(
                     ~exists().where(held == content.c.content_id)
                     for held in (*CONTENT_HOLDERS, content_garbage.c.content_id)
@@ -305,7 +305,7 @@ def _content_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
     ]
     for held in CONTENT_HOLDERS:
         if held.table is not message:  # message has a rule above, which lists message ids
-            live = exists().where(content.c.content_id == held, content.c.state == State.LIVE)
+            live = exists().where(content.c.content_id == held, content.c.state == ContentState.LIVE)
             rules.append((f"{held.table.name} whose content is missing or dead", select(held).where(held > 0, ~live)))
     return rules
 

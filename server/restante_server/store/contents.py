@@ -37,7 +37,7 @@ class Location(IntEnum):
     FILE = 2
 
 
-class State(IntEnum):
+class ContentState(IntEnum):
     """Whether a content has its octets. The octets of a dead content are being removed."""
 
     LIVE = 1
@@ -88,7 +88,7 @@ def insert_many(tx: Connection, new: Sequence[NewContent], now: int) -> list[int
             "size_octets": item.size_octets,
             "place": Location.FILE if item.octets is None else Location.DATABASE,
             "file_name": item.file_name,
-            "state": State.LIVE,
+            "state": ContentState.LIVE,
             "structure": item.structure,
             "created_at": now,
         }
@@ -120,7 +120,7 @@ def require_live(tx: Connection, content_id: int) -> None:
     Raises StoreBusy when it is not: its pin has lapsed, and the client must send the octets again.
     """
     row = prepared.first(tx, _state, {"id": content_id})
-    if row is None or row[0] != State.LIVE:
+    if row is None or row[0] != ContentState.LIVE:
         raise StoreBusy("The upload lapsed before the message was stored; upload it again.")
 
 
@@ -218,10 +218,10 @@ def _run(
 
 def mark_dead(tx: Connection, content_ids: Sequence[int]) -> None:
     """Mark contents dead, so that no message can name them, before their octets are removed."""
-    tx.execute(update(content).where(content.c.content_id.in_(content_ids)).values(state=State.DEAD))
+    tx.execute(update(content).where(content.c.content_id.in_(content_ids)).values(state=ContentState.DEAD))
     tx.execute(delete(content_octets).where(content_octets.c.content_id.in_(content_ids)))
 
 
 def remove(tx: Connection, content_ids: Sequence[int]) -> None:
     """Remove the rows of dead contents whose octets are gone."""
-    tx.execute(delete(content).where(content.c.content_id.in_(content_ids), content.c.state == State.DEAD))
+    tx.execute(delete(content).where(content.c.content_id.in_(content_ids), content.c.state == ContentState.DEAD))

@@ -27,12 +27,12 @@ NOTHING = -1  # below change number 0, which the folders of a new mailbox have
 class Position(NamedTuple):
     """The progress of a client's copy, in change numbers.
 
-    The copy has all changes up to `told` and all removals up to `removed`. Of the messages that changed between the
-    two it has those whose key (UID in a folder, else message id) is not above `key`. Between rounds `told` and
+    The copy has all changes up to `sent` and all removals up to `removed`. Of the messages that changed between the
+    two it has those whose key (UID in a folder, else message id) is not above `key`. Between rounds `sent` and
     `removed` are equal.
     """
 
-    told: int
+    sent: int
     removed: int
     key: int
 
@@ -109,7 +109,7 @@ def begin(tx: Connection, place: Place, position: Position | None) -> Round:
         raise CursorInvalid
     removals = changes.removals(tx, place, before.removed)
     if folder_id is None:
-        since = {"mailbox": place.mailbox_id, "since": before.told}
+        since = {"mailbox": place.mailbox_id, "since": before.sent}
         touched = [FolderState(*row) for row in tx.execute(_folders, since)]
         folder_ids = [each.folder_id for each in touched]
         last = counters.next_message_id - 1
@@ -118,7 +118,7 @@ def begin(tx: Connection, place: Place, position: Position | None) -> Round:
         number = tx.execute(_folder, {"mailbox": place.mailbox_id, "folder": folder_id}).scalar()
         if number is None:
             raise FolderNotFound(folder_id=folder_id)
-        folder_ids = [folder_id] if number > before.told else []
+        folder_ids = [folder_id] if number > before.sent else []
         removals = [one for one in removals if one.folder_id == folder_id]
     ids = _changed(tx, place, folder_ids, before, by_uid=folder_id is not None, last=last)
     began = before._replace(removed=now)
@@ -128,13 +128,13 @@ def begin(tx: Connection, place: Place, position: Position | None) -> Round:
 def _changed(
     tx: Connection, place: Place, folder_ids: list[int], before: Position, *, by_uid: bool, last: int
 ) -> IdSet:
-    """Keys of the messages to send: those above the position's key that changed after `told`, and those up to it
+    """Keys of the messages to send: those above the position's key that changed after `sent`, and those up to it
     that changed again after `removed`."""
     key: ColumnElement[int] = message.c.uid if by_uid else message.c.message_id
     whole = EMPTY
     condition = message.c.change_number > bindparam("since")
-    since = before.told
-    if before.told == NOTHING:  # all messages above the key are to be sent, so no query is needed for them
+    since = before.sent
+    if before.sent == NOTHING:  # all messages above the key are to be sent, so no query is needed for them
         whole = IdSet(((before.key + 1, last),)) if before.key < last else EMPTY
         if not before.key:
             return whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from restante.errors import MailLoop, RecipientNotFound
-from restante_server.directory.lookup import Kind, Resolution
+from restante_server.directory.lookup import AddressKind, Resolution
 from restante_server.store.listing import listing_of
 from restante_server.transport import route
 from restante_server.transport.inbound.intake import Arrived
@@ -17,10 +17,10 @@ def plan_recipients(envelope: Envelope, resolutions: Sequence[Resolution], arriv
 
     Raises RecipientNotFound when no recipient is local, MailLoop when every delivery would be a loop.
     """
-    if not any(found.kind in (Kind.LOCAL, Kind.ALIAS) for found in resolutions):
+    if not any(found.kind in (AddressKind.LOCAL, AddressKind.ALIAS) for found in resolutions):
         raise RecipientNotFound(address=envelope.recipients[0].forward_path)
     planned = route.plan(resolutions, envelope.recipients, may_relay=False, promised=True, had=arrived.had)
-    if route.goes_round(planned):
+    if route.loops_everywhere(planned):
         raise MailLoop(problem="the message has been delivered to every recipient before")
     return planned
 

@@ -60,7 +60,7 @@ class History(NamedTuple):
     events: tuple[Event, ...]
 
 
-class Place(NamedTuple):
+class QueueKey(NamedTuple):
     """The recipient behind which a page of the queue begins."""
 
     next_attempt_at: int
@@ -68,7 +68,7 @@ class Place(NamedTuple):
     recipient_id: int
 
 
-def waiting(tx: Connection, destination: str, after: Place | None, most: int) -> list[Waiting]:
+def waiting(tx: Connection, destination: str, after: QueueKey | None, most: int) -> list[Waiting]:
     """Waiting recipients of one destination, or of all (""), in the order of their next attempts."""
     statement = _queue.limit(most)
     if destination:
@@ -118,11 +118,11 @@ def remove(tx: Connection, settings: TransportSettings, transport_id: int, silen
     require(tx, transport_id)
     origins = rows.lock(tx, [transport_id])
     ending = recipients.of_messages(tx, origins, _waiting)
-    said = "removed from the queue by the administrator"
+    reason = "removed from the queue by the administrator"
     if silently:
-        ends = [Settlement(row, State.DISCARDED, "2.0.0", said) for row in ending]
+        ends = [Settlement(row, State.DISCARDED, "2.0.0", reason) for row in ending]
     else:
-        ends = [Settlement(row, State.FAILED, REMOVED, said, Action.FAILED) for row in ending]
+        ends = [Settlement(row, State.FAILED, REMOVED, reason, Action.FAILED) for row in ending]
     recipients.settle(tx, settings, origins, ends, now)
     return len(ending)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from restante.errors import InvalidAddress
 from restante_mail.envelope import parameters
 from restante_server.directory import addresses
-from restante_server.directory.lookup import Kind, Resolution
+from restante_server.directory.lookup import AddressKind, Resolution
 from restante_server.transport.records import Planned, Recipient
 from restante_server.transport.states import Notify, State, wants
 
@@ -37,9 +37,9 @@ class _Plan:
         mailbox_id, destination = 0, ""
         if key and key in self.had:
             return self._fail(path, who, *LOOP)
-        if resolution.kind is Kind.LOCAL:
+        if resolution.kind is AddressKind.LOCAL:
             mailbox_id = resolution.mailbox_id
-        elif resolution.kind is Kind.UNKNOWN:
+        elif resolution.kind is AddressKind.UNKNOWN:
             return self._fail(path, who, UNKNOWN, resolution.problem or "no such recipient")
         elif not (self.may_relay or expanded):
             return self._fail(path, who, *NOT_OURS)
@@ -123,14 +123,14 @@ def plan(
         if key in named:
             continue
         named.add(key)
-        if resolution.kind is Kind.ALIAS:
+        if resolution.kind is AddressKind.ALIAS:
             made.expand(resolution, who)
         else:
             made.add(resolution, who, expanded=False)
     return tuple(made.rows)
 
 
-def goes_round(rows: Sequence[Planned]) -> bool:
+def loops_everywhere(rows: Sequence[Planned]) -> bool:
     """Whether no recipient would get the message and at least one fails for a loop; the core then refuses the message.
 
     Both Delivered-To and the reverse-path are easily forged. If the core accepted such a message, its failure report

@@ -25,7 +25,7 @@ from restante_server.transport.hooks import Figures
 from restante_server.transport.records import Incoming
 from restante_server.transport.rows import DUE
 from restante_server.transport.settings import TransportSettings
-from restante_server.transport.take import Outcome, TakeMail
+from restante_server.transport.take import TakeMail, TakeResult
 from restante_server.transport.waiting import DeliverWaiting, Due, Postpone
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Transport:
             self._count(mail.incoming, time.perf_counter() - began)
         return outcome.taken
 
-    async def _write(self, mail: TakeMail) -> Outcome:
+    async def _write(self, mail: TakeMail) -> TakeResult:
         """Write the message; retry up to RACES times while another core executes the same request."""
         races = 0
         while True:
@@ -98,13 +98,13 @@ class Transport:
     def wake(self) -> None:
         """Wake the deliveries and the relays' streams, because mail may be due."""
         self._work.set()
-        for tell in tuple(self._streams):
-            tell()
+        for listener in tuple(self._streams):
+            listener()
 
-    def on_due(self, tell: Callable[[], None]) -> Callable[[], None]:
-        """Call `tell` whenever mail may be due; returns a function that removes the callback."""
-        self._streams.add(tell)
-        return partial(self._streams.discard, tell)
+    def on_due(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` whenever mail may be due; returns a function that removes the callback."""
+        self._streams.add(listener)
+        return partial(self._streams.discard, listener)
 
     async def deliver(self) -> None:
         """Deliver all local recipients that are due. Lets the store's errors pass (StoreBusy, StoreFull)."""

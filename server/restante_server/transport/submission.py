@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from restante.errors import RecipientNotFound, TooManyRecipients
 from restante.v1.admin_pb2 import SentCopyPolicy
 from restante_server.directory import accounts, addresses, rights
-from restante_server.directory.lookup import Kind, Resolution, resolve_many
+from restante_server.directory.lookup import AddressKind, Resolution, resolve_many
 from restante_server.store import folders
 from restante_server.store.folders import Role
 from restante_server.store.listing import Listing, listing_of
@@ -93,7 +93,7 @@ def judge(tx: Connection, submission: Submission) -> Judged:
             addresses.parse(forward_path)
     resolutions = resolve_many(tx, paths)
     for found in resolutions:
-        if found.kind is Kind.UNKNOWN:
+        if found.kind is AddressKind.UNKNOWN:
             raise RecipientNotFound(address=found.address)
     policy = accounts.get_by_id(tx, account_id).sent_copy
     keeps_copy = policy == SentCopyPolicy.SENT_COPY_POLICY_ALWAYS or (

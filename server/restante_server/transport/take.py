@@ -28,7 +28,7 @@ ROWS_OF_MESSAGE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TakeResult:
     """The result for one message."""
 
     taken: Taken
@@ -37,7 +37,7 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TakeMail:
-    """Accept one message, once per request id. The result is an Outcome. See db.operation.Mergeable."""
+    """Accept one message, once per request id. The result is an TakeResult. See db.operation.Mergeable."""
 
     settings: TransportSettings
     incoming: Incoming
@@ -75,7 +75,7 @@ class TakeMail:
         new = self.incoming.staged.new
         return len(new.octets) if new is not None and new.octets is not None else 0
 
-    def run(self, tx: Connection) -> Outcome:
+    def run(self, tx: Connection) -> TakeResult:
         """See Operation."""
         (outcome,) = self.run_many(tx, [self])
         if isinstance(outcome, Exception):
@@ -83,11 +83,11 @@ class TakeMail:
         return outcome
 
     @classmethod
-    def run_many(cls, tx: Connection, operations: Sequence[TakeMail]) -> list[Outcome | Exception]:
+    def run_many(cls, tx: Connection, operations: Sequence[TakeMail]) -> list[TakeResult | Exception]:
         """See Mergeable. Raises RequestRaced when another core executes a request of the set at the same time."""
         asked = requests.sort(tx, [operation.request for operation in operations])
-        outcomes: dict[int, Outcome | Exception] = {
-            at: answer if isinstance(answer, Exception) else Outcome(decode(answer))
+        outcomes: dict[int, TakeResult | Exception] = {
+            at: answer if isinstance(answer, Exception) else TakeResult(decode(answer))
             for at, answer in asked.known.items()
         }
         ready: list[int] = []
@@ -105,10 +105,10 @@ class TakeMail:
         answers = [(operations[at].request, encode(one)) for at, one in zip(ready, taken, strict=True)]
         requests.keep(tx, answers, is_locked=False)
         for at, one in zip(ready, taken, strict=True):
-            outcomes[at] = Outcome(one, new=True)
+            outcomes[at] = TakeResult(one, new=True)
         for at, earlier in asked.repeats.items():
             first = outcomes[earlier]
-            outcomes[at] = first if isinstance(first, Exception) else Outcome(first.taken)
+            outcomes[at] = first if isinstance(first, Exception) else TakeResult(first.taken)
         return [outcomes[at] for at in range(len(operations))]
 
 

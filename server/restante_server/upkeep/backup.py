@@ -28,7 +28,7 @@ from sqlalchemy import URL, Connection, inspect, make_url
 
 from restante_server.db import migrate
 from restante_server.db.engine import open_backend
-from restante_server.store.contents import Location, State
+from restante_server.store.contents import ContentState, Location
 from restante_server.upkeep.backup_files import FORMAT, BackupFailed, copy_statement, digest, emptied_on_failure, sync
 
 SCHEMA = "SELECT version_num FROM alembic_version"
@@ -120,7 +120,7 @@ def _copy_sqlite(url: URL, target: Path, progress: Progress) -> _Copied:
             copy, pages=PAGES, progress=lambda _, left, pages: progress((pages - left) * size, pages * size), sleep=0
         )
         query = "SELECT file_name, size_octets FROM content WHERE place = ? AND state = ?"
-        files = copy.execute(query, (int(Location.FILE), int(State.LIVE))).fetchall()
+        files = copy.execute(query, (int(Location.FILE), int(ContentState.LIVE))).fetchall()
         return _Copied(_schema_of(copy.execute(SCHEMA).fetchone()), {}, files)
 
 
@@ -142,7 +142,7 @@ def _copy_tables(url: URL, target: Path, progress: Progress) -> _Copied:
                         written += file.write(data)
                         progress(written, total[0] if total else written)
             query = "SELECT file_name, size_octets FROM content WHERE place = %s AND state = %s"
-            files = list(live.execute(query, (int(Location.FILE), int(State.LIVE))))
+            files = list(live.execute(query, (int(Location.FILE), int(ContentState.LIVE))))
             return _Copied(_schema_of(live.execute(SCHEMA).fetchone()), tables, files)
     finally:
         backend.close()

@@ -31,7 +31,7 @@ from restante_server.db.schema import (
     store,
 )
 from restante_server.store import garbage
-from restante_server.store.contents import Location, State, mark_dead, pin, remove, unpin
+from restante_server.store.contents import ContentState, Location, mark_dead, pin, remove, unpin
 
 AT_ONCE = 200
 EVERYTHING = 0  # a pin on this id, which no content has, pauses every collector
@@ -127,7 +127,7 @@ def mark_unheld(tx: Connection, limit: int = AT_ONCE) -> dict[int, str | None]:
 def dead_files(tx: Connection, limit: int = AT_ONCE) -> dict[int, str]:
     """The files of dead contents by id, including those that an interrupted collector left."""
     rows = tx.execute(
-        select(content.c.content_id, content.c.file_name).where(content.c.state == State.DEAD).limit(limit)
+        select(content.c.content_id, content.c.file_name).where(content.c.state == ContentState.DEAD).limit(limit)
     )
     return {row.content_id: row.file_name for row in rows if row.file_name is not None}
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from sqlalchemy import Connection, bindparam, func, select
 
 from restante_server.db.schema import content, content_octets
-from restante_server.store.contents import Location, State
+from restante_server.store.contents import ContentState, Location
 
 CHUNK_OCTETS = 1 << 20
 
-_count = select(func.count()).select_from(content).where(content.c.state == State.LIVE)
+_count = select(func.count()).select_from(content).where(content.c.state == ContentState.LIVE)
 _page = (
     select(
         content.c.content_id,
@@ -23,7 +23,7 @@ _page = (
         content_octets.c.octets,
     )
     .select_from(content.outerjoin(content_octets, content_octets.c.content_id == content.c.content_id))
-    .where(content.c.content_id > bindparam("after"), content.c.state == State.LIVE)
+    .where(content.c.content_id > bindparam("after"), content.c.state == ContentState.LIVE)
     .order_by(content.c.content_id)
     .limit(bindparam("most"))
 )

@@ -7,14 +7,14 @@ import threading
 import pytest
 
 from restante_server.directory.known import KnownRecipients
-from restante_server.directory.lookup import Kind, Resolution
+from restante_server.directory.lookup import AddressKind, Resolution
 
-ALICE = Resolution("alice@example.test", Kind.LOCAL, 1, 1)
-BOB = Resolution("bob@example.test", Kind.LOCAL, 2, 2)
-TEAM = Resolution("team@example.test", Kind.ALIAS, targets=(ALICE, BOB))
-NOBODY = Resolution("nobody@example.test", Kind.UNKNOWN, problem="no such recipient")
-BROKEN = Resolution("broken@example.test", Kind.ALIAS, targets=(ALICE, NOBODY))
-ABROAD = Resolution("frank@example.net", Kind.FOREIGN)
+ALICE = Resolution("alice@example.test", AddressKind.LOCAL, 1, 1)
+BOB = Resolution("bob@example.test", AddressKind.LOCAL, 2, 2)
+TEAM = Resolution("team@example.test", AddressKind.ALIAS, targets=(ALICE, BOB))
+NOBODY = Resolution("nobody@example.test", AddressKind.UNKNOWN, problem="no such recipient")
+BROKEN = Resolution("broken@example.test", AddressKind.ALIAS, targets=(ALICE, NOBODY))
+ABROAD = Resolution("frank@example.net", AddressKind.FOREIGN)
 
 
 def test_what_was_found_is_kept_and_what_was_not_is_asked_again() -> None:

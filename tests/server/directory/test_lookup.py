@@ -10,7 +10,7 @@ from restante_server.db.effects import DIRECTORY
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
 from restante_server.directory import accounts, aliases, domains, lookup
-from restante_server.directory.lookup import Kind, Resolution
+from restante_server.directory.lookup import AddressKind, Resolution
 from tests.server.directory.material import NOW, make_account
 
 
@@ -31,7 +31,7 @@ async def mailbox(database: Database, address: str) -> int:
 )
 async def test_an_account_is_found_by_every_spelling_and_with_detail(people: Database, spelling: str) -> None:
     found = await where(people, spelling)
-    assert (found.kind, found.mailbox_id) == (Kind.LOCAL, await mailbox(people, "alice@example.test"))
+    assert (found.kind, found.mailbox_id) == (AddressKind.LOCAL, await mailbox(people, "alice@example.test"))
     assert found.address == spelling
 
 
@@ -45,19 +45,19 @@ async def test_an_account_is_found_by_every_spelling_and_with_detail(people: Dat
     ],
 )
 async def test_who_is_not_here_is_unknown(people: Database, address: str) -> None:  # RFC 5321 3.6.2
-    assert (await where(people, address)).kind is Kind.UNKNOWN
+    assert (await where(people, address)).kind is AddressKind.UNKNOWN
 
 
 @pytest.mark.parametrize("address", ["alice@example.net", "alice@sub.example.test", "alice@[127.0.0.1]"])
 async def test_other_domains_are_foreign(people: Database, address: str) -> None:
-    assert (await where(people, address)).kind is Kind.FOREIGN
+    assert (await where(people, address)).kind is AddressKind.FOREIGN
 
 
 async def test_what_is_no_address_is_an_error_alone_and_an_answer_among_many(people: Database) -> None:
     with pytest.raises(InvalidAddress):
         await where(people, "no address")
     several = await people.read(lookup.resolve_many, ["no address", "alice@example.test"])
-    assert [one.kind for one in several] == [Kind.UNKNOWN, Kind.LOCAL]
+    assert [one.kind for one in several] == [AddressKind.UNKNOWN, AddressKind.LOCAL]
     assert several[0].problem
 
 
@@ -65,12 +65,12 @@ async def test_an_alias_gives_all_its_targets_each_once(people: Database) -> Non
     await alias(people, "team@example.test", "alice@example.test", "friends@example.test", "dave@example.net")
     await alias(people, "friends@example.test", "bob@example.test", "Alice@example.test", "gone@example.test")
     found = await where(people, "Team+x@example.test")
-    assert found.kind is Kind.ALIAS
+    assert found.kind is AddressKind.ALIAS
     assert [(target.address, target.kind) for target in found.targets] == [
-        ("alice@example.test", Kind.LOCAL),
-        ("dave@example.net", Kind.FOREIGN),
-        ("bob@example.test", Kind.LOCAL),
-        ("gone@example.test", Kind.UNKNOWN),
+        ("alice@example.test", AddressKind.LOCAL),
+        ("dave@example.net", AddressKind.FOREIGN),
+        ("bob@example.test", AddressKind.LOCAL),
+        ("gone@example.test", AddressKind.UNKNOWN),
     ]
 
 
@@ -79,13 +79,13 @@ async def test_an_alias_with_detail_wins_and_may_lead_to_the_one_without(people:
     await alias(people, "team+all@example.test", "team@example.test", "carol@example.test")
     found = await where(people, "team+all@example.test")
     assert {target.address for target in found.targets} == {"bob@example.test", "carol@example.test"}
-    assert {target.kind for target in found.targets} == {Kind.LOCAL}
+    assert {target.kind for target in found.targets} == {AddressKind.LOCAL}
 
 
 async def test_aliases_in_a_circle_end(people: Database) -> None:
     await alias(people, "a@example.test", "b@example.test")
     await alias(people, "b@example.test", "a@example.test")
-    assert (await where(people, "a@example.test")).kind is Kind.UNKNOWN
+    assert (await where(people, "a@example.test")).kind is AddressKind.UNKNOWN
     await alias(people, "c@example.test", "a@example.test", "c@example.test", "bob@example.test")
     found = await where(people, "c@example.test")
     assert [target.address for target in found.targets] == ["bob@example.test"]
@@ -95,13 +95,13 @@ async def test_aliases_have_a_depth_and_a_number_of_recipients(people: Database)
     for depth in range(12):
         await alias(people, f"d{depth}@example.test", f"d{depth + 1}@example.test")
     await alias(people, "d12@example.test", "alice@example.test")
-    assert (await where(people, "d4@example.test")).targets[0].kind is Kind.LOCAL
+    assert (await where(people, "d4@example.test")).targets[0].kind is AddressKind.LOCAL
     deep = (await where(people, "d0@example.test")).targets
-    assert [target.kind for target in deep] == [Kind.UNKNOWN] and "deeper" in deep[0].problem
+    assert [target.kind for target in deep] == [AddressKind.UNKNOWN] and "deeper" in deep[0].problem
     for group in range(11):
         await alias(people, f"g{group}@example.test", *(f"u{group}-{n}@example.net" for n in range(100)))
     await alias(people, "all@example.test", *(f"g{group}@example.test" for group in range(11)))
-    assert (await where(people, "all@example.test")).kind is Kind.UNKNOWN
+    assert (await where(people, "all@example.test")).kind is AddressKind.UNKNOWN
     assert len((await where(people, "g0@example.test")).targets) == 100
 
 
@@ -110,9 +110,9 @@ async def test_a_catch_all_gets_what_nobody_else_does(people: Database) -> None:
     assert (await where(people, "nobody@example.test")).mailbox_id == await mailbox(people, "carol@example.test")
     assert (await where(people, "bob+x@example.test")).mailbox_id == await mailbox(people, "bob@example.test")
     await alias(people, "dead@example.test", "nobody@example.test")
-    assert (await where(people, "dead@example.test")).targets[0].kind is Kind.LOCAL
+    assert (await where(people, "dead@example.test")).targets[0].kind is AddressKind.LOCAL
     await people.write(Write(lambda tx: lifecycle.remove(tx, "carol@example.test")))
-    assert (await where(people, "nobody@example.test")).kind is Kind.UNKNOWN
+    assert (await where(people, "nobody@example.test")).kind is AddressKind.UNKNOWN
 
 
 async def test_postmaster_and_abuse_exist_in_every_domain(people: Database) -> None:  # RFC 5321 4.5.1

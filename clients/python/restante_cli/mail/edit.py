@@ -15,7 +15,7 @@ from restante_cli.mail.context import Mail, MessageIds, flat, ids_argument, writ
 from restante_cli.output import output_option, print_json, say, show, size
 
 
-def _told(form: str, what: str, count: int, asked: int) -> None:
+def _report(form: str, what: str, count: int, asked: int) -> None:
     """Print the number of changed messages. Raises MessageNotFound when there was none."""
     if not count:
         raise errors.MessageNotFound("None of these messages exists.")
@@ -38,7 +38,7 @@ def move(mail: Mail, ids: tuple[list[int], ...], folder: str, form: str) -> None
 
 async def _move(mail: Mail, ids: list[int], folder: str, form: str) -> None:
     async with mail.client() as client:
-        _told(form, "moved", await client.messages.move(ids, folder), len(ids))
+        _report(form, "moved", await client.messages.move(ids, folder), len(ids))
 
 
 @click.command()
@@ -53,7 +53,7 @@ def copy(mail: Mail, ids: tuple[list[int], ...], folder: str, form: str) -> None
 
 async def _copy(mail: Mail, ids: list[int], folder: str, form: str) -> None:
     async with mail.client() as client:
-        _told(form, "copied", await client.messages.copy(ids, folder), len(ids))
+        _report(form, "copied", await client.messages.copy(ids, folder), len(ids))
 
 
 @click.command()
@@ -80,7 +80,7 @@ async def _flag(mail: Mail, ids: list[int], add: tuple[str, ...], remove: tuple[
                 flags = [name.lower() for name in names if name.lower() in FLAGS]
                 keywords = [name for name in names if name.lower() not in FLAGS]
                 updated = await client.messages.set_flags(ids, flags, keywords=keywords, operation=operation)
-    _told(form, "updated", updated, len(ids))
+    _report(form, "updated", updated, len(ids))
 
 
 @click.command()
@@ -105,7 +105,7 @@ def delete(mail: Mail, ids: tuple[list[int], ...], soft: bool, hard: bool, yes: 
 
 async def _delete(mail: Mail, ids: list[int], mode: DeleteMode.ValueType, form: str) -> None:
     async with mail.client() as client:
-        _told(form, "deleted", await client.messages.delete(ids, mode), len(ids))
+        _report(form, "deleted", await client.messages.delete(ids, mode), len(ids))
 
 
 @click.command()
@@ -120,7 +120,7 @@ def recover(mail: Mail, ids: tuple[list[int], ...], folder: str | None, form: st
 
 async def _recover(mail: Mail, ids: list[int], folder: str | None, form: str) -> None:
     async with mail.client() as client:
-        _told(form, "recovered", len(await client.messages.recover(ids, folder=folder)), len(ids))
+        _report(form, "recovered", len(await client.messages.recover(ids, folder=folder)), len(ids))
 
 
 async def _list(mail: Mail, form: str) -> None:

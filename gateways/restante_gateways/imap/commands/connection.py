@@ -14,7 +14,7 @@ from restante_gateways.imap.grammar.responses import BYE, OK, Status, untagged
 _NIL = re.compile(rb"(?i)NIL")
 
 
-@command("CAPABILITY", state=ANY, tells=False)
+@command("CAPABILITY", state=ANY, announces=False)
 @dataclass(frozen=True)
 class Capability:
     """List the capabilities of this connection now. RFC 3501 6.1.1."""
@@ -43,7 +43,7 @@ class Noop:
         return OK("NOOP completed.")
 
 
-@command("LOGOUT", state=ANY, tells=False)
+@command("LOGOUT", state=ANY, announces=False)
 @dataclass(frozen=True)
 class Logout:
     """End the connection. RFC 3501 6.1.3."""

@@ -21,7 +21,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/=]+")
 extension("SASL-IR", offered=NOT_AUTHENTICATED)
 
 
-@command("STARTTLS", state=NOT_AUTHENTICATED, tells=False)
+@command("STARTTLS", state=NOT_AUTHENTICATED, announces=False)
 @dataclass(frozen=True)
 class StartTls:
     """Start TLS after the response, and discard octets received before. RFC 3501 6.2.1, RFC 9051 11.1."""
@@ -38,7 +38,7 @@ class StartTls:
         return OK("Begin the TLS handshake.")
 
 
-@command("AUTHENTICATE", state=NOT_AUTHENTICATED, tells=False)
+@command("AUTHENTICATE", state=NOT_AUTHENTICATED, announces=False)
 @dataclass(frozen=True)
 class Authenticate:
     """Log in by SASL. RFC 3501 6.2.2; initial responses RFC 4959."""
@@ -69,7 +69,7 @@ class Authenticate:
         return await _log_in(s, by_exchange(s.verify, self.mechanism, initial, ask))
 
 
-@command("LOGIN", state=NOT_AUTHENTICATED, tells=False)
+@command("LOGIN", state=NOT_AUTHENTICATED, announces=False)
 @dataclass(frozen=True)
 class Login:
     """Log in by name and password. RFC 3501 6.2.3."""

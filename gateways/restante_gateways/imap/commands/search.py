@@ -55,7 +55,7 @@ class Search:
         spans = await self._find(s)
         highest = None
         if spans and with_change_number:
-            highest = s.folder.view.highest_change_number(self._told(spans))
+            highest = s.folder.view.highest_change_number(self._announced(spans))
         if self.returns is None:
             s.client.write(self._plain(s, spans, highest))
         else:
@@ -88,7 +88,7 @@ class Search:
         uids = await _ask(s, [by_uid(view, key) for key in remote], None if found == whole else view.uid_ranges(found))
         return sets.intersect(found, sets.positions(view.uids, view.count, uids))
 
-    def _told(self, spans: list[Span]) -> list[Span]:
+    def _announced(self, spans: list[Span]) -> list[Span]:
         """The messages that the MODSEQ of the response covers (RFC 7162 3.1.10).
 
         A response with only MIN, MAX or both covers just those messages; any other covers all hits.

@@ -34,7 +34,7 @@ async def _open(s: Session, name: str, with_condstore: bool, read_only: bool) ->
         untagged(b"%d RECENT" % view.recent_count()),
         OK("UIDs valid.", b"UIDVALIDITY %d" % view.folder.uid_validity).encode(),
         OK("Next UID.", b"UIDNEXT %d" % view.folder.uid_next).encode(),
-        condstore.highest(view.told_change_number).encode(),
+        condstore.highest(view.announced_change_number).encode(),
     ]
     if unseen is not None:
         answers.append(OK("First unseen.", b"UNSEEN %d" % (unseen + 1)).encode())
@@ -42,7 +42,7 @@ async def _open(s: Session, name: str, with_condstore: bool, read_only: bool) ->
     return OK("EXAMINE completed.", b"READ-ONLY") if read_only else OK("SELECT completed.", b"READ-WRITE")
 
 
-@command("SELECT", state=LOGGED_IN, tells=False, opens=True)
+@command("SELECT", state=LOGGED_IN, announces=False, opens=True)
 @dataclass(frozen=True)
 class Select:
     """Open a folder for reading and writing. RFC 3501 6.3.1; RFC 7162 3.1.8."""
@@ -58,7 +58,7 @@ class Select:
         return await _open(s, self.name, self.condstore, read_only=False)
 
 
-@command("EXAMINE", state=LOGGED_IN, tells=False, opens=True)
+@command("EXAMINE", state=LOGGED_IN, announces=False, opens=True)
 @dataclass(frozen=True)
 class Examine:
     """Open a folder read-only. RFC 3501 6.3.2."""
@@ -88,7 +88,7 @@ class Check:
         return OK("CHECK completed.")
 
 
-@command("CLOSE", state=SELECTED, tells=False)
+@command("CLOSE", state=SELECTED, announces=False)
 @dataclass(frozen=True)
 class Close:
     """Remove messages marked \\Deleted, silently, and close the folder. RFC 3501 6.4.2."""
@@ -108,7 +108,7 @@ class Close:
 extension("UNSELECT")
 
 
-@command("UNSELECT", state=SELECTED, tells=False)
+@command("UNSELECT", state=SELECTED, announces=False)
 @dataclass(frozen=True)
 class Unselect:
     """Close the folder without removing messages. RFC 3691 2."""

@@ -37,7 +37,7 @@ class Connected(Protocol):
         ...
 
 
-class Guest(Connected, Protocol):
+class Unauthenticated(Connected, Protocol):
     """The session before login."""
 
     mechanisms: tuple[str, ...]  # SASL mechanisms that the core offers to this client
@@ -99,5 +99,5 @@ class User(Connected, Protocol):
         ...
 
 
-class Session(Guest, User, Protocol):
+class Session(Unauthenticated, User, Protocol):
     """The session in all states. A command uses only the part of its own states."""

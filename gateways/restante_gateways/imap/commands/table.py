@@ -35,7 +35,7 @@ class Entry:
     parse: Callable[[Parser], Command]
     states: State
     holds_numbers: bool  # no EXPUNGE response may be sent during it (RFC 3501 7.4.1)
-    tells: bool  # changes of the selected folder are announced before its tagged response
+    announces: bool  # changes of the selected folder are announced before its tagged response
     opens: bool  # a failure leaves no folder selected (RFC 3501 6.3.1)
     takes_literal: bool  # its class reads its last literal as a stream, and must accept or refuse it
 
@@ -74,7 +74,7 @@ def command(
     *names: str,
     state: State,
     holds_numbers: bool = False,
-    tells: bool = True,
+    announces: bool = True,
     opens: bool = False,
     takes_literal: bool = False,
 ) -> Callable[[type[_C]], type[_C]]:
@@ -84,7 +84,7 @@ def command(
         parse: Callable[[Parser], Command] = class_.parse  # type: ignore[attr-defined]
         for name in names:
             held = holds_numbers and not name.startswith("UID ")
-            _COMMANDS[name.encode("ascii")] = Entry(name, parse, state, held, tells, opens, takes_literal)
+            _COMMANDS[name.encode("ascii")] = Entry(name, parse, state, held, announces, opens, takes_literal)
         return class_
 
     return register

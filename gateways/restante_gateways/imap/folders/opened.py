@@ -183,7 +183,7 @@ class OpenFolder:
 
     def _watch(self) -> None:
         self._watching = watch_folder(
-            self._link, self.place, self.view.change_number, self.epoch, self._token, self._told, self._ended
+            self._link, self.place, self.view.change_number, self.epoch, self._token, self._absorb_changes, self._ended
         )
 
     def _stop_watching(self) -> None:
@@ -196,7 +196,7 @@ class OpenFolder:
         """The token of any current session of the folder, since the one that started the watch may have ended."""
         return next((member.calls.operations.token for member in self.members), b"")
 
-    def _told(self, changes: Changes) -> None:
+    def _absorb_changes(self, changes: Changes) -> None:
         if not self.absorb(changes):
             self._later(self._catch_up(changes.change_number))
 

@@ -53,8 +53,9 @@ class RowWriter:
         count = len(rows.uids)
         if not count:
             return b""
-        tells_flags = FetchFact.FLAGS in self.facts or self._seen_now
-        keywords = self._view.tell_keywords() if tells_flags else b""  # without an await before the flags are rendered
+        has_flags = FetchFact.FLAGS in self.facts or self._seen_now
+        # Without an await before the flags are rendered.
+        keywords = self._view.announce_keywords() if has_flags else b""
         positions = self._positions(rows)
         cut = any(len(cells.octets[-1]) < cells.total_octets[-1] for cells in rows.sections)
         whole = count - 1 if cut else count

@@ -20,29 +20,29 @@ class SessionView(Numbering):
     """A numbering, with a record of everything announced to the client."""
 
     __slots__ = (
+        "_announced_keywords",
         "_own_changes",
-        "_told_keywords",
+        "announced_change_number",
         "read_only",
         "recent",
         "surprises",
-        "told_change_number",
         "with_change_numbers",
     )
 
     def __init__(self, folder: FolderView, read_only: bool, recent: Sequence[Range] = ()) -> None:
         super().__init__(folder)
         self.read_only = read_only
-        self.told_change_number = folder.change_number  # flag changes up to here are announced or need not be
+        self.announced_change_number = folder.change_number  # flag changes up to here are announced or need not be
         # Flag changes made by this session: change number to UIDs.
         self._own_changes: dict[int, Sequence[Range]] = {}
         self.surprises: set[int] = set()  # UIDs to announce although this session changed them itself
-        self._told_keywords = len(folder.table.keywords)
+        self._announced_keywords = len(folder.table.keywords)
         self.recent: list[Range] = list(recent)  # UIDs that are \\Recent to this session
         self.with_change_numbers = False  # CONDSTORE is on: every FETCH response with FLAGS carries MODSEQ
 
     # --- announcements ---
 
-    def tell(self, may_expunge: bool, with_uid: bool = False) -> list[bytes]:
+    def announce(self, may_expunge: bool, with_uid: bool = False) -> list[bytes]:
         """The announcements that may be sent now, as encoded responses; the view records them as sent.
 
         EXPUNGE responses come first, from the highest number down, so that each number is right when the client reads
@@ -50,22 +50,22 @@ class SessionView(Numbering):
         (RFC 3501 7.3.1).
         """
         folder = self.folder
-        if self.aligned and self.count == len(folder.uids) and self.told_change_number == folder.change_number:
-            return [] if not self.surprises else self._tell_flags(with_uid)
+        if self.aligned and self.count == len(folder.uids) and self.announced_change_number == folder.change_number:
+            return [] if not self.surprises else self._announce_flags(with_uid)
         told: list[bytes] = []
         if may_expunge:
-            told += self._tell_removed()
+            told += self._announce_removed()
         if self.aligned and self.count < len(folder.uids):
-            told += self._tell_new()
-        return told + self._tell_flags(with_uid)
+            told += self._announce_new()
+        return told + self._announce_flags(with_uid)
 
-    def _tell_removed(self) -> list[bytes]:
+    def _announce_removed(self) -> list[bytes]:
         return [
             b"".join([b"* %d EXPUNGE\r\n" % number for number in range(stop, first, -1)])
             for first, stop in reversed(self.forget_removed())
         ]
 
-    def _tell_new(self) -> list[bytes]:
+    def _announce_new(self) -> list[bytes]:
         folder = self.folder
         first_new = self.uids[self.count]
         self.count = len(folder.uids)
@@ -75,34 +75,34 @@ class SessionView(Numbering):
                 folder.claimed_uid = folder.uid_next
         return [b"* %d EXISTS\r\n* %d RECENT\r\n" % (self.count, self.recent_count())]
 
-    def _tell_flags(self, with_uid: bool) -> list[bytes]:
+    def _announce_flags(self, with_uid: bool) -> list[bytes]:
         changed = self._changed_positions()
-        self.told_change_number = self.folder.change_number
+        self.announced_change_number = self.folder.change_number
         self._own_changes = {
-            number: uids for number, uids in self._own_changes.items() if number > self.told_change_number
+            number: uids for number, uids in self._own_changes.items() if number > self.announced_change_number
         }
         self.surprises.clear()
         if not changed:
             return []
         return list(self.flag_responses(spans_of(changed), with_uid, self.with_change_numbers))
 
-    def tell_keywords(self) -> bytes:
+    def announce_keywords(self) -> bytes:
         """FLAGS and PERMANENTFLAGS responses, if keywords in use are not announced yet (RFC 3501 7.2.6).
 
         Write them directly before the responses that may carry such a keyword, and render both without an await
         between: other sessions add keywords meanwhile.
         """
-        if self._told_keywords == len(self.folder.table.keywords):
+        if self._announced_keywords == len(self.folder.table.keywords):
             return b""
-        self._told_keywords = len(self.folder.table.keywords)
+        self._announced_keywords = len(self.folder.table.keywords)
         return self.flags_in_use()
 
     def _changed_positions(self) -> list[int]:
         """Ascending positions of messages whose flags other sessions changed since the last announcement."""
         folder, own = self.folder, self._own_changes
-        entries = folder.journal.since(self.told_change_number)
+        entries = folder.journal.since(self.announced_change_number)
         if entries is None:
-            told = self.told_change_number
+            told = self.announced_change_number
             changed = {
                 columns.uids[at]
                 for _, count, columns, start in self.segments([(0, self.count)])
@@ -133,7 +133,7 @@ class SessionView(Numbering):
         `before` is the view's change number at the beginning of the command. A change number that is not above it
         belongs to another change: a command that changed nothing returns the latest number.
         """
-        if change_number > max(before, self.told_change_number):
+        if change_number > max(before, self.announced_change_number):
             self._own_changes[change_number] = uids
 
     # --- recent ---
@@ -172,7 +172,7 @@ class SessionView(Numbering):
     def flag_responses(self, spans: Sequence[Span], with_uid: bool, with_change_number: bool) -> Iterator[bytes]:
         """FETCH responses with FLAGS for the messages at these positions, in blocks."""
         for block in blocks(spans):
-            pieces = [self.tell_keywords()]
+            pieces = [self.announce_keywords()]
             for segment in self.segments((block,)):
                 pieces += flags(segment, self.uids, self.recent, with_uid, with_change_number)
             yield b"".join(pieces)

@@ -14,7 +14,7 @@ from typing import Final
 
 from restante.errors import AccountLimitReached, RestanteError, TooManyOperations
 from restante_process.config import Limits
-from restante_server.api.engine.caller import NOBODY
+from restante_server.api.engine.caller import ANONYMOUS
 from restante_server.db.turns import Party
 
 RETRY_SECONDS: Final = {"operations": 0.1, "streams": 5.0, "subscriptions": 5.0, "queued_octets": 1.0}
@@ -84,7 +84,7 @@ class Allowances:
         held[party] = total
 
     def _limit(self, party: Party, resource: Resource) -> int:
-        return self.limits[resource] * (ADDRESS_SHARE if party.name.startswith(NOBODY) else 1)
+        return self.limits[resource] * (ADDRESS_SHARE if party.name.startswith(ANONYMOUS) else 1)
 
     @contextlib.contextmanager
     def holding(self, party: Party, resource: Resource) -> Iterator[None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from restante_process.addresses import limit_key
 from restante_server.db.turns import Party
 
-NOBODY = "nobody:"  # prefix of an unauthenticated client's party name, before its address
+ANONYMOUS = "anonymous:"  # prefix of an unauthenticated client's party name, before its address
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +49,4 @@ class Caller:
             return Party(f"account:{self.account_id}")
         if self.identity:
             return Party(f"gateway:{self.identity}", many=True)
-        return Party(NOBODY + (limit_key(self.client_address) if self.client_address else ""))
+        return Party(ANONYMOUS + (limit_key(self.client_address) if self.client_address else ""))

@@ -21,7 +21,7 @@ from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.faults import translate
 from restante_server.api.engine.observe import CallObserver
-from restante_server.api.engine.registry import Handler, Kind
+from restante_server.api.engine.registry import Handler, HandlerKind
 from restante_server.api.engine.writes import HandlerWrite
 from restante_server.db import turns
 
@@ -82,11 +82,11 @@ class Dispatcher:
         db = self._core.db
         claims = handler.claims(call, request)  # refuses a mailbox that the caller may not name; nothing is queued yet
         match handler.kind:
-            case Kind.READ if call.seconds_left > SHARED_SECONDS:
+            case HandlerKind.READ if call.seconds_left > SHARED_SECONDS:
                 return await db.read_short(partial(_in_transaction, handler, call, request), deadline=call.deadline)
-            case Kind.READ | Kind.SLOW_READ:  # a short read close to its deadline shares no thread hop
+            case HandlerKind.READ | HandlerKind.SLOW_READ:  # a short read close to its deadline shares no thread hop
                 return await call.read(partial(_in_transaction, handler, call, request))
-            case Kind.WRITE:
+            case HandlerKind.WRITE:
                 write: HandlerWrite[Any] = HandlerWrite(
                     actor=call.caller.actor,
                     now=call.now,
@@ -97,7 +97,7 @@ class Dispatcher:
                     octets=handler.octets(request),
                 )
                 return await db.write(write, deadline=call.deadline)
-            case Kind.DIRECT:
+            case HandlerKind.DIRECT:
                 return await _within(call, handler.run(call, request))
 
 

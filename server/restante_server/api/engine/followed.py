@@ -57,7 +57,7 @@ class ChangeNumbers:
         if not self._waiting:
             table = self._known
             waiting = self._waiting
-            self._begin_read(self._begin).add_done_callback(partial(self._told, waiting, table))
+            self._begin_read(self._begin).add_done_callback(partial(self._begun, waiting, table))
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((key, future))
         return future
@@ -67,7 +67,7 @@ class ChangeNumbers:
         waiting, self._waiting = self._waiting, []
         return partial(changes.of_folders, places={key for key, _ in waiting})
 
-    def _told(
+    def _begun(
         self,
         waiting: list[tuple[FolderKey, asyncio.Future[int]]],
         table: dict[FolderKey, int],

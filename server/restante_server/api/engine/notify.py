@@ -106,16 +106,16 @@ class Notifier:
             for watched in tuple(among):
                 watched.hint(change_number, folder_ids if complete else frozenset(), answered and complete, deltas)
 
-    def on_sessions_ended(self, told: Callable[[SessionsEnded], None]) -> Callable[[], None]:
+    def on_sessions_ended(self, listener: Callable[[SessionsEnded], None]) -> Callable[[], None]:
         """Call a listener for ended sessions. Returns a function that removes it."""
-        self._endings[told] = None
-        return partial(self._endings.pop, told, None)
+        self._endings[listener] = None
+        return partial(self._endings.pop, listener, None)
 
     def sessions_ended(self, account_id: int, credential_version: int, token: bytes = b"") -> None:
         """Inform the listeners that an account's sessions below a credential version, or the one of a token, ended."""
         notice = SessionsEnded(account_id=account_id, credential_version=credential_version, session_token=token)
-        for told in tuple(self._endings):
-            told(notice)
+        for listener in tuple(self._endings):
+            listener(notice)
 
     async def compare(self) -> None:
         """Compare every watched mailbox with the database once. Hint at those with a higher number, and inform the

@@ -59,7 +59,7 @@ class PeerHints:
         self._waiting: dict[int, int] = {}
         self._wake = asyncio.Event()
 
-    def tell(self, touched: Mapping[int, Touched]) -> None:
+    def announce(self, touched: Mapping[int, Touched]) -> None:
         """Queue the change numbers of this core's commit for `send`."""
         for mailbox_id, what in touched.items():
             # A commit in several lanes may be reported after a later one.
@@ -75,20 +75,20 @@ class PeerHints:
         await self._steadily(self._listen)
 
     async def _steadily(self, work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]) -> None:
-        said = False
+        warned = False
         while True:
             try:
                 async with await psycopg.AsyncConnection.connect(self._address, autocommit=True) as connection:
-                    said = False
+                    warned = False
                     await work(connection)
             except (psycopg.Error, OSError, RestanteError) as error:  # RestanteError: the store is busy
-                level = logging.DEBUG if said else logging.WARNING
+                level = logging.DEBUG if warned else logging.WARNING
                 log.log(
                     level,
                     "hints between cores are interrupted; changes of other cores arrive late: %s",
                     " ".join(str(error).split()),
                 )
-                said = True
+                warned = True
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _send(self, connection: psycopg.AsyncConnection[Any]) -> None:

@@ -31,7 +31,7 @@ OnLoop = Callable[[Call, Request], Awaitable[Response]]
 _WITH_MIN_COMMIT = frozenset(known for known in methods.ALL if "min_commit" in known.request.DESCRIPTOR.fields_by_name)
 
 
-class Kind(Enum):
+class HandlerKind(Enum):
     """The ways to run a unary handler."""
 
     READ = "in a read snapshot, on a worker thread, together with other short reads"
@@ -45,7 +45,7 @@ class Handler:
     """The handler of one unary RPC."""
 
     method: Method[Any, Any]
-    kind: Kind
+    kind: HandlerKind
     rule: Rule
     run: Callable[..., Any]
     claims: Claims  # on the mailboxes that the request names
@@ -56,7 +56,7 @@ class Handler:
     @property
     def only_reads(self) -> bool:
         """Whether the call may be cancelled at any moment and its response withheld."""
-        return self.reads or self.kind in (Kind.READ, Kind.SLOW_READ)
+        return self.reads or self.kind in (HandlerKind.READ, HandlerKind.SLOW_READ)
 
     @property
     def has_min_commit(self) -> bool:
@@ -122,7 +122,7 @@ class Handlers:
         """Register a handler that only reads. `slow`: it does not share its thread hop and snapshot with others."""
 
         def decorate(run: InTransaction[Request, Response]) -> InTransaction[Request, Response]:
-            kind = Kind.SLOW_READ if slow else Kind.READ
+            kind = HandlerKind.SLOW_READ if slow else HandlerKind.READ
             self.unary.append(Handler(method, kind, rule, run, _claims(method), _small, _nothing))
             return run
 
@@ -142,7 +142,7 @@ class Handlers:
         """
 
         def decorate(run: InTransaction[Request, Response]) -> InTransaction[Request, Response]:
-            self.unary.append(Handler(method, Kind.WRITE, rule, run, _claims(method), rows, octets))
+            self.unary.append(Handler(method, HandlerKind.WRITE, rule, run, _claims(method), rows, octets))
             return run
 
         return decorate
@@ -156,7 +156,7 @@ class Handlers:
         """
 
         def decorate(run: OnLoop[Request, Response]) -> OnLoop[Request, Response]:
-            self.unary.append(Handler(method, Kind.DIRECT, rule, run, _claims(method), _small, _nothing, reads))
+            self.unary.append(Handler(method, HandlerKind.DIRECT, rule, run, _claims(method), _small, _nothing, reads))
             return run
 
         return decorate

@@ -119,7 +119,7 @@ def _appended(
     within = call.place(tx, request.mailbox_id, 0 if request.path else request.folder_id)
     place = folders.named(tx, within, request.folder_id, request.path)
     (placed,) = messages.add(tx, place, [new])
-    changes.answer_tells(tx, place)
+    changes.response_covers(tx, place)
     return v1.AppendMessageResponse(
         message_id=placed.message_id,
         uid_validity=placed.uid_validity,

@@ -128,7 +128,7 @@ def _changes(tx: Connection, place: Place, messages: MessageSet, asked: bool, si
     except (ResultTooLarge, CursorInvalid):
         return None
     changes.note_delta(tx, place, delta)
-    changes.answer_tells(tx, place)
+    changes.response_covers(tx, place)
     return convert.folder_changes(delta)
 
 

@@ -17,7 +17,7 @@ from restante_server.db.clock import now_microseconds
 from restante_server.db.operation import Write
 from restante_server.directory import addresses
 from restante_server.transport import oversight
-from restante_server.transport.oversight import Event, History, Place, Waiting
+from restante_server.transport.oversight import Event, History, QueueKey, Waiting
 
 handlers = Handlers()
 
@@ -26,7 +26,7 @@ handlers = Handlers()
 def list_queue(tx: Connection, call: Call, request: v1.ListQueueRequest) -> v1.ListQueueResponse:
     """See AdminService.ListQueue."""
     page = pages.Page.asked(f"queue {request.destination}", request, call.result_octets, 3)
-    after = Place(*map(pages.number, page.key)) if any(page.key) else None
+    after = QueueKey(*map(pages.number, page.key)) if any(page.key) else None
     destination = addresses.ascii_domain(request.destination, literal=True) if request.destination else ""
     found = oversight.waiting(tx, destination, after, page.most)
     answer = v1.ListQueueResponse()

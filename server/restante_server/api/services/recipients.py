@@ -24,7 +24,7 @@ from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.directory import addresses
 from restante_server.directory.known import SECONDS
-from restante_server.directory.lookup import Kind, Resolution, resolve_many
+from restante_server.directory.lookup import AddressKind, Resolution, resolve_many
 from restante_server.transport.inbound import deliver
 from restante_server.transport.inbound.dispose import Inbox
 
@@ -54,18 +54,18 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
     for found in resolutions:
         inbox = inboxes.get(found.mailbox_id)
         recipients.keep(
-            generation, found, open=found.kind is Kind.ALIAS or (inbox is not None and inbox.room_octets is None)
+            generation, found, open=found.kind is AddressKind.ALIAS or (inbox is not None and inbox.room_octets is None)
         )
     verdicts = []
     for path, found in zip(request.forward_paths, resolutions, strict=True):
         problem: RestanteError | None = _address_problem(path)
         if problem is not None:
             pass
-        elif found.kind is Kind.FOREIGN and not call.caller.account_id:
+        elif found.kind is AddressKind.FOREIGN and not call.caller.account_id:
             problem = RelayDenied(address=path)
-        elif found.kind is Kind.UNKNOWN or (found.kind is Kind.LOCAL and found.mailbox_id not in inboxes):
+        elif found.kind is AddressKind.UNKNOWN or (found.kind is AddressKind.LOCAL and found.mailbox_id not in inboxes):
             problem = RecipientNotFound(address=path)
-        elif found.kind is Kind.LOCAL and not inboxes[found.mailbox_id].has_room(max(request.size_octets, 1)):
+        elif found.kind is AddressKind.LOCAL and not inboxes[found.mailbox_id].has_room(max(request.size_octets, 1)):
             problem = QuotaExceeded()
         taken = OPEN if recipients.is_open(path) else RecipientVerdict(accepted=True)
         verdicts.append(_refused(problem) if problem is not None else taken)
@@ -74,7 +74,9 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
 
 def _look(tx: Connection, *, paths: list[str]) -> tuple[list[Resolution], dict[int, Inbox]]:
     resolutions = resolve_many(tx, paths)
-    return resolutions, deliver.inboxes(tx, (found.mailbox_id for found in resolutions if found.kind is Kind.LOCAL))
+    return resolutions, deliver.inboxes(
+        tx, (found.mailbox_id for found in resolutions if found.kind is AddressKind.LOCAL)
+    )
 
 
 def _refused(problem: RestanteError) -> RecipientVerdict:

@@ -104,14 +104,14 @@ async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncItera
         followed = False
         while True:
             hints.taken()
-            told = await _begin(call, claim, position)
-            for change in _changes(told, folder_id):
+            current = await _begin(call, claim, position)
+            for change in _changes(current, folder_id):
                 yield change
-            async for change, key in _rows(call, told, asked):
+            async for change, key in _rows(call, current, asked):
                 yield change
                 if key:
-                    yield _checkpoint(call, claim, told.at(key))
-            moved, position = told.ended != position or not followed, told.ended
+                    yield _checkpoint(call, claim, current.at(key))
+            moved, position = current.ended != position or not followed, current.ended
             if moved or hints.quiet:  # a hint may be of changes that the round before has sent
                 yield _checkpoint(call, claim, position)
             followed = True
@@ -138,11 +138,11 @@ def _round(tx: Connection, claim: Claim, position: Position | None) -> Round:
     return sync.begin(tx, claim.place(tx), position)
 
 
-def _changes(told: Round, folder_id: int) -> Iterator[v1.SyncMailboxResponse]:
+def _changes(current: Round, folder_id: int) -> Iterator[v1.SyncMailboxResponse]:
     """The changed folders and the removals of a round. Folder names are unique once the client has all of them."""
-    for state in told.folders:
+    for state in current.folders:
         yield v1.SyncMailboxResponse(folder=_folder(state))
-    for tombstone in told.removals:
+    for tombstone in current.removals:
         yield from _removal(tombstone, folder_id)
 
 
@@ -172,11 +172,11 @@ def _removal(tombstone: Tombstone, folder_id: int) -> Iterator[v1.SyncMailboxRes
         yield v1.SyncMailboxResponse(deleted_folder_id=tombstone.folder_id)
 
 
-async def _rows(call: Call, told: Round, asked: Ask) -> AsyncIterator[tuple[v1.SyncMailboxResponse, int]]:
+async def _rows(call: Call, current: Round, asked: Ask) -> AsyncIterator[tuple[v1.SyncMailboxResponse, int]]:
     """The rows of a round in batches, each with the key up to which all rows are sent; 0 with the last batch."""
-    if not told.messages.ids:
+    if not current.messages.ids:
         return
-    ask = Ask(asked.claim, told.messages, asked.names, (), None)
+    ask = Ask(asked.claim, current.messages, asked.names, (), None)
     after: int | None = 0
     while after is not None:
         batch: Batch = await call.core.db.read(message_rows.next_batch, call.core.contents.directory, ask, after)
@@ -189,7 +189,7 @@ def _checkpoint(call: Call, claim: Claim, position: Position) -> v1.SyncMailboxR
     plain = _CURSOR.pack(call.core.epoch, *position)
     checkpoint = v1.Checkpoint(
         cursor=seal(call, _purpose(claim), plain),
-        change_number=max(position.told, 0),
+        change_number=max(position.sent, 0),
         expires_at=convert.timestamp(time.time_ns() // 1_000 + call.core.settings.store.history_days * DAY),
     )
     return v1.SyncMailboxResponse(checkpoint=checkpoint)

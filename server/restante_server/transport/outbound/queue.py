@@ -207,7 +207,7 @@ def report(tx: Connection, settings: TransportSettings, lease_id: int, outcomes:
 def _deferred(settings: TransportSettings, origin: Origin, row: Row, outcome: Outcome, now: int) -> Postponement:
     since = origin.send_at or origin.accepted_at
     due_at = settings.schedule.next_attempt(now, row.attempt_count + 1, since, random())
-    return Postponement(row, due_at, outcome.status, said(outcome), 1)
+    return Postponement(row, due_at, outcome.status, quoted_reply(outcome), 1)
 
 
 def _settled(row: Row, outcome: Outcome) -> Settlement:
@@ -216,15 +216,14 @@ def _settled(row: Row, outcome: Outcome) -> Settlement:
         action = None if outcome.dsn_passed_on else Action.RELAYED
         return Settlement(row, State.RELAYED, outcome.status, outcome.diagnostic, action, outcome.remote_host, 1)
     if outcome.state is State.PENDING:  # this server gives up; the remote server's reply was temporary
-        diagnostic = (
-            f"the time for delivery attempts is over; the last reply was: {outcome.status} {said(outcome)}".rstrip()
-        )
+        reply = f"{outcome.status} {quoted_reply(outcome)}".rstrip()
+        diagnostic = f"the time for delivery attempts is over; the last reply was: {reply}"
         return Settlement(row, State.FAILED, EXPIRED, diagnostic, Action.FAILED, attempts=1)
     return Settlement(
         row, State.FAILED, outcome.status, outcome.diagnostic, Action.FAILED, outcome.remote_host, attempts=1
     )
 
 
-def said(outcome: Outcome) -> str:
+def quoted_reply(outcome: Outcome) -> str:
     """The reply, preceded by the server that gave it."""
     return f"{outcome.remote_host}: {outcome.diagnostic}" if outcome.remote_host else outcome.diagnostic

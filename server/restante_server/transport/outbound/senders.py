@@ -14,7 +14,7 @@ from restante.errors import InvalidAddress, SenderNotPermitted
 from restante_server.db.schema import account, alias
 from restante_server.directory import addresses, domains
 from restante_server.directory.domains import Resending
-from restante_server.directory.lookup import Kind, resolve_many
+from restante_server.directory.lookup import AddressKind, resolve_many
 
 _own = select(account.c.address_key).where(account.c.account_id == bindparam("account"))
 _aliases = select(alias.c.address_key).where(alias.c.address_key.in_(bindparam("keys", expanding=True)))
@@ -41,7 +41,7 @@ def require(tx: Connection, account_id: int, claims: Sequence[tuple[str, str]]) 
     known = set(tx.scalars(_aliases, {"keys": wanted}))
     resolutions = resolve_many(tx, [address for _, address, _ in others])
     for (field, address, keys), found in zip(others, resolutions, strict=True):
-        leads_here = found.kind is Kind.ALIAS and [target.account_id for target in found.targets] == [account_id]
+        leads_here = found.kind is AddressKind.ALIAS and [target.account_id for target in found.targets] == [account_id]
         if not (known & keys and leads_here):
             raise SenderNotPermitted(address=address[:320], field=field)
 

@@ -63,7 +63,7 @@ def flags_of(view: FolderView, position: int) -> Flags:
 
 
 def told(session: SessionView, may_expunge: bool = True, with_uid: bool = False) -> list[bytes]:
-    return b"".join(session.tell(may_expunge, with_uid)).split(b"\r\n")[:-1]
+    return b"".join(session.announce(may_expunge, with_uid)).split(b"\r\n")[:-1]
 
 
 def fetched(session: SessionView, *, uid: bool = True) -> list[bytes]:
@@ -561,9 +561,9 @@ class Sessions(RuleBasedStateMachine):
         self.view.apply(changes(self.view, gone=uids))
 
     @rule(who=st.integers(0, 2), may_expunge=st.booleans())
-    def tell(self, who: int, may_expunge: bool) -> None:
+    def announce(self, who: int, may_expunge: bool) -> None:
         client = self.clients[who]
-        client.hear(client.session.tell(may_expunge))
+        client.hear(client.session.announce(may_expunge))
         if may_expunge:
             assert client.uids == list(self.view.uids)
         for uid, flags in zip(client.uids, client.flags, strict=True):

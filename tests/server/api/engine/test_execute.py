@@ -29,7 +29,7 @@ from restante_server.api.engine.execute import (
     Execution,
     Executor,
 )
-from restante_server.api.engine.registry import Handler, Kind
+from restante_server.api.engine.registry import Handler, HandlerKind
 from restante_server.api.engine.results import MAX_RESPONSE_OCTETS
 
 Work = Callable[[Any], Any]
@@ -58,14 +58,14 @@ class FakeDispatcher:
             self.running -= 1
 
 
-def handler(method: Any, kind: Kind) -> Handler:
+def handler(method: Any, kind: HandlerKind) -> Handler:
     return Handler(method, kind, anyone, lambda *_: None, lambda *_: (), lambda _: 1, lambda _: 0)
 
 
 HANDLERS = {
-    "get_folder": handler(methods.GET_FOLDER, Kind.READ),
-    "read_folder_changes": handler(methods.READ_FOLDER_CHANGES, Kind.READ),
-    "delete_folder": handler(methods.DELETE_FOLDER, Kind.WRITE),
+    "get_folder": handler(methods.GET_FOLDER, HandlerKind.READ),
+    "read_folder_changes": handler(methods.READ_FOLDER_CHANGES, HandlerKind.READ),
+    "delete_folder": handler(methods.DELETE_FOLDER, HandlerKind.WRITE),
 }
 
 

@@ -46,8 +46,8 @@ def test_what_does_not_fit_is_left_for_the_next() -> None:
 
 def test_a_commit_told_late_takes_nothing_back() -> None:
     core = PeerHints("postgresql:///nowhere", cast(Any, None))
-    core.tell({7: Touched(6), 9: Touched(3)})
-    core.tell({7: Touched(5), 9: Touched(4)})  # one lane's effects may come after another's
+    core.announce({7: Touched(6), 9: Touched(3)})
+    core.announce({7: Touched(5), 9: Touched(4)})  # one lane's effects may come after another's
     assert core._waiting == {7: 6, 9: 4}
 
 
@@ -116,7 +116,7 @@ async def _until_heard(teller: PeerHints, heard: asyncio.Queue[int], number: int
     """Send a hint until it arrives: one may be lost during the connection's setup."""
     async with asyncio.timeout(20):
         while True:
-            teller.tell({5: Touched(number)})
+            teller.announce({5: Touched(number)})
             try:
                 async with asyncio.timeout(0.2):
                     assert await heard.get() == number

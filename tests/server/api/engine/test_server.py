@@ -39,7 +39,7 @@ from restante.v1.types_pb2 import CommitToken, MessageIdSet
 from restante_server.api.engine import batches
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.identity import bearer_token
-from restante_server.api.engine.registry import Kind
+from restante_server.api.engine.registry import HandlerKind
 from restante_server.api.engine.server import SERVICES
 from tests.server.api.served import Served, operation, request_id, served, token_metadata
 
@@ -227,13 +227,13 @@ async def test_an_exception_is_answered_with_a_number_and_nothing_else(
 
 
 @pytest.fixture
-def endless(core: Served, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Kind], None]:
+def endless(core: Served, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, HandlerKind], None]:
     """A function that makes an RPC run for ever."""
 
     def statistics(tx: Connection, call: Call, request: Any) -> GetStatisticsResponse:
         return GetStatisticsResponse(domain_count=tx.execute(ENDLESS).scalar_one())
 
-    def put(field: str, kind: Kind) -> None:
+    def put(field: str, kind: HandlerKind) -> None:
         handlers = core.process.server.registry.unary
         monkeypatch.setitem(handlers, field, replace(handlers[field], run=statistics, kind=kind))
 
@@ -254,8 +254,8 @@ async def reads_end(core: Served) -> None:
 
 
 @together
-@pytest.mark.parametrize("kind", [Kind.READ, Kind.SLOW_READ])
-async def test_a_deadline_interrupts_the_statement(core: Served, endless: Any, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [HandlerKind.READ, HandlerKind.SLOW_READ])
+async def test_a_deadline_interrupts_the_statement(core: Served, endless: Any, kind: HandlerKind) -> None:
     endless("get_statistics", kind)
     began = time.monotonic()
     asked = operation("AdminService/GetStatistics", GetStatisticsRequest(), timeout_milliseconds=300)
@@ -267,7 +267,7 @@ async def test_a_deadline_interrupts_the_statement(core: Served, endless: Any, k
 
 @together
 async def test_a_client_that_leaves_interrupts_the_statement(core: Served, endless: Any) -> None:
-    endless("get_statistics", Kind.SLOW_READ)
+    endless("get_statistics", HandlerKind.SLOW_READ)
     call = begin_statistics(core)
     await asyncio.sleep(0.3)
     assert core.core.db.waiting_reads == 1
@@ -277,7 +277,7 @@ async def test_a_client_that_leaves_interrupts_the_statement(core: Served, endle
 
 @together
 async def test_an_operation_can_be_cancelled_while_it_runs(core: Served, endless: Any) -> None:
-    endless("get_statistics", Kind.SLOW_READ)
+    endless("get_statistics", HandlerKind.SLOW_READ)
     stream = core.stub("BatchService/Execute")(metadata=core.identity("admin"))
     await stream.write(ExecuteRequest(operations=[operation("AdminService/GetStatistics", GetStatisticsRequest())]))
     await asyncio.sleep(0.2)
@@ -290,7 +290,7 @@ async def test_an_operation_can_be_cancelled_while_it_runs(core: Served, endless
 
 @together
 async def test_one_sessions_slow_read_keeps_nobody_waiting(core: Served, endless: Any) -> None:
-    endless("get_statistics", Kind.SLOW_READ)
+    endless("get_statistics", HandlerKind.SLOW_READ)
     slow = begin_statistics(core)
     token = (await core.session("bob")).session_token
     began = time.monotonic()
