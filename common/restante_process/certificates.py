@@ -27,9 +27,9 @@ class Expiry:
         days = self.days_left(now)
         date = f"{self.not_after:%Y-%m-%d %H:%M} UTC"
         if days < 0:
-            return f"the certificate of {self.name} expired on {date}: clients refuse it; renew it"
+            return f"the certificate of {self.name} expired on {date}, so clients refuse it; renew it"
         if days < WARNING_DAYS:
-            return f"the certificate of {self.name} expires on {date}, in {days:.1f} days: renew it"
+            return f"the certificate of {self.name} expires on {date}, in {days:.1f} days; renew it"
         return ""
 
 

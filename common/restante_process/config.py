@@ -302,10 +302,10 @@ _ROUTE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\[\]@/:]+)(?::(\d{1,5}))?")
 
 def _check_route(where: str, text: str) -> None:
     if "@" in text:
-        raise ConfigError(f"{where}: a route has no user and password: HOST, HOST:PORT or [ADDRESS]:PORT is needed")
+        raise ConfigError(f"{where}: a route cannot have a user and password; write HOST, HOST:PORT or [ADDRESS]:PORT")
     found = _ROUTE.fullmatch(text)
     if found is None or (found[1] and not 0 < int(found[1]) < 65_536):
-        raise ConfigError(f"{where}: {text!r} is neither HOST, HOST:PORT nor [ADDRESS]:PORT")
+        raise ConfigError(f"{where}: {text!r} is not a route; write HOST, HOST:PORT or [ADDRESS]:PORT")
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any, name: str) -> None:
@@ -331,15 +331,15 @@ def _make(kind: Any, value: Any, where: str) -> Any:
         return _make_section(kind, value, where)
     if origin is Literal:
         if value not in arguments:
-            raise ConfigError(f"{where}: {value!r} is none of {', '.join(map(repr, arguments))}")
+            raise ConfigError(f"{where}: {value!r} is not allowed; choose {' or '.join(map(repr, arguments))}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where}: a list is needed")
+            raise ConfigError(f"{where}: {value!r} is not a list; write [...]")
         return tuple(_make(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
     if origin is Mapping:
         if not isinstance(value, dict):
-            raise ConfigError(f"{where}: a section is needed")
+            raise ConfigError(f"{where}: {value!r} is not a section")
         return {name: _make(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -350,19 +350,19 @@ def _make(kind: Any, value: Any, where: str) -> Any:
 
 def _make_section(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise ConfigError(f"{where}: a section is needed")
+        raise ConfigError(f"{where}: {value!r} is not a section")
     kinds = typing.get_type_hints(kind)
     for key in value:
         if key not in kinds:
-            raise ConfigError(f"{where + '.' if where else ''}{key}: there is no such key")
+            raise ConfigError(f"{where + '.' if where else ''}{key}: unknown key; `restante config` lists all keys")
     for each in dataclasses.fields(kind):
         required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
         if required and each.name not in value:
             choices = " or ".join(map(repr, typing.get_args(kinds[each.name])))
-            raise ConfigError(f"{where}.{each.name}: this key is required{f', {choices}' if choices else ''}")
+            raise ConfigError(f"{where}.{each.name}: the key is missing{f'; set it to {choices}' if choices else ''}")
     made = {key: _make(kinds[key], item, f"{where}.{key}" if where else key) for key, item in value.items()}
     return kind(**made)
 
 
-_KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_KINDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 _KEYS = frozenset(key.name for key in dataclasses.fields(Config))

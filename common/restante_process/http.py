@@ -98,7 +98,7 @@ class HttpServer:
                     return
                 page = await self._page(request)
             except h11.RemoteProtocolError as error:
-                page = _error(HTTPStatus(error.error_status_hint), "the request cannot be read")
+                page = _error(HTTPStatus(error.error_status_hint), "the request is not valid HTTP/1.1")
         body = b"" if request is not None and request.method == b"HEAD" else page.body
         writer.write((http.send(_response(page)) or b"") + body)
         writer.write_eof()
@@ -109,14 +109,14 @@ class HttpServer:
         path = request.target.split(b"?", 1)[0].decode("ascii", "replace")
         make = self._pages.get(path)
         if make is None:
-            return _error(HTTPStatus.NOT_FOUND, "there are " + ", ".join(sorted(self._pages)))
+            return _error(HTTPStatus.NOT_FOUND, "the pages are " + ", ".join(sorted(self._pages)))
         if request.method not in (b"GET", b"HEAD"):
-            return _error(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD")
+            return _error(HTTPStatus.METHOD_NOT_ALLOWED, "the pages answer only GET and HEAD")
         try:
             return await make()
         except Exception:
-            log.exception("page failed: %s", path)
-            return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "the page could not be made; the log says why")
+            log.exception("making the page %s failed", path)
+            return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "making the page failed; the log has the reason")
 
     async def _discard(self, reader: asyncio.StreamReader) -> None:
         left = self._bounds.discarded_octets
@@ -182,7 +182,7 @@ async def _received(http: h11.Connection, reader: asyncio.StreamReader, max_octe
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > max_octets:
-                raise UnusableAnswer(f"the answer is longer than {max_octets} octets")
+                raise UnusableAnswer(f"the response is longer than {max_octets} octets")
         elif isinstance(event, h11.EndOfMessage) and head is not None:
             kind = next((value.decode("latin-1") for name, value in head.headers if name == b"content-type"), TEXT)
             return Page(bytes(body), HTTPStatus(head.status_code), kind)

@@ -25,9 +25,9 @@ Event = MutableMapping[str, Any]
 def configure(process: str, *, form: Literal["json", "console"] = "json", level: str = "info") -> None:
     """Set up structlog and the standard library's logging for this process. Raises ValueError."""
     if level not in _LEVELS:
-        raise ValueError(f"log level {level!r} is not one of {', '.join(_LEVELS)}")
+        raise ValueError(f"log level {level!r} is unknown; choose {', '.join(_LEVELS)}")
     if form not in ("json", "console"):
-        raise ValueError(f"log format {form!r} is neither json nor console")
+        raise ValueError(f"log format {form!r} is unknown; choose json or console")
 
     def facts(_logger: object, _method: str, event: Event) -> Event:
         event["timestamp"] = timestamp(datetime.now(UTC))

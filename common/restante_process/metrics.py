@@ -14,7 +14,11 @@ def new_registry(process: str) -> CollectorRegistry:
     """A registry with `restante_build_info` and the `process_*` family (CPU, memory, file descriptors, start)."""
     disable_created_metrics()  # type: ignore[no-untyped-call] # a `_created` series beside each counter doubles them and says little
     registry = CollectorRegistry()
-    build = Info("restante_build", "The program: its version, the process, and Python.", registry=registry)
+    build = Info(
+        "restante_build",
+        "Constant 1, with the versions of Restante and Python and the process as labels.",
+        registry=registry,
+    )
     build.info({"process": process, "version": version("restante"), "python": platform.python_version()})
     ProcessCollector(registry=registry)
     return registry
@@ -26,7 +30,7 @@ class CertificateMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._expiry = Gauge(
             "restante_certificate_expiry_timestamp_seconds",
-            "When a certificate in use expires, in seconds since 1970-01-01 UTC.",
+            "Expiry of a certificate in use, in seconds since 1970-01-01 UTC.",
             ["name"],
             registry=registry,
         )

@@ -30,7 +30,7 @@ class Readiness:
         if problem and not before:
             log.warning("not ready: %s: %s", condition, problem)
         elif before and not problem:
-            log.info("no longer in the way of being ready: %s", condition)
+            log.info("condition of readiness met again: %s", condition)
 
     @property
     def problems(self) -> list[str]:
@@ -50,7 +50,7 @@ class Readiness:
             try:
                 problem = await check()
             except Exception as error:
-                log.exception("check failed: %s", condition)
+                log.exception("the readiness check of %s failed", condition)
                 problem = f"the check failed: {type(error).__name__}"
             self.set(condition, problem)
             await asyncio.sleep(every_seconds)

@@ -39,10 +39,10 @@ class Reload:
         try:
             new = self._read()
         except click.ClickException as problem:
-            log.error("the configuration was not read again, and the old one stays: %s", problem.message)
+            log.error("the configuration was not reloaded, and the old one stays in use: %s", problem.message)
         late = [key for key in config.changed(self._settings, new) if key not in AT_ONCE]
         if late:
-            log.warning("a restart is needed before these keys have their new values: %s", ", ".join(late))
+            log.warning("these changed keys take effect after a restart: %s", ", ".join(late))
         self._use(new)
 
 

@@ -72,11 +72,11 @@ def shown(address: tuple[Any, ...]) -> str:
 def why(error: OSError) -> str:
     """The cause why a port cannot be served, and a remedy."""
     if error.errno == errno.EADDRINUSE:
-        return "another program has this port; end that program, or choose another port"
+        return "another program uses this port; end that program, or choose another port"
     if error.errno == errno.EACCES:
-        return "this port needs a right: start with a systemd socket, or with CAP_NET_BIND_SERVICE"
+        return "a port below 1024 needs a privilege; start with a systemd socket or with CAP_NET_BIND_SERVICE"
     if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine has no such address"
+        return "this machine does not have the address; choose one that it has"
     return error.strerror or str(error)
 
 

@@ -48,7 +48,7 @@ class Certificates:
     ) -> None:
         """`client_ca`: PEM file of the authorities for required client certificates. `protocols`: for ALPN."""
         if not files:
-            raise CertificateError("no certificate configured")
+            raise CertificateError("no certificate is configured")
         self._files = tuple(files)
         self._client_ca, self._protocols = client_ca, tuple(protocols)
         self._stamps = [self._stamp(pair) for pair in self._files]
@@ -85,7 +85,7 @@ class Certificates:
             return self.reload(force=True)
         try:
             if not files:
-                raise CertificateError("no certificate configured")
+                raise CertificateError("no certificate is configured")
             stamps, pairs = [self._stamp(pair) for pair in files], [self._load(pair) for pair in files]
         except CertificateError as error:
             log.error("certificates not replaced", reason=str(error))
@@ -168,11 +168,13 @@ def _file_stamp(path: Path) -> object:
 
 def _reason(error: OSError) -> str:
     reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-    return reason or "cannot be read"
+    return reason or "the file cannot be read"
 
 
 def _no_password() -> str:
-    raise CertificateError("the key is encrypted; it must not be")  # otherwise OpenSSL would prompt on the terminal
+    raise CertificateError(
+        "the private key is encrypted; store it without a passphrase"
+    )  # otherwise OpenSSL would prompt on the terminal
 
 
 def _load(files: CertificateFiles) -> _Pair:

@@ -128,7 +128,7 @@ def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_error_is_one_line_with_its_reason() -> None:
     line = described(errors.FolderNotFound("No such\n folder.", folder_id=7))
-    assert line == "The folder does not exist. [FOLDER_NOT_FOUND]"
+    assert line == "No such folder. [FOLDER_NOT_FOUND]"
     assert "restante mail login" in described(errors.SessionExpired())
 
 
@@ -238,7 +238,7 @@ def test_config_check_refuses_a_route_with_a_password_and_warns_of_certificates(
     file.write_text('[relay.routes]\n"*" = "alice:a-secret@mx.example.org:587"\n')
     done = CliRunner().invoke(main, check)
     assert done.exit_code == 1
-    assert "relay.routes.*: a route has no user and password" in done.stderr
+    assert "relay.routes.*: a route cannot have a user and password" in done.stderr
     assert "a-secret" not in done.stderr
     pair = pair_maker(tmp_path)("server", "mx.example.org", days=-1)
     file.write_text(f'[[tls.certificates]]\ncertificate = "{pair.certificate}"\nkey = "{pair.key}"\n')
@@ -271,7 +271,7 @@ def test_a_busy_port_is_named_with_its_key() -> None:
         settings = config.load(None, environment={}, flags={"imap.listeners": listeners, **off, **health})
         (problem,) = ports.problems(settings)
         assert problem.startswith(
-            f"imap.listeners.imap: cannot listen on 127.0.0.1:{port}: another program has this port"
+            f"imap.listeners.imap: cannot listen on 127.0.0.1:{port}: another program uses this port"
         )
         both = config.load(
             None,

@@ -33,13 +33,13 @@ def test_a_new_configuration_is_used_and_late_keys_are_named(caplog: pytest.LogC
     Reload(OLD, lambda: NEW, used.append, pytest.fail)()
     assert used == [NEW]
     assert [record.getMessage() for record in caplog.records] == [
-        "a restart is needed before these keys have their new values: data, core.api_port"
+        "these changed keys take effect after a restart: data, core.api_port"
     ]
 
 
 def test_a_configuration_that_is_wrong_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     def read() -> config.Config:
-        raise click.ClickException("core.api_prot: there is no such key")
+        raise click.ClickException("core.api_prot: unknown key")
 
     used: list[config.Config] = []
     Reload(OLD, read, used.append, pytest.fail)()

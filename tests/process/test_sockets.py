@@ -79,9 +79,9 @@ def test_a_machine_without_ipv6_serves_by_ipv4(host: str, number: int, monkeypat
 @pytest.mark.parametrize(
     ("host", "cause"),
     [
-        ("127.0.0.1", "another program has this port"),
-        ("localhost", "another program has this port"),
-        ("192.0.2.1", "no such address"),
+        ("127.0.0.1", "another program uses this port"),
+        ("localhost", "another program uses this port"),
+        ("192.0.2.1", "does not have the address"),
         ("nowhere.invalid", "nowhere.invalid"),
     ],
 )

@@ -87,7 +87,7 @@ def parse_path(text: str) -> Path:
         raise BadPath(f"is longer than {MAX_PATH_OCTETS} octets")
     if not text.isascii():
         if any(unicodedata.category(character) in _FORBIDDEN for character in text):
-            raise BadPath("has characters that addresses cannot have")
+            raise BadPath("has characters that are not allowed in an address")
         text = unicodedata.normalize("NFC", text)
     local_part, at, domain = text.rpartition("@")  # a quoted local part may contain "@", a domain may not
     if not at:
@@ -108,7 +108,7 @@ def ascii_domain(name: str, *, literal: bool = False) -> str:
     if not lowered or len(lowered) > MAX_DOMAIN_OCTETS:
         raise BadPath(f"needs a domain of 1 to {MAX_DOMAIN_OCTETS} octets")
     if not all(_ASCII_LABEL.fullmatch(label) for label in lowered.split(".")):
-        raise BadPath("has a domain that cannot be one")
+        raise BadPath("has an invalid domain")
     return lowered
 
 
@@ -125,7 +125,7 @@ def _a_labels(name: str) -> str:
     try:
         return idna.encode(name, uts46=True, std3_rules=True, transitional=False).decode("ascii").lower()
     except idna.IDNAError as error:
-        raise BadPath("has a domain that is no internationalised one") from error
+        raise BadPath("has an invalid internationalised domain") from error
 
 
 def _address_literal(text: str) -> str:
@@ -145,10 +145,10 @@ def _address_literal(text: str) -> str:
 
 def _local_part(spelled: str) -> str:
     if len(spelled.encode("utf-8", "surrogatepass")) > MAX_LOCAL_PART_OCTETS:
-        raise BadPath(f"has a local part above {MAX_LOCAL_PART_OCTETS} octets")
+        raise BadPath(f"has a local part of more than {MAX_LOCAL_PART_OCTETS} octets")
     if _DOTS_ANYWHERE.fullmatch(spelled):
         return spelled
     inner = _QUOTED_STRING.fullmatch(spelled)
     if inner is None:
-        raise BadPath("has a local part that is neither a dot-string nor quoted")
+        raise BadPath("has an invalid local part, which must be a dot-string or a quoted string")
     return _QUOTED_PAIR.sub(r"\1", inner[1])

@@ -49,4 +49,4 @@ def remove(tx: Connection, address: str) -> Account:
 def require_quota(quota_octets: int | None) -> None:
     """Raises InvalidArgument for a negative quota."""
     if quota_octets is not None and quota_octets < 0:
-        raise InvalidArgument(field="quota_octets", problem="is negative")
+        raise InvalidArgument(field="quota_octets", problem="must not be negative")

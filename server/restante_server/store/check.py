@@ -152,9 +152,9 @@ def _folder_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
     parent = folder.alias("parent")
     owner = and_(mailbox.c.mailbox_id == folder.c.mailbox_id)
     return [
-        ("folder of no mailbox", select(*_FOLDER).where(_missing(folder, mailbox, "mailbox_id"))),
+        ("folder without a mailbox", select(*_FOLDER).where(_missing(folder, mailbox, "mailbox_id"))),
         (
-            "folder whose parent is missing",
+            "folder without its parent",
             select(*_FOLDER, folder.c.parent_folder_id).where(
                 folder.c.parent_folder_id != 0,
                 ~exists().where(
@@ -163,7 +163,7 @@ def _folder_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
             ),
         ),
         (
-            "role of more than one folder",
+            "role that several folders have",
             select(folder.c.mailbox_id, folder.c.role, func.count().label("folders"))
             .where(folder.c.role != Role.NONE)
             .group_by(folder.c.mailbox_id, folder.c.role)
@@ -176,7 +176,7 @@ def _folder_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
             ),
         ),
         (
-            "folder ahead of its mailbox",
+            "folder with a change number above its mailbox's",
             select(*_FOLDER, folder.c.change_number, mailbox.c.change_number.label("mailbox_number"))
             .join_from(folder, mailbox, owner)
             .where(
@@ -184,11 +184,11 @@ def _folder_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
             ),
         ),
         (
-            "folder whose recent boundary is beyond UIDNEXT",
+            "folder with a \\Recent boundary above UIDNEXT",
             select(*_FOLDER, folder.c.recent_uid, folder.c.uid_next).where(folder.c.recent_uid > folder.c.uid_next),
         ),
         (
-            "UIDVALIDITY of more than one folder",
+            "UIDVALIDITY that several folders have",
             select(folder.c.uid_validity, func.count().label("folders"))
             .group_by(folder.c.uid_validity)
             .having(func.count() > 1),
@@ -200,12 +200,12 @@ def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
     key = ("mailbox_id", "message_id")
     place = (*_MESSAGE, message.c.folder_id)
     return [
-        ("message of no mailbox", select(*_MESSAGE).where(_missing(message, mailbox, "mailbox_id"))),
+        ("message without a mailbox", select(*_MESSAGE).where(_missing(message, mailbox, "mailbox_id"))),
         (
-            "message in a folder that is missing",
+            "message without its folder",
             select(*place).where(_PLACED, _missing(message, folder, "mailbox_id", "folder_id")),
         ),
-        ("message with half a place", select(*place).where(message.c.uid.is_not(None) != _PLACED)),
+        ("message with a folder or a UID, but not both", select(*place).where(message.c.uid.is_not(None) != _PLACED)),
         ("message with unknown flags", select(*_MESSAGE).where(message.c.flags.bitwise_and(~ALL_FLAGS) != 0)),
         ("message without a listing", select(*_MESSAGE).where(_missing(message, listing, *key))),
         (
@@ -213,11 +213,11 @@ def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
             select(listing.c.mailbox_id, listing.c.message_id).where(_missing(listing, message, *key)),
         ),
         (
-            "message without a folder that is neither recoverable nor removed",
+            "message without a folder, neither recoverable nor removed",
             select(*_MESSAGE).where(~_PLACED, _missing(message, recoverable, *key), _missing(message, removed, *key)),
         ),
         (
-            "recoverable message that is in a folder or missing",
+            "recoverable entry of a message in a folder or of no message",
             select(recoverable.c.mailbox_id, recoverable.c.message_id).where(
                 ~exists().where(
                     message.c.mailbox_id == recoverable.c.mailbox_id,
@@ -227,7 +227,7 @@ def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
             ),
         ),
         (
-            "removed message that is in a folder, recoverable or missing",
+            "removal entry of a message in a folder, of a recoverable one or of no message",
             select(removed.c.mailbox_id, removed.c.message_id).where(
                 ~exists().where(
                     message.c.mailbox_id == removed.c.mailbox_id,
@@ -238,7 +238,7 @@ def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
             ),
         ),
         (
-            "tombstone ahead of its mailbox or behind its history",
+            "tombstone with a change number above its mailbox's or below its history",
             select(tombstone.c.mailbox_id, tombstone.c.change_number, tombstone.c.folder_id)
             .join_from(tombstone, mailbox, mailbox.c.mailbox_id == tombstone.c.mailbox_id, isouter=True)
             .where(
@@ -250,7 +250,7 @@ def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
             ),
         ),
         (
-            "tombstone ahead of its folder",
+            "tombstone with a change number above its folder's",
             select(tombstone.c.mailbox_id, tombstone.c.change_number, tombstone.c.folder_id)
             .join_from(
                 tombstone,
@@ -265,15 +265,15 @@ def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
 def _content_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
     alive = exists().where(content.c.content_id == message.c.content_id, content.c.state == ContentState.LIVE)
     rules: list[tuple[str, Select[*tuple[Any, ...]]]] = [
-        ("message whose content is missing or dead", select(*_MESSAGE, message.c.content_id).where(~alive)),
+        ("message without a live content", select(*_MESSAGE, message.c.content_id).where(~alive)),
         (
-            "message whose size is not that of head and content",
+            "message with a size other than that of head and content",
             select(*_MESSAGE, message.c.size_octets, content.c.size_octets.label("content_octets"))
             .join_from(message, content, content.c.content_id == message.c.content_id)
             .where(message.c.size_octets != content.c.size_octets + func.length(message.c.head)),
         ),
         (
-            "content in the database without its octets, or a file without a name",
+            "content without octets in the database, or without a file name",
             select(content.c.content_id).where(
                 content.c.state == ContentState.LIVE,
                 or_(
@@ -283,17 +283,17 @@ def _content_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
             ),
         ),
         (
-            "content whose octets are not as many as it says",
+            "content with a size other than that of its octets",
             select(content.c.content_id)
             .join_from(content, content_octets, content_octets.c.content_id == content.c.content_id)
             .where(func.length(content_octets.c.octets) != content.c.size_octets),
         ),
         (
-            "octets of no content",
+            "octets without a content",
             select(content_octets.c.content_id).where(_missing(content_octets, content, "content_id")),
         ),
         (
-            "content that nothing holds and no collector will look at",
+            "content without a holder that the collector does not know of",
             select(content.c.content_id).where(
                 content.c.state == ContentState.LIVE,
                 *(
@@ -306,13 +306,13 @@ def _content_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
     for held in CONTENT_HOLDERS:
         if held.table is not message:  # message has a rule above, which lists message ids
             live = exists().where(content.c.content_id == held, content.c.state == ContentState.LIVE)
-            rules.append((f"{held.table.name} whose content is missing or dead", select(held).where(held > 0, ~live)))
+            rules.append((f"{held.table.name} without a live content", select(held).where(held > 0, ~live)))
     return rules
 
 
 _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
-    ("folder counters", _folder_sums()),
-    ("mailbox counters", _mailbox_sums()),
+    ("folder with counters other than its messages give", _folder_sums()),
+    ("mailbox with counters other than its messages give", _mailbox_sums()),
     *_folder_rules(),
     *_message_rules(),
     *_content_rules(),

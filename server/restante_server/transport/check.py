@@ -18,11 +18,11 @@ _waiting = _r.c.state.in_(sorted(WAITING))
 _key = and_(_d.c.transport_id == _r.c.transport_id, _d.c.recipient_id == _r.c.recipient_id, _d.c.mailbox_id > 0)
 
 _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
-    ("recipient in no known state", select(*_ids).where(_r.c.state.not_in(sorted(FINAL | WAITING)))),
+    ("recipient with an unknown state", select(*_ids).where(_r.c.state.not_in(sorted(FINAL | WAITING)))),
     ("waiting recipient without a next attempt", select(*_ids).where(_waiting, _r.c.next_attempt_at.is_(None))),
     ("settled recipient with a next attempt", select(*_ids).where(~_waiting, _r.c.next_attempt_at.is_not(None))),
     (
-        "waiting recipient that goes nowhere, or to two places",
+        "waiting recipient without a mailbox or destination, or with both",
         select(*_ids).where(
             _waiting,
             or_(
@@ -32,7 +32,7 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
         ),
     ),
     (
-        "leased recipient without a lease, or a lease that goes on without one",
+        "leased recipient without a lease, or a lease without a leased recipient",
         select(*_ids).where(
             or_(
                 and_(_r.c.state == State.LEASED, or_(_r.c.lease_id.is_(None), _r.c.lease_expires_at.is_(None))),
@@ -45,12 +45,15 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
         select(*_ids).join(_m, _of_message).where(_waiting, _m.c.content_id.is_(None)),
     ),
     (
-        "message that keeps its content although nobody waits",
+        "message with a content although no recipient waits",
         select(_m.c.transport_id).where(_m.c.content_id.is_not(None), ~exists().where(_of_message, _waiting)),
     ),
-    ("delivered recipient without its key", select(*_ids).where(_r.c.state == State.DELIVERED, ~exists().where(_key))),
     (
-        "key of a delivery whose recipient is not delivered",
+        "delivered recipient without a delivery key",
+        select(*_ids).where(_r.c.state == State.DELIVERED, ~exists().where(_key)),
+    ),
+    (
+        "delivery key of a recipient that is not delivered",
         select(*_ids).where(_r.c.state != State.DELIVERED, exists().where(_key)),
     ),
     (
@@ -59,7 +62,7 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
         .group_by(_d.c.mailbox_id, _d.c.transport_id)
         .having(func.count(_d.c.message_id.distinct()) > 1),
     ),
-    ("recipient of no message", select(*_ids).where(~exists().where(_of_message))),
+    ("recipient without a message", select(*_ids).where(~exists().where(_of_message))),
     ("message without recipients", select(_m.c.transport_id).where(~exists().where(_of_message))),
 ]
 

@@ -42,7 +42,7 @@ def write(url: str | URL, contents: Path, target: Path, moment: int, progress: P
     """Write a backup of the store at `url` into `target`, which is absent or empty. Blocks. Raises BackupFailed."""
     url = make_url(url)
     if target.exists() and any(target.iterdir()):
-        raise BackupFailed(f"{target} is not empty")
+        raise BackupFailed(f"{target} is not empty; name a new or an empty directory")
     with emptied_on_failure(target):
         _write(url, contents, target, moment, progress)
 

@@ -45,10 +45,10 @@ def compare(tx: Connection, directory: Path, after: int, most: int) -> tuple[int
         try:
             digest, size = _of_file(directory / row.file_name) if row.place == Location.FILE else _of(row.octets)
         except OSError as error:
-            findings.append(f"content {row.content_id}: its file cannot be read: {error.strerror}")
+            findings.append(f"content {row.content_id}: the file cannot be read: {error.strerror}")
             continue
         if (digest, size) != (bytes(row.digest), row.size_octets):
-            findings.append(f"content {row.content_id}: its octets are not those that were stored")
+            findings.append(f"content {row.content_id}: the octets do not match the stored digest")
     return last, findings
 
 

@@ -44,9 +44,9 @@ def restore(source: Path, url: str | URL, contents: Path) -> list[str]:
     manifest = require_fitting(source, url)
     for name, expected in manifest["digests"].items():
         if digest(source / name) != expected:
-            raise BackupFailed(f"{source / name} is damaged")
+            raise BackupFailed(f"{source / name} is damaged: its size or digest is not that of the manifest")
     if contents.exists() and any(contents.iterdir()):
-        raise BackupFailed(f"{contents} is not empty")
+        raise BackupFailed(f"{contents} is not empty; empty it, or name another store.contents")
     restoring = _place_sqlite if url.get_backend_name() == "sqlite" else _fill_tables
     with restoring(url, source) as (backend, tx), emptied_on_failure(contents):
         if (source / "contents").exists():
@@ -63,9 +63,9 @@ def require_fitting(source: Path, url: str | URL) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((source / "manifest.json").read_text())
     except (OSError, ValueError):
-        raise BackupFailed(f"{source} holds no whole backup: its manifest cannot be read") from None
+        raise BackupFailed(f"{source} is not a complete backup: its manifest cannot be read") from None
     if manifest.get("format") != FORMAT:
-        raise BackupFailed(f"{source} is a backup in format {manifest.get('format')}, which this program cannot read")
+        raise BackupFailed(f"{source} is a backup in format {manifest.get('format')}, which this version cannot read")
     made_of, wanted = manifest.get("database"), make_url(url).get_backend_name()
     if made_of != wanted:
         raise BackupFailed(
@@ -109,7 +109,7 @@ def _place_sqlite(url: URL, source: Path) -> Iterator[tuple[Backend, Connection]
     target = Path(str(url.database))
     beside = target.with_name(target.name + ".restoring")
     if target.exists():
-        raise BackupFailed(f"{target} is there already")
+        raise BackupFailed(f"{target} already exists; restore into a new store")
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside.unlink(missing_ok=True)
     shutil.copyfile(source / "store.db", beside)
@@ -149,7 +149,7 @@ def _load_tables(tx: Connection, source: Path, columns: dict[str, list[str]]) ->
     for table in schema.metadata.sorted_tables:
         query = sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(table.name))
         if driver.execute(query).fetchone():
-            raise BackupFailed("the database is not empty")
+            raise BackupFailed("the database is not empty; restore into a new one")
     for table in schema.metadata.sorted_tables:
         copying = copy_statement(table.name, columns[table.name], "FROM STDIN")
         with (

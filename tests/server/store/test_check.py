@@ -20,34 +20,38 @@ from tests.server.store.material import NOW, make_box, uids
 s = schema
 GRAVE = {"kind": 1, "target_folder_id": 0, "created_at": NOW}
 DAMAGE = {
-    "folder counters": update(s.folder).values(unread_count=9),
-    "mailbox counters": update(s.mailbox).values(used_octets=1),
-    "folder of no mailbox": update(s.folder).where(s.folder.c.role == 5).values(mailbox_id=77),
-    "folder whose parent is missing": update(s.folder).where(s.folder.c.role == 5).values(parent_folder_id=99),
-    "role of more than one folder": update(s.folder).where(s.folder.c.role == 5).values(role=4),
+    "folder with counters other than its messages give": update(s.folder).values(unread_count=9),
+    "mailbox with counters other than its messages give": update(s.mailbox).values(used_octets=1),
+    "folder without a mailbox": update(s.folder).where(s.folder.c.role == 5).values(mailbox_id=77),
+    "folder without its parent": update(s.folder).where(s.folder.c.role == 5).values(parent_folder_id=99),
+    "role that several folders have": update(s.folder).where(s.folder.c.role == 5).values(role=4),
     "mailbox without an Inbox": update(s.folder).where(s.folder.c.role == 1).values(role=0),
-    "folder ahead of its mailbox": update(s.folder).values(change_number=1_000),
-    "folder whose recent boundary is beyond UIDNEXT": update(s.folder).values(recent_uid=99),
-    "UIDVALIDITY of more than one folder": update(s.folder).values(uid_validity=1),
-    "message of no mailbox": update(s.message).where(s.message.c.message_id == 1).values(mailbox_id=77),
-    "message in a folder that is missing": update(s.message).where(s.message.c.message_id == 1).values(folder_id=99),
-    "message with half a place": update(s.message).where(s.message.c.message_id == 1).values(uid=None),
+    "folder with a change number above its mailbox's": update(s.folder).values(change_number=1_000),
+    "folder with a \\Recent boundary above UIDNEXT": update(s.folder).values(recent_uid=99),
+    "UIDVALIDITY that several folders have": update(s.folder).values(uid_validity=1),
+    "message without a mailbox": update(s.message).where(s.message.c.message_id == 1).values(mailbox_id=77),
+    "message without its folder": update(s.message).where(s.message.c.message_id == 1).values(folder_id=99),
+    "message with a folder or a UID, but not both": update(s.message)
+    .where(s.message.c.message_id == 1)
+    .values(uid=None),
     "message with unknown flags": update(s.message).where(s.message.c.message_id == 1).values(flags=33),
     "message without a listing": delete(s.listing).where(s.listing.c.message_id == 1),
     "listing without a message": update(s.listing).where(s.listing.c.message_id == 1).values(message_id=88),
-    "message without a folder that is neither recoverable nor removed": delete(s.removed),
-    "removed message that is in a folder, recoverable or missing": update(s.removed).values(message_id=3),
-    "recoverable message that is in a folder or missing": update(s.recoverable).values(message_id=1),
-    "tombstone ahead of its mailbox or behind its history": update(s.mailbox).values(history_from=50),
-    "tombstone ahead of its folder": update(s.folder).values(change_number=2),
-    "message whose content is missing or dead": update(s.content).values(state=2),
-    "message whose size is not that of head and content": update(s.message).values(head=b""),
-    "content in the database without its octets": delete(s.content_octets),
-    "content whose octets are not as many": update(s.content_octets).values(octets=b"x"),
-    "octets of no content": insert(s.content_octets).values(content_id=500, octets=b"x"),
-    "content_pin whose content is missing or dead": insert(s.content_pin).values(
-        content_id=500, pin_id=1, expires_at=NOW
+    "message without a folder, neither recoverable nor removed": delete(s.removed),
+    "removal entry of a message in a folder, of a recoverable one or of no message": update(s.removed).values(
+        message_id=3
     ),
+    "recoverable entry of a message in a folder or of no message": update(s.recoverable).values(message_id=1),
+    "tombstone with a change number above its mailbox's or below its history": update(s.mailbox).values(
+        history_from=50
+    ),
+    "tombstone with a change number above its folder's": update(s.folder).values(change_number=2),
+    "message without a live content": update(s.content).values(state=2),
+    "message with a size other than that of head and content": update(s.message).values(head=b""),
+    "content without octets in the database": delete(s.content_octets),
+    "content with a size other than that of its octets": update(s.content_octets).values(octets=b"x"),
+    "octets without a content": insert(s.content_octets).values(content_id=500, octets=b"x"),
+    "content_pin without a live content": insert(s.content_pin).values(content_id=500, pin_id=1, expires_at=NOW),
     "tombstone with unequal or unreadable sets": update(s.tombstone).values(uids=b""),
 }
 

@@ -235,8 +235,8 @@ async def test_damage_is_found(
     missing.unlink()
     found = restore.restore(target, elsewhere, tmp_path / "restored contents")
     assert len(found) == 2
-    assert any("not those that were stored" in finding for finding in found)
-    assert any("cannot be read" in finding for finding in found)
+    assert any("do not match the stored digest" in finding for finding in found)
+    assert any("the file cannot be read" in finding for finding in found)
 
 
 async def test_damage_in_the_database_is_found(database: Database, staging: Contents) -> None:
@@ -267,7 +267,7 @@ async def test_a_backup_that_is_not_whole_or_of_another_kind_is_refused(
     with pytest.raises(BackupFailed, match="schema 9999"):
         restore.restore(target, elsewhere, tmp_path / "restored contents")
     (target / "manifest.json").unlink()
-    with pytest.raises(BackupFailed, match="no whole backup"):
+    with pytest.raises(BackupFailed, match="not a complete backup"):
         restore.restore(target, elsewhere, tmp_path / "restored contents")
 
 

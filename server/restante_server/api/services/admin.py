@@ -75,7 +75,7 @@ async def create_account(call: Call, request: v1.CreateAccountRequest) -> v1.Cre
         with bad.noting("quota_octets"):
             lifecycle.require_quota(quota_octets)
         one = bool(request.password) != bool(request.password_hash)
-        bad.require(one, "password", "either a password or a hash of one is needed")
+        bad.require(one, "password", "exactly one of password and password_hash must be given")
         if request.password:
             with bad.noting("password"):
                 credentials.check_strength(password, *credentials.names_of(address, request.display_name))
@@ -227,7 +227,7 @@ def _resending(given: int) -> domains.Resending:
     try:
         return domains.Resending(given)
     except ValueError:
-        raise InvalidArgument(field="resending", problem="is no ResendingPolicy") from None
+        raise InvalidArgument(field="resending", problem="must be a known value") from None
 
 
 def _sent_copy(given: int) -> int:

@@ -53,17 +53,18 @@ def backup_target(call: Call, given: str) -> Path:
     """
     target = Path(given)
     if not target.is_absolute():
-        raise InvalidArgument(field="directory", problem="an absolute path is needed")
+        raise InvalidArgument(field="directory", problem="must be an absolute path")
     if ".." in target.parts or "\0" in given:
-        raise InvalidArgument(field="directory", problem="a path without .. and NUL is needed")
+        raise InvalidArgument(field="directory", problem="must be a path without .. and NUL")
     if not call.caller.account_id:
         return target
     try:
         root, target = call.core.settings.backups_directory.resolve(), target.resolve()
     except (OSError, RuntimeError):  # a loop of symbolic links
-        raise InvalidArgument(field="directory", problem="cannot be followed to where it leads") from None
+        problem = "cannot be resolved: a symbolic link leads in a circle, or a part of the path is not a directory"
+        raise InvalidArgument(field="directory", problem=problem) from None
     if root not in target.parents:
-        problem = "does not lie below the core's store.backups, where alone a session may have a backup written"
+        problem = "must be below the core's store.backups, unless the owner of the data directory asks"
         raise InvalidArgument(field="directory", problem=problem)
     return target
 

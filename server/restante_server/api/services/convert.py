@@ -51,7 +51,7 @@ def microseconds(moment: Timestamp, field: str) -> int:
     Raises InvalidArgument for a moment that a Timestamp may not hold: outside of the years 1 to 9999.
     """
     if not FIRST_SECOND <= moment.seconds <= LAST_SECOND or not 0 <= moment.nanos < 1_000_000_000:
-        raise InvalidArgument(field=field, problem="outside of the years 1 to 9999")
+        raise InvalidArgument(field=field, problem="must be within the years 1 to 9999")
     return moment.seconds * 1_000_000 + moment.nanos // 1_000
 
 
@@ -77,7 +77,7 @@ def id_set(given: Sequence[IdRange], field: str) -> IdSet:
     try:
         return IdSet.from_runs((run.first, run.last) for run in given)
     except ValueError as error:
-        raise InvalidArgument(field=field, problem="not ranges of ids from 1 on") from error
+        raise InvalidArgument(field=field, problem="must be ranges of ids, each with 1 <= first <= last") from error
 
 
 def message_ids(given: Sequence[int], field: str = "message_ids") -> IdSet:
@@ -85,14 +85,14 @@ def message_ids(given: Sequence[int], field: str = "message_ids") -> IdSet:
     if len(given) > MOST_MESSAGE_IDS:
         raise TooComplex(limit=MOST_MESSAGE_IDS, value=len(given))
     if any(number < 1 for number in given):
-        raise InvalidArgument(field=field, problem="not ids from 1 on")
+        raise InvalidArgument(field=field, problem="must be ids of at least 1")
     return IdSet.of(given)
 
 
 def uid_set(given: UidSet, field: str) -> Selection:
     """UIDs of a folder from the wire. Raises InvalidArgument, TooComplex."""
     if not given.folder_id:
-        raise InvalidArgument(field=f"{field}.folder_id", problem="is missing")
+        raise InvalidArgument(field=f"{field}.folder_id", problem="must be given")
     ids = id_set(given.ranges, f"{field}.ranges")
     if ids and ids.last > HIGHEST_UID:
         ids = ids.intersect(IdSet(((1, HIGHEST_UID),)))
@@ -107,27 +107,31 @@ def selection(messages: MessageSet, *, only_deleted: bool = False, removed: bool
             return Selection(None, ids, only_deleted, removed)
         case "uids":
             if removed:
-                raise InvalidArgument(field="include_removed", problem="goes with message ids")
+                raise InvalidArgument(field="include_removed", problem="needs messages named by ids")
             found = uid_set(messages.uids, "messages.uids")
             return replace(found, only_deleted=True) if only_deleted else found
         case "matching":
             raise InvalidArgument(field="messages.matching", problem="is not served yet")
         case _:
-            raise InvalidArgument(field="messages", problem="names no messages: give uids, ids or matching")
+            raise InvalidArgument(field="messages", problem="must name messages by uids, ids or matching")
 
 
 def wanted(section: Section) -> Wanted:
     """The section that a request names; an empty one is the whole message. Raises InvalidArgument."""
     kind = section.kind or SectionKind.SECTION_KIND_WHOLE
     if kind not in SECTION_KINDS:
-        raise InvalidArgument(field="section.kind", problem="not known")
+        raise InvalidArgument(field="section.kind", problem="must be a known value")
     if len(section.part) > MOST_PART_NUMBERS or any(number < 1 for number in section.part):
-        raise InvalidArgument(field="section.part", problem="not part numbers from 1 on")
+        raise InvalidArgument(
+            field="section.part", problem=f"must be at most {MOST_PART_NUMBERS} part numbers of at least 1"
+        )
     by_field = kind in (SectionKind.SECTION_KIND_HEADER_FIELDS, SectionKind.SECTION_KIND_HEADER_FIELDS_NOT)
     if by_field != bool(section.fields):
-        raise InvalidArgument(field="section.fields", problem="they belong to HEADER_FIELDS and HEADER_FIELDS_NOT")
+        raise InvalidArgument(
+            field="section.fields", problem="must be given with HEADER_FIELDS and HEADER_FIELDS_NOT, and only with them"
+        )
     if section.offset_octets < 0 or section.length_octets < 0:
-        raise InvalidArgument(field="section", problem="a negative range")
+        raise InvalidArgument(field="section", problem="must not have a negative offset or length")
     return Wanted(
         path=tuple(section.part),
         kind=SECTION_KINDS[kind],
@@ -204,5 +208,5 @@ def mailbox(facts: MailboxFacts, epoch: int) -> Mailbox:
 def bounded_range(value: int, low: int, high: int, field: str) -> int:
     """The value, if it lies between both ends inclusively. Raises InvalidArgument."""
     if not low <= value <= high:
-        raise InvalidArgument(field=field, problem=f"not between {low} and {high}")
+        raise InvalidArgument(field=field, problem=f"must be {low} to {high}")
     return value

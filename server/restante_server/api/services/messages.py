@@ -45,7 +45,7 @@ def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequ
             selection = convert.selection(request.messages, removed=request.include_removed)
         if isinstance(request, v1.BatchGetMessagesRequest):
             apart = not (request.mark_seen and request.include_removed)
-            bad.require(apart, "include_removed", "does not go with mark_seen")
+            bad.require(apart, "include_removed", "must not be set together with mark_seen")
         claim = claim.at(selection.folder_id or 0)
         ask = Ask(claim, selection, frozenset(), (), since)
         with bad.noting("columns"):
@@ -122,7 +122,7 @@ def _changes(tx: Connection, place: Place, messages: MessageSet, asked: bool, si
         return None
     folder_id = messages.uids.folder_id
     if not folder_id:
-        raise InvalidArgument(field="changes_since", problem="goes with a folder")
+        raise InvalidArgument(field="changes_since", problem="needs messages named by UIDs of one folder")
     try:
         delta = changes.folder_changes(tx, place, folder_id, since, most=MOST_CHANGES)
     except (ResultTooLarge, CursorInvalid):
@@ -138,7 +138,7 @@ def update_messages(tx: Connection, call: Call, request: v1.UpdateMessagesReques
         selection = Selection(None, EMPTY)
         with bad.noting("messages"):
             selection = convert.selection(request.messages)
-        bad.require(request.operation in OPERATIONS, "operation", "not known")
+        bad.require(request.operation in OPERATIONS, "operation", "must be a known value other than UNSPECIFIED")
         with bad.noting("flags"):
             convert.bounded_range(request.flags, 0, ALL_FLAGS, "flags")
         with bad.noting("keywords"):
@@ -222,7 +222,7 @@ def delete_messages(tx: Connection, call: Call, request: v1.DeleteMessagesReques
         selection = Selection(None, EMPTY)
         with bad.noting("messages"):
             selection = convert.selection(request.messages, only_deleted=request.only_flagged_deleted)
-        bad.require(request.mode in MODES, "mode", "not known")
+        bad.require(request.mode in MODES, "mode", "must be a known value other than UNSPECIFIED")
     place = call.place(tx, request.mailbox_id, selection.folder_id or 0)
     done = removal.remove(tx, place, selection, Mode(request.mode), call.now)
     return v1.DeleteMessagesResponse(

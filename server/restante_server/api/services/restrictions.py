@@ -81,14 +81,16 @@ def _text(given: v1.TextRestriction) -> Restriction:
     try:
         field = TextField(given.field)
     except ValueError:
-        raise InvalidArgument(field="restriction.text.field", problem="not known") from None
+        raise InvalidArgument(
+            field="restriction.text.field", problem="must be a known value other than UNSPECIFIED"
+        ) from None
     needle = fold(given.value)
     return HasText(field, needle) if needle else EVERYTHING
 
 
 def _header(given: v1.HeaderRestriction) -> Restriction:
     if not given.name:
-        raise InvalidArgument(field="restriction.header.name", problem="is empty")
+        raise InvalidArgument(field="restriction.header.name", problem="must not be empty")
     return HasHeader(given.name.lower(), fold(given.value))
 
 
@@ -100,14 +102,18 @@ def _compare(given: v1.CompareRestriction) -> Restriction:
     try:
         return Compare(Property(given.property), Comparison(given.comparison), given.value)
     except ValueError:
-        raise InvalidArgument(field="restriction.compare", problem="a property or comparison not known") from None
+        raise InvalidArgument(
+            field="restriction.compare", problem="must have a known property and comparison"
+        ) from None
 
 
 def _time(given: v1.TimeRestriction) -> Restriction:
     try:
         moment = Moment(given.property)
     except ValueError:
-        raise InvalidArgument(field="restriction.time.property", problem="not known") from None
+        raise InvalidArgument(
+            field="restriction.time.property", problem="must be a known value other than UNSPECIFIED"
+        ) from None
     return Within(
         moment,
         _bound(given.not_before) if given.HasField("not_before") else None,

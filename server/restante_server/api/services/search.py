@@ -204,7 +204,7 @@ def _sort(keys: Sequence[v1.SortKey]) -> tuple[tuple[str, bool], ...]:
         raise TooComplex(limit=MOST_SORT_KEYS, value=len(keys))
     names = {number: name.removeprefix("SORT_PROPERTY_").lower() for name, number in v1.SortProperty.items() if number}
     if any(key.property not in names for key in keys):
-        raise InvalidArgument(field="sort", problem="a property not known")
+        raise InvalidArgument(field="sort", problem="must be a known value other than UNSPECIFIED")
     return tuple((names[key.property], key.descending) for key in keys) or LATEST_FIRST
 
 

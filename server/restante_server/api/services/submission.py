@@ -100,13 +100,17 @@ def _check(call: Call, request: SubmitMessageRequest, trace_field: str | None) -
         if trace_field is not None:
             with bad.noting("trace_field"):
                 require_trace_field(trace_field)
-        bad.require(request.WhichOneof("source") is not None, "source", "is missing")
+        bad.require(request.WhichOneof("source") is not None, "source", "must be given")
         short = len(request.content) <= MAX_CONTENT_OCTETS
-        bad.require(short, "content", f"more than {MAX_CONTENT_OCTETS} octets: upload it")
+        bad.require(
+            short,
+            "content",
+            f"must have at most {MAX_CONTENT_OCTETS} octets; upload a larger message and name upload_id",
+        )
         if request.HasField("send_at"):
             with bad.noting("send_at"):
                 send_at = convert.microseconds(request.send_at, "send_at")
-            bad.require(send_at <= call.now + LATEST_SEND, "send_at", "more than 30 days ahead")
+            bad.require(send_at <= call.now + LATEST_SEND, "send_at", "must be at most 30 days ahead")
         with bad.noting("reverse_path"):
             envelope = envelope_of(path, request.recipients, request.options)
     assert envelope is not None  # it was noted otherwise
@@ -123,7 +127,7 @@ async def _source(call: Call, request: SubmitMessageRequest) -> Source:
             try:
                 return outgoing.source_of(canonicalise(request.content).octets)
             except NulFound as found:
-                raise InvalidContent(problem=f"NUL at octet {found.offset}") from None
+                raise InvalidContent(problem=f"the message has a NUL octet, at offset {found.offset}") from None
         case "draft":
             octets = await drafts.write_message(call, request.draft)
             limit = call.core.contents.settings.max_message_octets
