@@ -183,11 +183,11 @@ async def test_mail_is_sent_with_files_and_its_fate_is_known(alice: Client, demo
         (received,) = [each async for each in bob.messages.query("INBOX", query.text("subject", subject))]
         opened = await bob.messages.open(received.message_id, mark_seen=True)
         assert opened.facts.seen
-        first, second = opened.structure.attachments()
+        first, second = opened.root.attachments()
         assert [first.file_name, second.file_name] == ["large.bin", "small.csv"]
         assert second.media_type == "text/csv"
         assert b"".join([piece async for piece in bob.contents.stream_part(received.message_id, first)]) == large
-        text = opened.structure.find("text/plain")
+        text = opened.root.find("text/plain")
         assert text is not None
         assert (await bob.contents.read_text(received.message_id, text)).strip() == "see below"
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from restante.drafts import OutgoingFile
     from restante.errors import RestanteError
     from restante.messages import OpenedMessage
+    from restante.parts import Part
     from restante.rows import Message
-    from restante.structure import Part
     from restante.sync_client import SyncClient
     from restante.target import Target
     from restante.unreachable import ServerUnreachable
@@ -41,8 +41,8 @@ _HOMES = {
     "restante.client": ("Client",),
     "restante.errors": ("RestanteError",),
     "restante.messages": ("OpenedMessage",),
+    "restante.parts": ("Part",),
     "restante.rows": ("Message",),
-    "restante.structure": ("Part",),
     "restante.drafts": ("OutgoingFile",),
     "restante.sync_client": ("SyncClient",),
     "restante.target": ("Target",),

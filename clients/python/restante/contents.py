@@ -10,10 +10,10 @@ from pathlib import Path
 
 from restante import errors
 from restante.calls import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Calls
+from restante.parts import Part
 from restante.retry import is_temporary
-from restante.structure import Part
 from restante.v1.content_pb2 import ReadContentRequest, ReadContentResponse, UploadContentResponse, UploadKind
-from restante.v1.message_pb2 import Section, SectionKind
+from restante.v1.message_pb2 import Section, SectionDecoding, SectionKind
 
 INLINE_OCTETS = 256 << 10  # a call carries at most these octets of a message or of files; larger ones are uploaded
 CHUNK_OCTETS = 256 << 10
@@ -43,7 +43,7 @@ class Contents:
         on_progress: Progress | None = None,
         mailbox_id: int = 0,
     ) -> AsyncIterator[bytes]:
-        """Octets of a message or of a section of it, as stored. The client resumes the stream after a break.
+        """Octets of a message or of a section of it. The client resumes the stream after a break.
 
         Raises MessageNotFound, PartNotFound.
         """
@@ -73,19 +73,22 @@ class Contents:
     async def stream_part(
         self, message_id: int, part: Part, *, on_progress: Progress | None = None, mailbox_id: int = 0
     ) -> AsyncIterator[bytes]:
-        """Octets of a part without its transfer encoding. Progress counts encoded octets."""
-        decoder = part.decoder()
-        section = Section(part=part.number, kind=SectionKind.SECTION_KIND_WHOLE)
-        async for octets in self.stream(message_id, section, on_progress=on_progress, mailbox_id=mailbox_id):
-            if plain := decoder.feed(octets):
-                yield plain
-        if plain := decoder.finish():
-            yield plain
+        """Octets of a part without its transfer encoding. The client resumes the stream after a break.
+
+        Raises MessageNotFound, PartNotFound, and ValueError for a multipart, which has no octets of its own.
+        """
+        if part.is_multipart:
+            raise ValueError(f"part {part.label} is a {part.media_type}: read the parts in it")
+        async for octets in self.stream(message_id, part.section(), on_progress=on_progress, mailbox_id=mailbox_id):
+            yield octets
 
     async def read_text(self, message_id: int, part: Part, *, mailbox_id: int = 0) -> str:
-        """The text of a text part, decoded; line ends are LF."""
-        octets = b"".join([piece async for piece in self.stream_part(message_id, part, mailbox_id=mailbox_id)])
-        return part.text(octets)
+        """The text of a text part, decoded; line ends are LF. Raises as `stream_part`."""
+        if part.is_multipart:
+            raise ValueError(f"part {part.label} is a {part.media_type}: read the parts in it")
+        section = part.section(SectionDecoding.SECTION_DECODING_TEXT)
+        octets = await self.read(message_id, section, mailbox_id=mailbox_id)
+        return octets.decode().replace("\r\n", "\n")
 
     async def upload(
         self,

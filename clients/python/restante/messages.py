@@ -14,8 +14,8 @@ from restante.bulk import WholeBatches, behind, is_empty
 from restante.calls import Calls
 from restante.contents import INLINE_OCTETS, Contents, Progress
 from restante.folders import FolderName, Folders
+from restante.parts import Part
 from restante.rows import FLAGS, Message
-from restante.structure import Part, parse_structure
 from restante.v1 import methods
 from restante.v1.content_pb2 import UploadKind
 from restante.v1.message_pb2 import (
@@ -57,7 +57,7 @@ class OpenedMessage:
 
     facts: Message
     header: bytes  # including the blank line after it
-    structure: Part
+    root: Part  # the whole message
 
 
 def message_sets(messages: MessageIds) -> Iterator[MessageSet]:
@@ -129,12 +129,12 @@ class Messages:
 
     async def open(self, message_id: int, *, mark_seen: bool = False, mailbox_id: int = 0) -> OpenedMessage:
         """Facts, header and part tree of a message, for showing it. Raises MessageNotFound."""
-        columns = (*rows.LISTING, MessageColumn.MESSAGE_COLUMN_BODY_STRUCTURE)
+        columns = (*rows.LISTING, MessageColumn.MESSAGE_COLUMN_PARTS)
         facts = await self.get(message_id, columns=columns, mark_seen=mark_seen, mailbox_id=mailbox_id)
         header = await self._contents.read(
             message_id, Section(kind=SectionKind.SECTION_KIND_HEADER), mailbox_id=mailbox_id
         )
-        return OpenedMessage(facts, header, parse_structure(facts.body_structure))
+        return OpenedMessage(facts, header, facts.parts)
 
     async def stream(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 
+from restante.parts import Part, part_of
 from restante.v1.message_pb2 import MessageColumn, MessageRows
 from restante.v1.types_pb2 import Flag, MessageSummary
 
@@ -29,6 +30,9 @@ FLAGS = {
 }
 """Names of the flag bits."""
 
+WITHOUT_PARTS = Part(number=(), media_type="")
+"""The parts of a Message for which they were not requested."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -47,6 +51,7 @@ class Message:
     attachment_count: int = 0
     body_structure: bytes = b""
     envelope: bytes = b""
+    parts: Part = WITHOUT_PARTS  # the whole message, with the parts in it
 
     @property
     def seen(self) -> bool:
@@ -83,6 +88,7 @@ def messages(rows: MessageRows) -> Iterator[Message]:
             attachment_count=rows.attachment_counts[index] if rows.attachment_counts else 0,
             body_structure=rows.body_structures[index] if rows.body_structures else b"",
             envelope=rows.envelopes[index] if rows.envelopes else b"",
+            parts=part_of(rows.parts[index]) if rows.parts else WITHOUT_PARTS,
         )
 
 

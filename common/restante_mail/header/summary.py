@@ -22,9 +22,10 @@ from restante_mail.limits import DEFAULT_LIMITS, Limits
 
 __all__ = ["Header", "Summary", "envelope", "nstring", "read_header", "summary"]
 
-_WANTED = wanted("subject from sender reply-to to cc bcc date message-id in-reply-to references")
+_WANTED = wanted("subject from sender reply-to to cc bcc date message-id in-reply-to references list-id")
 _LISTS = ("from", "sender", "reply-to", "to", "cc", "bcc")
 _REPEATED = ("to", "cc", "bcc")
+_LIST_ID = re.compile(r"<\s*+([^<>\s]{1,255})\s*+>")
 _LITERAL = re.compile(r"[^\x01-\x09\x0b\x0c\x0e-\x7e]")
 _MUST_ESCAPE = re.compile(r'(["\\])')
 _LONGEST_QUOTED = 1_000  # octets; some clients limit the length of lines
@@ -46,6 +47,7 @@ class Summary:
     message_id: str
     in_reply_to: tuple[str, ...]
     references: tuple[str, ...]
+    list_id: str  # the id of the mailing list, without angle brackets (RFC 2919)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,16 @@ def summary(header: Header) -> Summary:
         message_id=ids[0] if ids else "",
         in_reply_to=message_ids(raw["in-reply-to"]) if "in-reply-to" in raw else (),
         references=message_ids(raw["references"]) if "references" in raw else (),
+        list_id=_list_id(raw["list-id"]) if "list-id" in raw else "",
     )
+
+
+def _list_id(raw: str) -> str:
+    """The id of a List-Id field: its last angle brackets, which follow the list's name (RFC 2919 3), or its last word
+    when it has no brackets, as some programs write it."""
+    found = _LIST_ID.findall(raw)
+    words = raw.split()
+    return decode_text(found[-1] if found else words[-1] if words else "")
 
 
 def sent(header: Header) -> MailDate | None:

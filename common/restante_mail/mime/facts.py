@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from restante_mail.header.summary import Summary, envelope, read_header, summary
 from restante_mail.limits import DEFAULT_LIMITS, Limits
+from restante_mail.mime.numbered import attachment_count
 from restante_mail.mime.parts import Part
 from restante_mail.mime.scanner import parse
 from restante_mail.mime.structure import structures
-from restante_mail.mime.text import Attachment, attachments, preview
+from restante_mail.mime.text import preview
 from restante_mail.octets import Buffer, count_lines, take
 
 __all__ = ["Facts", "scan"]
@@ -27,7 +28,7 @@ class Facts:
     body_structure: bytes  # encoded RFC 9051 BODYSTRUCTURE
     body: bytes  # encoded BODY, which has no extension data
     preview: str  # at most 200 characters of visible text, in one line
-    attachments: list[Attachment]
+    attachment_count: int
 
 
 def scan(content: Buffer, limits: Limits = DEFAULT_LIMITS) -> Facts:
@@ -45,7 +46,7 @@ def scan(content: Buffer, limits: Limits = DEFAULT_LIMITS) -> Facts:
         body_structure=body_structure,
         body=body,
         preview=preview(content, tree),
-        attachments=[]
+        attachment_count=0
         if simple and "disposition" not in tree.content and "name" not in tree.content.get("type", "").lower()
-        else attachments(content, tree),
+        else attachment_count(tree),
     )

@@ -98,6 +98,11 @@ class Part:
         """The Content-ID without angle brackets; empty if it is absent."""
         return self.content.get("id", "").strip("<> \t")
 
+    @property
+    def languages(self) -> list[str]:
+        """The raw tags of Content-Language (RFC 3282 2)."""
+        return [tag.strip() for tag in self.content.get("language", "").split(",") if tag.strip()]
+
     def walk(self) -> Iterator[Part]:
         """This part and all its descendants, in the order of their octets."""
         waiting = [self]

@@ -83,7 +83,7 @@ def _common_extension(part: Part) -> str:
     content = part.content
     if not content:
         return "NIL NIL NIL"
-    disposition, language = _disposition(part), _language(content.get("language"))
+    disposition, language = _disposition(part), _language(part.languages) if "language" in content else "NIL"
     return f"{disposition} {language} {nstring(content.get('location'))}"
 
 
@@ -94,8 +94,7 @@ def _disposition(part: Part) -> str:
     return f"({nstring(kind)} {_parameters(content_value(part.content['disposition']).parameters)})"
 
 
-def _language(raw: str | None) -> str:
-    tags = [tag.strip() for tag in raw.split(",") if tag.strip()] if raw else []
+def _language(tags: Sequence[str]) -> str:
     if not tags:
         return "NIL"
     return nstring(tags[0]) if len(tags) == 1 else f"({' '.join(map(nstring, tags))})"

@@ -1,4 +1,4 @@
-"""Text of a content in pieces: preview, text for search, attachments. *Pure.*
+"""Text of a content in pieces: preview, and text for search. *Pure.*
 
 It decodes only text parts, so the size of attachments does not matter.
 """
@@ -7,57 +7,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from restante_mail.header.fields import fields, raw_fields, unfold, wanted
+from restante_mail.header.fields import fields, unfold
 from restante_mail.header.words import decode_text
-from restante_mail.mime import transfer
+from restante_mail.mime.decoders import PartText
 from restante_mail.mime.parts import Part
 from restante_mail.octets import Buffer, take
-from restante_mail.text.charsets import TextDecoder
 from restante_mail.text.html import TextOfHtml
 
-__all__ = ["Attachment", "attachments", "decoded", "field_values", "header_text", "part_text", "preview", "text_chunks"]
+__all__ = ["field_values", "header_text", "part_text", "preview", "text_chunks"]
 
 _CHUNK = 1 << 16  # octets read at a time
 _PREVIEW_CHUNK = 1_024
 _PREVIEW_OCTETS = 1 << 16  # at most read of one part for a preview
 _HEADER_TEXT_OCTETS = 1 << 20
-_SUBJECT = wanted("subject")
-_SIGNATURES = frozenset(("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"))
-_SHOWN = frozenset(("text/plain", "text/html"))
-_SHOWN_BY_HTML = frozenset(("image", "audio", "video", "font"))
-_REPORTS = frozenset(("delivery-status", "disposition-notification", "external-body", "partial", "feedback-report"))
 _INVISIBLE = re.compile("[\u00ad\u034f\u200b-\u200f\u2060\ufeff]")  # mail programs pad previews with these
 
 
-class Attachment(NamedTuple):
-    """An attachment. `octets` is its encoded size; `path` is its part number."""
-
-    path: tuple[int, ...]
-    name: str  # as sent, may be empty
-    media_type: str
-    octets: int
-
-
-def decoded(buffer: Buffer, part: Part, limit: int | None = None, chunk: int = _CHUNK) -> Iterator[bytes]:
-    """The decoded body of a leaf, in pieces; at most `limit` encoded octets are read.
-
-    Malformed encodings are decoded as far as possible (RFC 2045 6.7 and 6.8); an unknown one gives the raw octets.
-    """
-    end = part.body_end if limit is None else min(part.body_end, part.body_start + limit)
-    raw = (take(buffer, at, min(at + chunk, end)) for at in range(part.body_start, end, chunk))
-    return transfer.decoded(part.encoding, raw)
-
-
 def part_text(buffer: Buffer, part: Part, limit: int | None = None, chunk: int = _CHUNK) -> Iterator[str]:
-    """The visible text of one text part, in pieces: decoded, and without markup if it is HTML."""
-    decoder = TextDecoder(part.charset)
+    """The visible text of one text part, in pieces: decoded, and without markup if it is HTML.
+
+    Reads at most `limit` encoded octets.
+    """
+    source = PartText(part)
     markup = TextOfHtml() if part.media_type == "text/html" else None
-    for octets in decoded(buffer, part, limit, chunk):
-        text = decoder.feed(octets)
+    end = part.body_end if limit is None else min(part.body_end, part.body_start + limit)
+    for at in range(part.body_start, end, chunk):
+        text = source.feed(take(buffer, at, min(at + chunk, end)))
         yield markup.feed(text) if markup else text
-    text = decoder.feed(b"", final=True)
+    text = source.finish()
     yield markup.feed(text, final=True) if markup else text
 
 
@@ -135,53 +113,9 @@ def _beginning(buffer: Buffer, part: Part, characters: int) -> str:
     for piece in part_text(buffer, part, _PREVIEW_OCTETS, _PREVIEW_CHUNK):
         if not piece.isascii():
             piece = _INVISIBLE.sub("", piece)
+        if not piece:
+            continue
         text = " ".join((text + piece).split()) + (" " if piece[-1:].isspace() else "")
         if len(text) > characters:
             break
     return text[:characters].strip()
-
-
-def attachments(buffer: Buffer, tree: Part) -> list[Attachment]:
-    """The attachments in order. An embedded message is one attachment, including its own attachments."""
-    found: list[Attachment] = []
-    waiting: list[tuple[tuple[int, ...], Part, bool]] = [((), tree, False)]
-    while waiting:
-        path, part, in_html = waiting.pop()
-        if part.is_multipart:
-            below = part.media_type == "multipart/related" and _has_html(part)
-            waiting.extend(reversed([((*path, at), child, below) for at, child in enumerate(part.children, 1)]))
-        elif _is_attachment(part, in_html):
-            found.append(Attachment(path or (1,), _name(buffer, part), part.media_type, part.octets))
-    return found
-
-
-def _has_html(related: Part) -> bool:
-    """Whether a multipart/related has HTML, directly or as one of several alternatives."""
-    forms = [form for child in related.children for form in (child, *child.children)]
-    return any(form.media_type == "text/html" for form in forms)
-
-
-def _is_attachment(part: Part, in_html: bool) -> bool:
-    """Whether the part is an attachment. Not attachments are text without a file name, parts that related HTML shows
-    (`in_html`), signatures, and the machine-readable parts of reports."""
-    media_type = part.media_type
-    if not part.content:
-        return media_type not in _SHOWN
-    if media_type in _SIGNATURES:
-        return False
-    if part.disposition == "attachment":
-        return True
-    kind, _, subkind = media_type.partition("/")
-    if media_type in _SHOWN or (kind == "message" and subkind in _REPORTS):
-        return bool(part.filename)
-    return not (in_html and part.content_id and (kind in _SHOWN_BY_HTML or media_type == "text/css"))
-
-
-def _name(buffer: Buffer, part: Part) -> str:
-    name = part.filename
-    if not name and part.is_message and part.children:  # the name of an embedded message is its subject
-        inner = part.children[0]
-        block = take(buffer, inner.header_start, min(inner.body_start, inner.header_start + 65_536))
-        subjects = raw_fields(block, _SUBJECT, 8_192).get("subject", [""])
-        name = decode_text(subjects[0])
-    return name

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-__all__ = ["TransferDecoder", "decoded", "transfer_decoder"]
+__all__ = ["TransferDecoder", "decode_pieces", "is_encoded", "transfer_decoder"]
 
 _BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_BASE64 = bytes(set(range(256)) - set(_BASE64_ALPHABET))
@@ -40,13 +40,13 @@ def transfer_decoder(encoding: str) -> TransferDecoder:
     return _Identity()
 
 
-def decoded(encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The decoded pieces."""
-    decoder = transfer_decoder(encoding)
-    return iter(pieces) if isinstance(decoder, _Identity) else _decoded(decoder, pieces)
+def is_encoded(encoding: str) -> bool:
+    """Whether octets in this encoding differ from the decoded ones."""
+    return encoding.strip().lower() in ("base64", "quoted-printable")
 
 
-def _decoded(decoder: TransferDecoder, pieces: Iterable[bytes]) -> Iterator[bytes]:
+def decode_pieces(decoder: TransferDecoder, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The results of a decoder for these pieces, which are the whole of the encoded octets."""
     for piece in pieces:
         if octets := decoder.feed(piece):
             yield octets

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from restante.errors import StoreBusy
 from restante_mail.header.fields import header_fields
 from restante_mail.mime import parts
+from restante_mail.mime.decoders import Decoding
 from restante_mail.mime.sections import Kind, pieces
 from restante_server.db import prepared
 from restante_server.db.numbered import insert_numbered
@@ -165,6 +166,7 @@ class Wanted(NamedTuple):
     exclude: bool = False
     offset: int = 0
     length: int | None = None
+    decoding: Decoding = Decoding.NONE  # with Kind.WHOLE and a path; `store.decoded` reads such a section
 
 
 class Cut(NamedTuple):
@@ -178,7 +180,7 @@ MISSING = Cut(b"", -1)
 
 
 def cut(tx: Connection, directory: Path, stored: Stored, head: bytes, wanted: Wanted, limit: int) -> Cut:
-    """At most `limit` octets of the wanted range, for the message that consists of `head` and the content."""
+    """At most `limit` octets of the wanted range as stored, for the message that is `head` and the content."""
     if wanted.fields or wanted.exclude:
         header = cut(tx, directory, stored, head, Wanted(wanted.path, wanted.kind), stored.size_octets + len(head))
         if header.total < 0:

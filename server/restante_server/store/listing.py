@@ -10,11 +10,13 @@ from itertools import islice
 
 from restante.v1.types_pb2 import MailAddress, MessageSummary
 from restante_mail.header.addresses import Address, shown
+from restante_mail.header.summary import Summary
 from restante_mail.mime.facts import Facts
 from restante_mail.text.fold import fold
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOST_ADDRESSES = 1_000  # kept of one header field, in a summary and in the folded keys
+MOST_REFERENCES = 20  # kept in a summary
 LONGEST_KEY = 2_000  # characters of a folded key
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -54,14 +56,14 @@ def listing_of(facts: Facts) -> Listing:
         envelope=facts.envelope,
         body_structure=facts.body_structure,
         body=facts.body,
-        summary=_summary(facts),
-        preview=_storable(facts.preview),
-        attachment_count=len(facts.attachments),
+        summary=summary_message(summary).SerializeToString(),
+        preview=storable(facts.preview),
+        attachment_count=facts.attachment_count,
         sent_at=None if summary.sent_at is None else microseconds(summary.sent_at),
         sent_offset_minutes=summary.sent_offset_minutes,
-        subject_key=_storable(subject_key),
-        sort_subject_key=_storable(base_subject(subject_key)),
-        sort_from_key=_storable(fold(summary.from_[0].address)[:LONGEST_KEY]) if summary.from_ else "",
+        subject_key=storable(subject_key),
+        sort_subject_key=storable(base_subject(subject_key)),
+        sort_from_key=storable(fold(summary.from_[0].address)[:LONGEST_KEY]) if summary.from_ else "",
         from_key=_key(summary.from_),
         to_key=_key(summary.to),
         cc_key=_key(summary.cc),
@@ -91,26 +93,44 @@ def base_subject(folded: str) -> str:
             return text
 
 
-def _summary(facts: Facts) -> bytes:
-    summary = facts.summary
+def summary_message(summary: Summary) -> MessageSummary:
+    """The contract's summary of a header."""
     made = MessageSummary(
-        subject=_storable(summary.subject),
+        subject=storable(summary.subject),
         authors=_addresses(summary.from_),
         to=_addresses(summary.to),
         cc=_addresses(summary.cc),
-        internet_message_id=_storable(f"<{summary.message_id}>" if summary.message_id else ""),
-        in_reply_to=_storable(f"<{summary.in_reply_to[0]}>" if summary.in_reply_to else ""),
+        internet_message_id=storable(f"<{summary.message_id}>" if summary.message_id else ""),
+        in_reply_to=storable(f"<{summary.in_reply_to[0]}>" if summary.in_reply_to else ""),
     )
     if summary.sent_at is not None:
         since = microseconds(summary.sent_at)
         made.sent_at.seconds, made.sent_at.nanos = since // 1_000_000, since % 1_000_000 * 1_000
-    return made.SerializeToString()
+    # Most messages have none of these fields, and an empty one costs as much time as a full one.
+    if summary.sender:
+        made.sender.extend(_addresses(summary.sender))
+    if summary.reply_to:
+        made.reply_to.extend(_addresses(summary.reply_to))
+    if summary.bcc:
+        made.bcc.extend(_addresses(summary.bcc))
+    if summary.references:
+        made.references.extend(storable(f"<{each}>") for each in _trimmed(summary.references))
+    if summary.list_id:
+        made.list_id = storable(summary.list_id)
+    return made
+
+
+def _trimmed(references: tuple[str, ...]) -> tuple[str, ...]:
+    """The references that a summary keeps: of many, the first, which began the thread, and the last ones."""
+    if len(references) <= MOST_REFERENCES:
+        return references
+    return references[0], *references[1 - MOST_REFERENCES :]
 
 
 def _addresses(people: Iterable[Address]) -> list[MailAddress]:
     return [
         MailAddress(
-            display_name=_storable(person.name), address=_storable(person.address), group_name=_storable(person.group)
+            display_name=storable(person.name), address=storable(person.address), group_name=storable(person.group)
         )
         for person in islice(people, MOST_ADDRESSES)
     ]
@@ -118,10 +138,10 @@ def _addresses(people: Iterable[Address]) -> list[MailAddress]:
 
 def _key(people: Iterable[Address]) -> str:
     """The addresses as one folded text, as the text conditions of a search compare it."""
-    return _storable(fold(shown(islice(people, MOST_ADDRESSES))))
+    return storable(fold(shown(islice(people, MOST_ADDRESSES))))
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """The text without NUL, which PostgreSQL refuses, and without lone surrogates, which no database or protobuf
     takes."""
     if text.isascii():

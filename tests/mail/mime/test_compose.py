@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from restante_mail.canonical import line_ends
 from restante_mail.header.addresses import Address
 from restante_mail.mime.compose import Attached, ComposeError, Outgoing, compose
+from restante_mail.mime.decoders import decoded
 from restante_mail.mime.facts import scan
-from restante_mail.mime.text import decoded, part_text
+from restante_mail.mime.text import part_text
 
 PLAIN = Outgoing(
     from_=[Address("Alice", "alice@example.test")],

@@ -10,11 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from restante_mail.canonical import canonicalise
+from restante_mail.mime.decoders import decoded
 from restante_mail.mime.facts import scan
 from restante_mail.mime.parts import Part, decode, encode
 from restante_mail.mime.scanner import parse
 from restante_mail.mime.sections import Kind, section
-from restante_mail.mime.text import decoded, text_chunks
+from restante_mail.mime.text import text_chunks
 from tests.mail.material import cpython_corpus, shared_corpus
 from tests.mail.mime.test_structure import balanced
 

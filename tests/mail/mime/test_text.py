@@ -9,9 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from restante_mail.mime.decoders import decoded
 from restante_mail.mime.facts import scan
+from restante_mail.mime.numbered import Numbered, numbered
+from restante_mail.mime.parts import Part
 from restante_mail.mime.scanner import parse
-from restante_mail.mime.text import attachments, decoded, field_values, header_text, preview, text_chunks
+from restante_mail.mime.text import field_values, header_text, preview, text_chunks
 from restante_mail.text.fold import fold, folded_chunks, occurs
 from tests.mail.material import crlf
 
@@ -79,6 +82,10 @@ def test_previews(content: str, expected: str) -> None:
     assert preview(octets, parse(octets)) == expected
 
 
+def attachments(tree: Part) -> list[Numbered]:
+    return [found for found in numbered(tree, embedded=False) if found.attachment]
+
+
 @pytest.mark.parametrize(
     ("header", "names"),
     [
@@ -90,7 +97,7 @@ def test_previews(content: str, expected: str) -> None:
         ("Content-Disposition: inline; filename*=utf-8''%C3%BC.txt", ["ü.txt"]),
         ("Content-Type: application/pdf", [""]),
         ("Content-Type: application/pgp-signature; name=x.asc", []),
-        ("Content-Type: message/rfc822", ["in"]),
+        ("Content-Type: message/rfc822", [""]),
         ("Content-Type: message/delivery-status", []),
         ("Content-Type: image/png\nContent-ID: <x>", [""]),
         ("Content-Type: text/calendar; method=REQUEST", [""]),
@@ -104,12 +111,13 @@ def test_previews(content: str, expected: str) -> None:
 def test_attachments_are_what_a_person_calls_so(header: str, names: list[str]) -> None:
     part = f"{header}\n\nSubject: in\n\nx\n".lstrip("\n") if header else "\nx\n"
     content = crlf(f"Content-Type: multipart/mixed; boundary=b\n\n--b\n\ntext\n--b\n{part}--b--\n")
-    found = attachments(content, parse(content))
-    assert [attachment.name for attachment in found] == names
-    assert all(attachment.path == (2,) for attachment in found)
-    assert bool(scan(content).attachments) == bool(names)
+    found = attachments(parse(content))
+    assert [each.part.filename for each in found] == names
+    assert all(each.number == (2,) for each in found)
+    assert scan(content).attachment_count == len(names)
     single = crlf(part)
-    assert [attachment.name for attachment in scan(single).attachments] == names
+    assert [each.part.filename for each in attachments(parse(single))] == names
+    assert scan(single).attachment_count == len(names)
 
 
 def test_an_image_that_the_html_shows_is_no_attachment() -> None:
@@ -117,7 +125,7 @@ def test_an_image_that_the_html_shows_is_no_attachment() -> None:
         "Content-Type: multipart/related; boundary=b\n\n--b\nContent-Type: text/html\n\n<img src=cid:x>\n"
         "--b\nContent-Type: image/png; name=x.png\nContent-ID: <x>\n\nx\n--b--\n"
     )
-    assert attachments(content, parse(content)) == []
+    assert attachments(parse(content)) == []
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,7 @@ def test_what_html_does_not_show_is_an_attachment(beside: str, others: str, foun
     content = crlf(
         f"Content-Type: multipart/related; boundary=b\n\n--b\nContent-Type: {beside}\n\nx\n--b\n{others}\n\nx\n--b--\n"
     )
-    assert [one.media_type for one in attachments(content, parse(content))] == found
+    assert [one.part.media_type for one in attachments(parse(content))] == found
 
 
 def test_an_invitation_is_an_attachment_of_the_text_it_is_another_form_of() -> None:
@@ -142,7 +150,7 @@ def test_an_invitation_is_an_attachment_of_the_text_it_is_another_form_of() -> N
         "Content-Type: multipart/alternative; boundary=b\n\n--b\nContent-Type: text/plain\n\nx\n"
         "--b\nContent-Type: text/html\n\nx\n--b\nContent-Type: text/calendar; method=REQUEST\n\nx\n--b--\n"
     )
-    assert [(one.path, one.media_type) for one in scan(content).attachments] == [((3,), "text/calendar")]
+    assert [(one.number, one.part.media_type) for one in attachments(parse(content))] == [((3,), "text/calendar")]
 
 
 # Search ---------------------------------------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_mail.mime.transfer import decoded
+from restante_mail.mime.transfer import decode_pieces, transfer_decoder
 
 
 def whole(encoding: str, *pieces: bytes) -> bytes:
-    return b"".join(decoded(encoding, pieces))
+    return b"".join(decode_pieces(transfer_decoder(encoding), pieces))
 
 
 def cut(octets: bytes, sizes: list[int]) -> list[bytes]:

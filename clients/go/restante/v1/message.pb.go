@@ -39,6 +39,7 @@ const (
 	MessageColumn_MESSAGE_COLUMN_SUMMARY        MessageColumn = 8  // summaries.
 	MessageColumn_MESSAGE_COLUMN_PREVIEW        MessageColumn = 9  // previews and attachment_counts.
 	MessageColumn_MESSAGE_COLUMN_FOLDER         MessageColumn = 10 // folder_ids.
+	MessageColumn_MESSAGE_COLUMN_PARTS          MessageColumn = 11 // parts.
 )
 
 // Enum value maps for MessageColumn.
@@ -55,6 +56,7 @@ var (
 		8:  "MESSAGE_COLUMN_SUMMARY",
 		9:  "MESSAGE_COLUMN_PREVIEW",
 		10: "MESSAGE_COLUMN_FOLDER",
+		11: "MESSAGE_COLUMN_PARTS",
 	}
 	MessageColumn_value = map[string]int32{
 		"MESSAGE_COLUMN_UNSPECIFIED":    0,
@@ -68,6 +70,7 @@ var (
 		"MESSAGE_COLUMN_SUMMARY":        8,
 		"MESSAGE_COLUMN_PREVIEW":        9,
 		"MESSAGE_COLUMN_FOLDER":         10,
+		"MESSAGE_COLUMN_PARTS":          11,
 	}
 )
 
@@ -160,6 +163,63 @@ func (SectionKind) EnumDescriptor() ([]byte, []int) {
 	return file_restante_v1_message_proto_rawDescGZIP(), []int{1}
 }
 
+// SectionDecoding is the form of a part's octets in an answer. Only SECTION_KIND_WHOLE with a part can be decoded.
+// Damaged encodings are decoded as far as possible, as search and previews do it.
+//
+// Ranges and totals count decoded octets, so the server decodes a part from its beginning up to the end of the range,
+// once more for the total when the part has more than 512 KiB in its encoding, and in little memory whatever its size.
+type SectionDecoding int32
+
+const (
+	SectionDecoding_SECTION_DECODING_UNSPECIFIED SectionDecoding = 0 // As stored.
+	SectionDecoding_SECTION_DECODING_TRANSFER    SectionDecoding = 1 // Without base64 and quoted-printable; another encoding is left as it is.
+	// For text: as TRANSFER, and in UTF-8. The declared charset is read by the names of the WHATWG Encoding Standard. Text
+	// that is not in its declared charset, or declares none, is read as UTF-8 if it is valid, else as windows-1252. An
+	// invalid octet becomes U+FFFD. Line ends, format=flowed and HTML stay as they are.
+	SectionDecoding_SECTION_DECODING_TEXT SectionDecoding = 2
+)
+
+// Enum value maps for SectionDecoding.
+var (
+	SectionDecoding_name = map[int32]string{
+		0: "SECTION_DECODING_UNSPECIFIED",
+		1: "SECTION_DECODING_TRANSFER",
+		2: "SECTION_DECODING_TEXT",
+	}
+	SectionDecoding_value = map[string]int32{
+		"SECTION_DECODING_UNSPECIFIED": 0,
+		"SECTION_DECODING_TRANSFER":    1,
+		"SECTION_DECODING_TEXT":        2,
+	}
+)
+
+func (x SectionDecoding) Enum() *SectionDecoding {
+	p := new(SectionDecoding)
+	*p = x
+	return p
+}
+
+func (x SectionDecoding) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SectionDecoding) Descriptor() protoreflect.EnumDescriptor {
+	return file_restante_v1_message_proto_enumTypes[2].Descriptor()
+}
+
+func (SectionDecoding) Type() protoreflect.EnumType {
+	return &file_restante_v1_message_proto_enumTypes[2]
+}
+
+func (x SectionDecoding) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SectionDecoding.Descriptor instead.
+func (SectionDecoding) EnumDescriptor() ([]byte, []int) {
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{2}
+}
+
 // FlagOperation says how an update uses its flags and keywords.
 type FlagOperation int32
 
@@ -197,11 +257,11 @@ func (x FlagOperation) String() string {
 }
 
 func (FlagOperation) Descriptor() protoreflect.EnumDescriptor {
-	return file_restante_v1_message_proto_enumTypes[2].Descriptor()
+	return file_restante_v1_message_proto_enumTypes[3].Descriptor()
 }
 
 func (FlagOperation) Type() protoreflect.EnumType {
-	return &file_restante_v1_message_proto_enumTypes[2]
+	return &file_restante_v1_message_proto_enumTypes[3]
 }
 
 func (x FlagOperation) Number() protoreflect.EnumNumber {
@@ -210,7 +270,7 @@ func (x FlagOperation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FlagOperation.Descriptor instead.
 func (FlagOperation) EnumDescriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{2}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{3}
 }
 
 // DeleteMode is the destination of deleted messages.
@@ -250,11 +310,11 @@ func (x DeleteMode) String() string {
 }
 
 func (DeleteMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_restante_v1_message_proto_enumTypes[3].Descriptor()
+	return file_restante_v1_message_proto_enumTypes[4].Descriptor()
 }
 
 func (DeleteMode) Type() protoreflect.EnumType {
-	return &file_restante_v1_message_proto_enumTypes[3]
+	return &file_restante_v1_message_proto_enumTypes[4]
 }
 
 func (x DeleteMode) Number() protoreflect.EnumNumber {
@@ -263,7 +323,7 @@ func (x DeleteMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DeleteMode.Descriptor instead.
 func (DeleteMode) EnumDescriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{3}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{4}
 }
 
 // Section names octets of a message.
@@ -274,6 +334,7 @@ type Section struct {
 	Fields        []string               `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`                                        // Field names, for SECTION_KIND_HEADER_FIELDS and SECTION_KIND_HEADER_FIELDS_NOT.
 	OffsetOctets  *int64                 `protobuf:"varint,4,opt,name=offset_octets,json=offsetOctets,proto3,oneof" json:"offset_octets,omitempty"` // Start of the range; absent: 0. Past the end: an empty range.
 	LengthOctets  *int64                 `protobuf:"varint,5,opt,name=length_octets,json=lengthOctets,proto3,oneof" json:"length_octets,omitempty"` // Length of the range at most; absent: to the end.
+	Decoding      SectionDecoding        `protobuf:"varint,6,opt,name=decoding,proto3,enum=restante.v1.SectionDecoding" json:"decoding,omitempty"`  // The form of the octets; offset and length count in this form.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -341,6 +402,13 @@ func (x *Section) GetLengthOctets() int64 {
 		return *x.LengthOctets
 	}
 	return 0
+}
+
+func (x *Section) GetDecoding() SectionDecoding {
+	if x != nil {
+		return x.Decoding
+	}
+	return SectionDecoding_SECTION_DECODING_UNSPECIFIED
 }
 
 // SectionCells holds one section of each message in a batch.
@@ -465,6 +533,174 @@ func (x *SectionRest) GetOctets() []byte {
 	return nil
 }
 
+// MessagePart is a part of a message, with the parts in it (RFC 2045). Texts are decoded (RFC 2047, RFC 2231). They come
+// from the sender: none is safe as a path or as markup.
+//
+// A tree has at most 10,000 parts and 80 levels; a part below has the media type application/octet-stream and no parts.
+// The texts of one tree have at most 512 KiB: the parts behind have no more than a number, type, size and encoding.
+type MessagePart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The part's number in a Section, from the outside in, as in IMAP (RFC 9051 6.4.5.1). The multipart of a whole message
+	// has none; a message without multipart is part 1. The multipart of an embedded message has the number of that
+	// message, and SECTION_KIND_TEXT reads it.
+	Part               []int32           `protobuf:"varint,1,rep,packed,name=part,proto3" json:"part,omitempty"`
+	MediaType          string            `protobuf:"bytes,2,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`                                                            // In lower case, such as text/plain; text/plain when the message declares none.
+	Parameters         map[string]string `protobuf:"bytes,3,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // Of the media type, by name in lower case.
+	Charset            string            `protobuf:"bytes,4,opt,name=charset,proto3" json:"charset,omitempty"`                                                                                 // The declared charset of a text; empty when there is none.
+	TransferEncoding   string            `protobuf:"bytes,5,opt,name=transfer_encoding,json=transferEncoding,proto3" json:"transfer_encoding,omitempty"`                                       // In lower case, such as base64; 7bit when the message declares none.
+	SizeOctets         int64             `protobuf:"varint,6,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`                                                        // Octets of the body as stored, so in the transfer encoding.
+	ContentId          string            `protobuf:"bytes,7,opt,name=content_id,json=contentId,proto3" json:"content_id,omitempty"`                                                            // Without angle brackets; HTML refers to it by a cid URL (RFC 2392).
+	ContentDescription string            `protobuf:"bytes,8,opt,name=content_description,json=contentDescription,proto3" json:"content_description,omitempty"`                                 // The Content-Description field.
+	Disposition        string            `protobuf:"bytes,9,opt,name=disposition,proto3" json:"disposition,omitempty"`                                                                         // In lower case: inline, attachment, or another word; empty when there is none.
+	FileName           string            `protobuf:"bytes,10,opt,name=file_name,json=fileName,proto3" json:"file_name,omitempty"`                                                              // Of Content-Disposition, else the name in Content-Type; may be empty.
+	// Whether it is an attachment of the message that it belongs to, by the rule of attachment_counts, which counts those
+	// of the outermost message.
+	Attachment bool           `protobuf:"varint,11,opt,name=attachment,proto3" json:"attachment,omitempty"`
+	Languages  []string       `protobuf:"bytes,12,rep,name=languages,proto3" json:"languages,omitempty"` // The Content-Language field.
+	Location   string         `protobuf:"bytes,13,opt,name=location,proto3" json:"location,omitempty"`   // The Content-Location field.
+	Parts      []*MessagePart `protobuf:"bytes,14,rep,name=parts,proto3" json:"parts,omitempty"`         // The parts of a multipart; the only part of an embedded message.
+	// The header of an embedded message (message/rfc822). The server reads at most 256 KiB of such headers in a message;
+	// embedded messages behind have no summary.
+	Summary       *MessageSummary `protobuf:"bytes,15,opt,name=summary,proto3" json:"summary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessagePart) Reset() {
+	*x = MessagePart{}
+	mi := &file_restante_v1_message_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessagePart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessagePart) ProtoMessage() {}
+
+func (x *MessagePart) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_message_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessagePart.ProtoReflect.Descriptor instead.
+func (*MessagePart) Descriptor() ([]byte, []int) {
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *MessagePart) GetPart() []int32 {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *MessagePart) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *MessagePart) GetParameters() map[string]string {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
+func (x *MessagePart) GetCharset() string {
+	if x != nil {
+		return x.Charset
+	}
+	return ""
+}
+
+func (x *MessagePart) GetTransferEncoding() string {
+	if x != nil {
+		return x.TransferEncoding
+	}
+	return ""
+}
+
+func (x *MessagePart) GetSizeOctets() int64 {
+	if x != nil {
+		return x.SizeOctets
+	}
+	return 0
+}
+
+func (x *MessagePart) GetContentId() string {
+	if x != nil {
+		return x.ContentId
+	}
+	return ""
+}
+
+func (x *MessagePart) GetContentDescription() string {
+	if x != nil {
+		return x.ContentDescription
+	}
+	return ""
+}
+
+func (x *MessagePart) GetDisposition() string {
+	if x != nil {
+		return x.Disposition
+	}
+	return ""
+}
+
+func (x *MessagePart) GetFileName() string {
+	if x != nil {
+		return x.FileName
+	}
+	return ""
+}
+
+func (x *MessagePart) GetAttachment() bool {
+	if x != nil {
+		return x.Attachment
+	}
+	return false
+}
+
+func (x *MessagePart) GetLanguages() []string {
+	if x != nil {
+		return x.Languages
+	}
+	return nil
+}
+
+func (x *MessagePart) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *MessagePart) GetParts() []*MessagePart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *MessagePart) GetSummary() *MessageSummary {
+	if x != nil {
+		return x.Summary
+	}
+	return nil
+}
+
 // MessageRows is a batch of messages in columns: one entry for each message in each requested column, none in the
 // others.
 type MessageRows struct {
@@ -492,13 +728,14 @@ type MessageRows struct {
 	// attachment.
 	AttachmentCounts []int32         `protobuf:"varint,16,rep,packed,name=attachment_counts,json=attachmentCounts,proto3" json:"attachment_counts,omitempty"`
 	Sections         []*SectionCells `protobuf:"bytes,17,rep,name=sections,proto3" json:"sections,omitempty"` // One for each requested section, in that order.
+	Parts            []*MessagePart  `protobuf:"bytes,18,rep,name=parts,proto3" json:"parts,omitempty"`       // Column: the whole message as the root of its parts.
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
 
 func (x *MessageRows) Reset() {
 	*x = MessageRows{}
-	mi := &file_restante_v1_message_proto_msgTypes[3]
+	mi := &file_restante_v1_message_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +747,7 @@ func (x *MessageRows) String() string {
 func (*MessageRows) ProtoMessage() {}
 
 func (x *MessageRows) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[3]
+	mi := &file_restante_v1_message_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +760,7 @@ func (x *MessageRows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageRows.ProtoReflect.Descriptor instead.
 func (*MessageRows) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{3}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *MessageRows) GetMessageIds() []int64 {
@@ -645,6 +882,13 @@ func (x *MessageRows) GetSections() []*SectionCells {
 	return nil
 }
 
+func (x *MessageRows) GetParts() []*MessagePart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
 // MessageSet names the messages of a request, in one of three ways. A set without any of them is INVALID_ARGUMENT; a set
 // of no UIDs or no ids selects no message.
 type MessageSet struct {
@@ -663,7 +907,7 @@ type MessageSet struct {
 
 func (x *MessageSet) Reset() {
 	*x = MessageSet{}
-	mi := &file_restante_v1_message_proto_msgTypes[4]
+	mi := &file_restante_v1_message_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +919,7 @@ func (x *MessageSet) String() string {
 func (*MessageSet) ProtoMessage() {}
 
 func (x *MessageSet) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[4]
+	mi := &file_restante_v1_message_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +932,7 @@ func (x *MessageSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageSet.ProtoReflect.Descriptor instead.
 func (*MessageSet) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{4}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *MessageSet) GetMessages() isMessageSet_Messages {
@@ -758,7 +1002,7 @@ type MatchingMessages struct {
 
 func (x *MatchingMessages) Reset() {
 	*x = MatchingMessages{}
-	mi := &file_restante_v1_message_proto_msgTypes[5]
+	mi := &file_restante_v1_message_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +1014,7 @@ func (x *MatchingMessages) String() string {
 func (*MatchingMessages) ProtoMessage() {}
 
 func (x *MatchingMessages) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[5]
+	mi := &file_restante_v1_message_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +1027,7 @@ func (x *MatchingMessages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchingMessages.ProtoReflect.Descriptor instead.
 func (*MatchingMessages) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{5}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *MatchingMessages) GetFolderId() int64 {
@@ -817,7 +1061,7 @@ type QueryMessagesRequest struct {
 
 func (x *QueryMessagesRequest) Reset() {
 	*x = QueryMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[6]
+	mi := &file_restante_v1_message_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +1073,7 @@ func (x *QueryMessagesRequest) String() string {
 func (*QueryMessagesRequest) ProtoMessage() {}
 
 func (x *QueryMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[6]
+	mi := &file_restante_v1_message_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +1086,7 @@ func (x *QueryMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryMessagesRequest.ProtoReflect.Descriptor instead.
 func (*QueryMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{6}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *QueryMessagesRequest) GetMailboxId() int64 {
@@ -912,7 +1156,7 @@ type QueryMessagesResponse struct {
 
 func (x *QueryMessagesResponse) Reset() {
 	*x = QueryMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[7]
+	mi := &file_restante_v1_message_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1168,7 @@ func (x *QueryMessagesResponse) String() string {
 func (*QueryMessagesResponse) ProtoMessage() {}
 
 func (x *QueryMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[7]
+	mi := &file_restante_v1_message_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1181,7 @@ func (x *QueryMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryMessagesResponse.ProtoReflect.Descriptor instead.
 func (*QueryMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{7}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *QueryMessagesResponse) GetRows() *MessageRows {
@@ -967,7 +1211,7 @@ type SearchMessagesRequest struct {
 
 func (x *SearchMessagesRequest) Reset() {
 	*x = SearchMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[8]
+	mi := &file_restante_v1_message_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1223,7 @@ func (x *SearchMessagesRequest) String() string {
 func (*SearchMessagesRequest) ProtoMessage() {}
 
 func (x *SearchMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[8]
+	mi := &file_restante_v1_message_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1236,7 @@ func (x *SearchMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchMessagesRequest.ProtoReflect.Descriptor instead.
 func (*SearchMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{8}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SearchMessagesRequest) GetMailboxId() int64 {
@@ -1035,7 +1279,7 @@ type SearchMessagesResponse struct {
 
 func (x *SearchMessagesResponse) Reset() {
 	*x = SearchMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[9]
+	mi := &file_restante_v1_message_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1291,7 @@ func (x *SearchMessagesResponse) String() string {
 func (*SearchMessagesResponse) ProtoMessage() {}
 
 func (x *SearchMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[9]
+	mi := &file_restante_v1_message_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1304,7 @@ func (x *SearchMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchMessagesResponse.ProtoReflect.Descriptor instead.
 func (*SearchMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{9}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SearchMessagesResponse) GetUids() []*IdRange {
@@ -1101,7 +1345,7 @@ type BatchGetMessagesRequest struct {
 
 func (x *BatchGetMessagesRequest) Reset() {
 	*x = BatchGetMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[10]
+	mi := &file_restante_v1_message_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1357,7 @@ func (x *BatchGetMessagesRequest) String() string {
 func (*BatchGetMessagesRequest) ProtoMessage() {}
 
 func (x *BatchGetMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[10]
+	mi := &file_restante_v1_message_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1370,7 @@ func (x *BatchGetMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetMessagesRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{10}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BatchGetMessagesRequest) GetMailboxId() int64 {
@@ -1195,7 +1439,7 @@ type BatchGetMessagesResponse struct {
 
 func (x *BatchGetMessagesResponse) Reset() {
 	*x = BatchGetMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[11]
+	mi := &file_restante_v1_message_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1451,7 @@ func (x *BatchGetMessagesResponse) String() string {
 func (*BatchGetMessagesResponse) ProtoMessage() {}
 
 func (x *BatchGetMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[11]
+	mi := &file_restante_v1_message_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1464,7 @@ func (x *BatchGetMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetMessagesResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{11}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BatchGetMessagesResponse) GetRows() *MessageRows {
@@ -1246,7 +1490,7 @@ type StreamMessagesRequest struct {
 
 func (x *StreamMessagesRequest) Reset() {
 	*x = StreamMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[12]
+	mi := &file_restante_v1_message_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1502,7 @@ func (x *StreamMessagesRequest) String() string {
 func (*StreamMessagesRequest) ProtoMessage() {}
 
 func (x *StreamMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[12]
+	mi := &file_restante_v1_message_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1515,7 @@ func (x *StreamMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamMessagesRequest.ProtoReflect.Descriptor instead.
 func (*StreamMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{12}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StreamMessagesRequest) GetMailboxId() int64 {
@@ -1334,7 +1578,7 @@ type StreamMessagesResponse struct {
 
 func (x *StreamMessagesResponse) Reset() {
 	*x = StreamMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[13]
+	mi := &file_restante_v1_message_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1590,7 @@ func (x *StreamMessagesResponse) String() string {
 func (*StreamMessagesResponse) ProtoMessage() {}
 
 func (x *StreamMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[13]
+	mi := &file_restante_v1_message_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1603,7 @@ func (x *StreamMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamMessagesResponse.ProtoReflect.Descriptor instead.
 func (*StreamMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{13}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StreamMessagesResponse) GetRows() *MessageRows {
@@ -1395,7 +1639,7 @@ type AppendMessageRequest struct {
 
 func (x *AppendMessageRequest) Reset() {
 	*x = AppendMessageRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[14]
+	mi := &file_restante_v1_message_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1651,7 @@ func (x *AppendMessageRequest) String() string {
 func (*AppendMessageRequest) ProtoMessage() {}
 
 func (x *AppendMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[14]
+	mi := &file_restante_v1_message_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1664,7 @@ func (x *AppendMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendMessageRequest.ProtoReflect.Descriptor instead.
 func (*AppendMessageRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{14}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AppendMessageRequest) GetMailboxId() int64 {
@@ -1510,7 +1754,7 @@ type AppendMessageResponse struct {
 
 func (x *AppendMessageResponse) Reset() {
 	*x = AppendMessageResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[15]
+	mi := &file_restante_v1_message_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1522,7 +1766,7 @@ func (x *AppendMessageResponse) String() string {
 func (*AppendMessageResponse) ProtoMessage() {}
 
 func (x *AppendMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[15]
+	mi := &file_restante_v1_message_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1535,7 +1779,7 @@ func (x *AppendMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendMessageResponse.ProtoReflect.Descriptor instead.
 func (*AppendMessageResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{15}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AppendMessageResponse) GetMessageId() int64 {
@@ -1609,7 +1853,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_restante_v1_message_proto_msgTypes[16]
+	mi := &file_restante_v1_message_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1865,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[16]
+	mi := &file_restante_v1_message_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1878,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{16}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Attachment) GetFileName() string {
@@ -1699,7 +1943,7 @@ type Draft struct {
 
 func (x *Draft) Reset() {
 	*x = Draft{}
-	mi := &file_restante_v1_message_proto_msgTypes[17]
+	mi := &file_restante_v1_message_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +1955,7 @@ func (x *Draft) String() string {
 func (*Draft) ProtoMessage() {}
 
 func (x *Draft) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[17]
+	mi := &file_restante_v1_message_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +1968,7 @@ func (x *Draft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draft.ProtoReflect.Descriptor instead.
 func (*Draft) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{17}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Draft) GetAuthor() *MailAddress {
@@ -1817,7 +2061,7 @@ type CreateDraftRequest struct {
 
 func (x *CreateDraftRequest) Reset() {
 	*x = CreateDraftRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[18]
+	mi := &file_restante_v1_message_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +2073,7 @@ func (x *CreateDraftRequest) String() string {
 func (*CreateDraftRequest) ProtoMessage() {}
 
 func (x *CreateDraftRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[18]
+	mi := &file_restante_v1_message_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +2086,7 @@ func (x *CreateDraftRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDraftRequest.ProtoReflect.Descriptor instead.
 func (*CreateDraftRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{18}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CreateDraftRequest) GetMailboxId() int64 {
@@ -1887,7 +2131,7 @@ type CreateDraftResponse struct {
 
 func (x *CreateDraftResponse) Reset() {
 	*x = CreateDraftResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[19]
+	mi := &file_restante_v1_message_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +2143,7 @@ func (x *CreateDraftResponse) String() string {
 func (*CreateDraftResponse) ProtoMessage() {}
 
 func (x *CreateDraftResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[19]
+	mi := &file_restante_v1_message_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2156,7 @@ func (x *CreateDraftResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDraftResponse.ProtoReflect.Descriptor instead.
 func (*CreateDraftResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{19}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CreateDraftResponse) GetMessageId() int64 {
@@ -1966,7 +2210,7 @@ type UpdateMessagesRequest struct {
 
 func (x *UpdateMessagesRequest) Reset() {
 	*x = UpdateMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[20]
+	mi := &file_restante_v1_message_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2222,7 @@ func (x *UpdateMessagesRequest) String() string {
 func (*UpdateMessagesRequest) ProtoMessage() {}
 
 func (x *UpdateMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[20]
+	mi := &file_restante_v1_message_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2235,7 @@ func (x *UpdateMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateMessagesRequest.ProtoReflect.Descriptor instead.
 func (*UpdateMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{20}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdateMessagesRequest) GetMailboxId() int64 {
@@ -2057,7 +2301,7 @@ type UpdateMessagesResponse struct {
 
 func (x *UpdateMessagesResponse) Reset() {
 	*x = UpdateMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[21]
+	mi := &file_restante_v1_message_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2069,7 +2313,7 @@ func (x *UpdateMessagesResponse) String() string {
 func (*UpdateMessagesResponse) ProtoMessage() {}
 
 func (x *UpdateMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[21]
+	mi := &file_restante_v1_message_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2082,7 +2326,7 @@ func (x *UpdateMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateMessagesResponse.ProtoReflect.Descriptor instead.
 func (*UpdateMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{21}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UpdateMessagesResponse) GetCommit() *CommitToken {
@@ -2136,7 +2380,7 @@ type CopyMessagesRequest struct {
 
 func (x *CopyMessagesRequest) Reset() {
 	*x = CopyMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[22]
+	mi := &file_restante_v1_message_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2392,7 @@ func (x *CopyMessagesRequest) String() string {
 func (*CopyMessagesRequest) ProtoMessage() {}
 
 func (x *CopyMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[22]
+	mi := &file_restante_v1_message_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2405,7 @@ func (x *CopyMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyMessagesRequest.ProtoReflect.Descriptor instead.
 func (*CopyMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{22}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CopyMessagesRequest) GetMailboxId() int64 {
@@ -2231,7 +2475,7 @@ type CopyMessagesResponse struct {
 
 func (x *CopyMessagesResponse) Reset() {
 	*x = CopyMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[23]
+	mi := &file_restante_v1_message_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2487,7 @@ func (x *CopyMessagesResponse) String() string {
 func (*CopyMessagesResponse) ProtoMessage() {}
 
 func (x *CopyMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[23]
+	mi := &file_restante_v1_message_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2500,7 @@ func (x *CopyMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyMessagesResponse.ProtoReflect.Descriptor instead.
 func (*CopyMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{23}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CopyMessagesResponse) GetSourceMessageIds() []*IdRange {
@@ -2325,7 +2569,7 @@ type MoveMessagesRequest struct {
 
 func (x *MoveMessagesRequest) Reset() {
 	*x = MoveMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[24]
+	mi := &file_restante_v1_message_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2581,7 @@ func (x *MoveMessagesRequest) String() string {
 func (*MoveMessagesRequest) ProtoMessage() {}
 
 func (x *MoveMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[24]
+	mi := &file_restante_v1_message_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2350,7 +2594,7 @@ func (x *MoveMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveMessagesRequest.ProtoReflect.Descriptor instead.
 func (*MoveMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{24}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *MoveMessagesRequest) GetMailboxId() int64 {
@@ -2427,7 +2671,7 @@ type MoveMessagesResponse struct {
 
 func (x *MoveMessagesResponse) Reset() {
 	*x = MoveMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[25]
+	mi := &file_restante_v1_message_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2439,7 +2683,7 @@ func (x *MoveMessagesResponse) String() string {
 func (*MoveMessagesResponse) ProtoMessage() {}
 
 func (x *MoveMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[25]
+	mi := &file_restante_v1_message_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2452,7 +2696,7 @@ func (x *MoveMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveMessagesResponse.ProtoReflect.Descriptor instead.
 func (*MoveMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{25}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *MoveMessagesResponse) GetMessageIds() []*IdRange {
@@ -2532,7 +2776,7 @@ type DeleteMessagesRequest struct {
 
 func (x *DeleteMessagesRequest) Reset() {
 	*x = DeleteMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[26]
+	mi := &file_restante_v1_message_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2788,7 @@ func (x *DeleteMessagesRequest) String() string {
 func (*DeleteMessagesRequest) ProtoMessage() {}
 
 func (x *DeleteMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[26]
+	mi := &file_restante_v1_message_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2801,7 @@ func (x *DeleteMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessagesRequest.ProtoReflect.Descriptor instead.
 func (*DeleteMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{26}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteMessagesRequest) GetMailboxId() int64 {
@@ -2608,7 +2852,7 @@ type DeleteMessagesResponse struct {
 
 func (x *DeleteMessagesResponse) Reset() {
 	*x = DeleteMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[27]
+	mi := &file_restante_v1_message_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +2864,7 @@ func (x *DeleteMessagesResponse) String() string {
 func (*DeleteMessagesResponse) ProtoMessage() {}
 
 func (x *DeleteMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[27]
+	mi := &file_restante_v1_message_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +2877,7 @@ func (x *DeleteMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessagesResponse.ProtoReflect.Descriptor instead.
 func (*DeleteMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{27}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeleteMessagesResponse) GetDeletedMessageIds() []*IdRange {
@@ -2676,7 +2920,7 @@ type ListRecoverableMessagesRequest struct {
 
 func (x *ListRecoverableMessagesRequest) Reset() {
 	*x = ListRecoverableMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[28]
+	mi := &file_restante_v1_message_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2688,7 +2932,7 @@ func (x *ListRecoverableMessagesRequest) String() string {
 func (*ListRecoverableMessagesRequest) ProtoMessage() {}
 
 func (x *ListRecoverableMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[28]
+	mi := &file_restante_v1_message_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2701,7 +2945,7 @@ func (x *ListRecoverableMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRecoverableMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListRecoverableMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{28}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListRecoverableMessagesRequest) GetMailboxId() int64 {
@@ -2740,7 +2984,7 @@ type RecoverableMessage struct {
 
 func (x *RecoverableMessage) Reset() {
 	*x = RecoverableMessage{}
-	mi := &file_restante_v1_message_proto_msgTypes[29]
+	mi := &file_restante_v1_message_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2752,7 +2996,7 @@ func (x *RecoverableMessage) String() string {
 func (*RecoverableMessage) ProtoMessage() {}
 
 func (x *RecoverableMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[29]
+	mi := &file_restante_v1_message_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2765,7 +3009,7 @@ func (x *RecoverableMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverableMessage.ProtoReflect.Descriptor instead.
 func (*RecoverableMessage) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{29}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RecoverableMessage) GetMessageId() int64 {
@@ -2821,7 +3065,7 @@ type ListRecoverableMessagesResponse struct {
 
 func (x *ListRecoverableMessagesResponse) Reset() {
 	*x = ListRecoverableMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[30]
+	mi := &file_restante_v1_message_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2833,7 +3077,7 @@ func (x *ListRecoverableMessagesResponse) String() string {
 func (*ListRecoverableMessagesResponse) ProtoMessage() {}
 
 func (x *ListRecoverableMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[30]
+	mi := &file_restante_v1_message_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2846,7 +3090,7 @@ func (x *ListRecoverableMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRecoverableMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListRecoverableMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{30}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListRecoverableMessagesResponse) GetMessages() []*RecoverableMessage {
@@ -2875,7 +3119,7 @@ type RecoverMessagesRequest struct {
 
 func (x *RecoverMessagesRequest) Reset() {
 	*x = RecoverMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[31]
+	mi := &file_restante_v1_message_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2887,7 +3131,7 @@ func (x *RecoverMessagesRequest) String() string {
 func (*RecoverMessagesRequest) ProtoMessage() {}
 
 func (x *RecoverMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[31]
+	mi := &file_restante_v1_message_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2900,7 +3144,7 @@ func (x *RecoverMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverMessagesRequest.ProtoReflect.Descriptor instead.
 func (*RecoverMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{31}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RecoverMessagesRequest) GetMailboxId() int64 {
@@ -2937,7 +3181,7 @@ type RecoverMessagesResponse struct {
 
 func (x *RecoverMessagesResponse) Reset() {
 	*x = RecoverMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[32]
+	mi := &file_restante_v1_message_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3193,7 @@ func (x *RecoverMessagesResponse) String() string {
 func (*RecoverMessagesResponse) ProtoMessage() {}
 
 func (x *RecoverMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[32]
+	mi := &file_restante_v1_message_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3206,7 @@ func (x *RecoverMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverMessagesResponse.ProtoReflect.Descriptor instead.
 func (*RecoverMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{32}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RecoverMessagesResponse) GetMessageIds() []int64 {
@@ -3004,7 +3248,7 @@ type PurgeRecoverableMessagesRequest struct {
 
 func (x *PurgeRecoverableMessagesRequest) Reset() {
 	*x = PurgeRecoverableMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[33]
+	mi := &file_restante_v1_message_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3016,7 +3260,7 @@ func (x *PurgeRecoverableMessagesRequest) String() string {
 func (*PurgeRecoverableMessagesRequest) ProtoMessage() {}
 
 func (x *PurgeRecoverableMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[33]
+	mi := &file_restante_v1_message_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3029,7 +3273,7 @@ func (x *PurgeRecoverableMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeRecoverableMessagesRequest.ProtoReflect.Descriptor instead.
 func (*PurgeRecoverableMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{33}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PurgeRecoverableMessagesRequest) GetMailboxId() int64 {
@@ -3056,7 +3300,7 @@ type PurgeRecoverableMessagesResponse struct {
 
 func (x *PurgeRecoverableMessagesResponse) Reset() {
 	*x = PurgeRecoverableMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[34]
+	mi := &file_restante_v1_message_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3068,7 +3312,7 @@ func (x *PurgeRecoverableMessagesResponse) String() string {
 func (*PurgeRecoverableMessagesResponse) ProtoMessage() {}
 
 func (x *PurgeRecoverableMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[34]
+	mi := &file_restante_v1_message_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3081,7 +3325,7 @@ func (x *PurgeRecoverableMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeRecoverableMessagesResponse.ProtoReflect.Descriptor instead.
 func (*PurgeRecoverableMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{34}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PurgeRecoverableMessagesResponse) GetPurgedCount() int64 {
@@ -3095,13 +3339,14 @@ var File_restante_v1_message_proto protoreflect.FileDescriptor
 
 const file_restante_v1_message_proto_rawDesc = "" +
 	"\n" +
-	"\x19restante/v1/message.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/search.proto\x1a\x17restante/v1/types.proto\"\xe3\x01\n" +
+	"\x19restante/v1/message.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/search.proto\x1a\x17restante/v1/types.proto\"\x9d\x02\n" +
 	"\aSection\x12\x12\n" +
 	"\x04part\x18\x01 \x03(\x05R\x04part\x12,\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x18.restante.v1.SectionKindR\x04kind\x12\x16\n" +
 	"\x06fields\x18\x03 \x03(\tR\x06fields\x12,\n" +
 	"\roffset_octets\x18\x04 \x01(\x03B\x020\x01H\x00R\foffsetOctets\x88\x01\x01\x12,\n" +
-	"\rlength_octets\x18\x05 \x01(\x03B\x020\x01H\x01R\flengthOctets\x88\x01\x01B\x10\n" +
+	"\rlength_octets\x18\x05 \x01(\x03B\x020\x01H\x01R\flengthOctets\x88\x01\x01\x128\n" +
+	"\bdecoding\x18\x06 \x01(\x0e2\x1c.restante.v1.SectionDecodingR\bdecodingB\x10\n" +
 	"\x0e_offset_octetsB\x10\n" +
 	"\x0e_length_octets\"I\n" +
 	"\fSectionCells\x12\x16\n" +
@@ -3112,7 +3357,34 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"message_id\x18\x01 \x01(\x03B\x020\x01R\tmessageId\x12#\n" +
 	"\rsection_index\x18\x02 \x01(\x05R\fsectionIndex\x12'\n" +
 	"\roffset_octets\x18\x03 \x01(\x03B\x020\x01R\foffsetOctets\x12\x16\n" +
-	"\x06octets\x18\x04 \x01(\fR\x06octets\"\xa2\x05\n" +
+	"\x06octets\x18\x04 \x01(\fR\x06octets\"\x85\x05\n" +
+	"\vMessagePart\x12\x12\n" +
+	"\x04part\x18\x01 \x03(\x05R\x04part\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x02 \x01(\tR\tmediaType\x12H\n" +
+	"\n" +
+	"parameters\x18\x03 \x03(\v2(.restante.v1.MessagePart.ParametersEntryR\n" +
+	"parameters\x12\x18\n" +
+	"\acharset\x18\x04 \x01(\tR\acharset\x12+\n" +
+	"\x11transfer_encoding\x18\x05 \x01(\tR\x10transferEncoding\x12#\n" +
+	"\vsize_octets\x18\x06 \x01(\x03B\x020\x01R\n" +
+	"sizeOctets\x12\x1d\n" +
+	"\n" +
+	"content_id\x18\a \x01(\tR\tcontentId\x12/\n" +
+	"\x13content_description\x18\b \x01(\tR\x12contentDescription\x12 \n" +
+	"\vdisposition\x18\t \x01(\tR\vdisposition\x12\x1b\n" +
+	"\tfile_name\x18\n" +
+	" \x01(\tR\bfileName\x12\x1e\n" +
+	"\n" +
+	"attachment\x18\v \x01(\bR\n" +
+	"attachment\x12\x1c\n" +
+	"\tlanguages\x18\f \x03(\tR\tlanguages\x12\x1a\n" +
+	"\blocation\x18\r \x01(\tR\blocation\x12.\n" +
+	"\x05parts\x18\x0e \x03(\v2\x18.restante.v1.MessagePartR\x05parts\x125\n" +
+	"\asummary\x18\x0f \x01(\v2\x1b.restante.v1.MessageSummaryR\asummary\x1a=\n" +
+	"\x0fParametersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd2\x05\n" +
 	"\vMessageRows\x12\x1f\n" +
 	"\vmessage_ids\x18\x01 \x03(\x03R\n" +
 	"messageIds\x12\x12\n" +
@@ -3134,7 +3406,8 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\tsummaries\x18\x0e \x03(\v2\x1b.restante.v1.MessageSummaryR\tsummaries\x12\x1a\n" +
 	"\bpreviews\x18\x0f \x03(\tR\bpreviews\x12+\n" +
 	"\x11attachment_counts\x18\x10 \x03(\x05R\x10attachmentCounts\x125\n" +
-	"\bsections\x18\x11 \x03(\v2\x19.restante.v1.SectionCellsR\bsections\"\xaf\x01\n" +
+	"\bsections\x18\x11 \x03(\v2\x19.restante.v1.SectionCellsR\bsections\x12.\n" +
+	"\x05parts\x18\x12 \x03(\v2\x18.restante.v1.MessagePartR\x05parts\"\xaf\x01\n" +
 	"\n" +
 	"MessageSet\x12)\n" +
 	"\x04uids\x18\x01 \x01(\v2\x13.restante.v1.UidSetH\x00R\x04uids\x12-\n" +
@@ -3383,7 +3656,7 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\vmessage_ids\x18\x02 \x03(\x03R\n" +
 	"messageIds\"I\n" +
 	" PurgeRecoverableMessagesResponse\x12%\n" +
-	"\fpurged_count\x18\x01 \x01(\x03B\x020\x01R\vpurgedCount*\xd0\x02\n" +
+	"\fpurged_count\x18\x01 \x01(\x03B\x020\x01R\vpurgedCount*\xea\x02\n" +
 	"\rMessageColumn\x12\x1e\n" +
 	"\x1aMESSAGE_COLUMN_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14MESSAGE_COLUMN_FLAGS\x10\x01\x12 \n" +
@@ -3396,7 +3669,8 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\x16MESSAGE_COLUMN_SUMMARY\x10\b\x12\x1a\n" +
 	"\x16MESSAGE_COLUMN_PREVIEW\x10\t\x12\x19\n" +
 	"\x15MESSAGE_COLUMN_FOLDER\x10\n" +
-	"*\xce\x01\n" +
+	"\x12\x18\n" +
+	"\x14MESSAGE_COLUMN_PARTS\x10\v*\xce\x01\n" +
 	"\vSectionKind\x12\x1c\n" +
 	"\x18SECTION_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SECTION_KIND_WHOLE\x10\x01\x12\x17\n" +
@@ -3404,7 +3678,11 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\x11SECTION_KIND_TEXT\x10\x03\x12\x15\n" +
 	"\x11SECTION_KIND_MIME\x10\x04\x12\x1e\n" +
 	"\x1aSECTION_KIND_HEADER_FIELDS\x10\x05\x12\"\n" +
-	"\x1eSECTION_KIND_HEADER_FIELDS_NOT\x10\x06*~\n" +
+	"\x1eSECTION_KIND_HEADER_FIELDS_NOT\x10\x06*m\n" +
+	"\x0fSectionDecoding\x12 \n" +
+	"\x1cSECTION_DECODING_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19SECTION_DECODING_TRANSFER\x10\x01\x12\x19\n" +
+	"\x15SECTION_DECODING_TEXT\x10\x02*~\n" +
 	"\rFlagOperation\x12\x1e\n" +
 	"\x1aFLAG_OPERATION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12FLAG_OPERATION_ADD\x10\x01\x12\x19\n" +
@@ -3444,160 +3722,168 @@ func file_restante_v1_message_proto_rawDescGZIP() []byte {
 	return file_restante_v1_message_proto_rawDescData
 }
 
-var file_restante_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_restante_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_restante_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_restante_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_restante_v1_message_proto_goTypes = []any{
 	(MessageColumn)(0),                       // 0: restante.v1.MessageColumn
 	(SectionKind)(0),                         // 1: restante.v1.SectionKind
-	(FlagOperation)(0),                       // 2: restante.v1.FlagOperation
-	(DeleteMode)(0),                          // 3: restante.v1.DeleteMode
-	(*Section)(nil),                          // 4: restante.v1.Section
-	(*SectionCells)(nil),                     // 5: restante.v1.SectionCells
-	(*SectionRest)(nil),                      // 6: restante.v1.SectionRest
-	(*MessageRows)(nil),                      // 7: restante.v1.MessageRows
-	(*MessageSet)(nil),                       // 8: restante.v1.MessageSet
-	(*MatchingMessages)(nil),                 // 9: restante.v1.MatchingMessages
-	(*QueryMessagesRequest)(nil),             // 10: restante.v1.QueryMessagesRequest
-	(*QueryMessagesResponse)(nil),            // 11: restante.v1.QueryMessagesResponse
-	(*SearchMessagesRequest)(nil),            // 12: restante.v1.SearchMessagesRequest
-	(*SearchMessagesResponse)(nil),           // 13: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesRequest)(nil),          // 14: restante.v1.BatchGetMessagesRequest
-	(*BatchGetMessagesResponse)(nil),         // 15: restante.v1.BatchGetMessagesResponse
-	(*StreamMessagesRequest)(nil),            // 16: restante.v1.StreamMessagesRequest
-	(*StreamMessagesResponse)(nil),           // 17: restante.v1.StreamMessagesResponse
-	(*AppendMessageRequest)(nil),             // 18: restante.v1.AppendMessageRequest
-	(*AppendMessageResponse)(nil),            // 19: restante.v1.AppendMessageResponse
-	(*Attachment)(nil),                       // 20: restante.v1.Attachment
-	(*Draft)(nil),                            // 21: restante.v1.Draft
-	(*CreateDraftRequest)(nil),               // 22: restante.v1.CreateDraftRequest
-	(*CreateDraftResponse)(nil),              // 23: restante.v1.CreateDraftResponse
-	(*UpdateMessagesRequest)(nil),            // 24: restante.v1.UpdateMessagesRequest
-	(*UpdateMessagesResponse)(nil),           // 25: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesRequest)(nil),              // 26: restante.v1.CopyMessagesRequest
-	(*CopyMessagesResponse)(nil),             // 27: restante.v1.CopyMessagesResponse
-	(*MoveMessagesRequest)(nil),              // 28: restante.v1.MoveMessagesRequest
-	(*MoveMessagesResponse)(nil),             // 29: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesRequest)(nil),            // 30: restante.v1.DeleteMessagesRequest
-	(*DeleteMessagesResponse)(nil),           // 31: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesRequest)(nil),   // 32: restante.v1.ListRecoverableMessagesRequest
-	(*RecoverableMessage)(nil),               // 33: restante.v1.RecoverableMessage
-	(*ListRecoverableMessagesResponse)(nil),  // 34: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesRequest)(nil),           // 35: restante.v1.RecoverMessagesRequest
-	(*RecoverMessagesResponse)(nil),          // 36: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesRequest)(nil),  // 37: restante.v1.PurgeRecoverableMessagesRequest
-	(*PurgeRecoverableMessagesResponse)(nil), // 38: restante.v1.PurgeRecoverableMessagesResponse
-	(*KeywordSet)(nil),                       // 39: restante.v1.KeywordSet
-	(*MessageSummary)(nil),                   // 40: restante.v1.MessageSummary
-	(*UidSet)(nil),                           // 41: restante.v1.UidSet
-	(*MessageIdSet)(nil),                     // 42: restante.v1.MessageIdSet
-	(*Restriction)(nil),                      // 43: restante.v1.Restriction
-	(*SortKey)(nil),                          // 44: restante.v1.SortKey
-	(*CommitToken)(nil),                      // 45: restante.v1.CommitToken
-	(*IdRange)(nil),                          // 46: restante.v1.IdRange
-	(*timestamppb.Timestamp)(nil),            // 47: google.protobuf.Timestamp
-	(*MailAddress)(nil),                      // 48: restante.v1.MailAddress
-	(*FolderChanges)(nil),                    // 49: restante.v1.FolderChanges
+	(SectionDecoding)(0),                     // 2: restante.v1.SectionDecoding
+	(FlagOperation)(0),                       // 3: restante.v1.FlagOperation
+	(DeleteMode)(0),                          // 4: restante.v1.DeleteMode
+	(*Section)(nil),                          // 5: restante.v1.Section
+	(*SectionCells)(nil),                     // 6: restante.v1.SectionCells
+	(*SectionRest)(nil),                      // 7: restante.v1.SectionRest
+	(*MessagePart)(nil),                      // 8: restante.v1.MessagePart
+	(*MessageRows)(nil),                      // 9: restante.v1.MessageRows
+	(*MessageSet)(nil),                       // 10: restante.v1.MessageSet
+	(*MatchingMessages)(nil),                 // 11: restante.v1.MatchingMessages
+	(*QueryMessagesRequest)(nil),             // 12: restante.v1.QueryMessagesRequest
+	(*QueryMessagesResponse)(nil),            // 13: restante.v1.QueryMessagesResponse
+	(*SearchMessagesRequest)(nil),            // 14: restante.v1.SearchMessagesRequest
+	(*SearchMessagesResponse)(nil),           // 15: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesRequest)(nil),          // 16: restante.v1.BatchGetMessagesRequest
+	(*BatchGetMessagesResponse)(nil),         // 17: restante.v1.BatchGetMessagesResponse
+	(*StreamMessagesRequest)(nil),            // 18: restante.v1.StreamMessagesRequest
+	(*StreamMessagesResponse)(nil),           // 19: restante.v1.StreamMessagesResponse
+	(*AppendMessageRequest)(nil),             // 20: restante.v1.AppendMessageRequest
+	(*AppendMessageResponse)(nil),            // 21: restante.v1.AppendMessageResponse
+	(*Attachment)(nil),                       // 22: restante.v1.Attachment
+	(*Draft)(nil),                            // 23: restante.v1.Draft
+	(*CreateDraftRequest)(nil),               // 24: restante.v1.CreateDraftRequest
+	(*CreateDraftResponse)(nil),              // 25: restante.v1.CreateDraftResponse
+	(*UpdateMessagesRequest)(nil),            // 26: restante.v1.UpdateMessagesRequest
+	(*UpdateMessagesResponse)(nil),           // 27: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesRequest)(nil),              // 28: restante.v1.CopyMessagesRequest
+	(*CopyMessagesResponse)(nil),             // 29: restante.v1.CopyMessagesResponse
+	(*MoveMessagesRequest)(nil),              // 30: restante.v1.MoveMessagesRequest
+	(*MoveMessagesResponse)(nil),             // 31: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesRequest)(nil),            // 32: restante.v1.DeleteMessagesRequest
+	(*DeleteMessagesResponse)(nil),           // 33: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesRequest)(nil),   // 34: restante.v1.ListRecoverableMessagesRequest
+	(*RecoverableMessage)(nil),               // 35: restante.v1.RecoverableMessage
+	(*ListRecoverableMessagesResponse)(nil),  // 36: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesRequest)(nil),           // 37: restante.v1.RecoverMessagesRequest
+	(*RecoverMessagesResponse)(nil),          // 38: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesRequest)(nil),  // 39: restante.v1.PurgeRecoverableMessagesRequest
+	(*PurgeRecoverableMessagesResponse)(nil), // 40: restante.v1.PurgeRecoverableMessagesResponse
+	nil,                                      // 41: restante.v1.MessagePart.ParametersEntry
+	(*MessageSummary)(nil),                   // 42: restante.v1.MessageSummary
+	(*KeywordSet)(nil),                       // 43: restante.v1.KeywordSet
+	(*UidSet)(nil),                           // 44: restante.v1.UidSet
+	(*MessageIdSet)(nil),                     // 45: restante.v1.MessageIdSet
+	(*Restriction)(nil),                      // 46: restante.v1.Restriction
+	(*SortKey)(nil),                          // 47: restante.v1.SortKey
+	(*CommitToken)(nil),                      // 48: restante.v1.CommitToken
+	(*IdRange)(nil),                          // 49: restante.v1.IdRange
+	(*timestamppb.Timestamp)(nil),            // 50: google.protobuf.Timestamp
+	(*MailAddress)(nil),                      // 51: restante.v1.MailAddress
+	(*FolderChanges)(nil),                    // 52: restante.v1.FolderChanges
 }
 var file_restante_v1_message_proto_depIdxs = []int32{
 	1,  // 0: restante.v1.Section.kind:type_name -> restante.v1.SectionKind
-	39, // 1: restante.v1.MessageRows.keyword_table:type_name -> restante.v1.KeywordSet
-	40, // 2: restante.v1.MessageRows.summaries:type_name -> restante.v1.MessageSummary
-	5,  // 3: restante.v1.MessageRows.sections:type_name -> restante.v1.SectionCells
-	41, // 4: restante.v1.MessageSet.uids:type_name -> restante.v1.UidSet
-	42, // 5: restante.v1.MessageSet.ids:type_name -> restante.v1.MessageIdSet
-	9,  // 6: restante.v1.MessageSet.matching:type_name -> restante.v1.MatchingMessages
-	43, // 7: restante.v1.MatchingMessages.restriction:type_name -> restante.v1.Restriction
-	43, // 8: restante.v1.QueryMessagesRequest.restriction:type_name -> restante.v1.Restriction
-	44, // 9: restante.v1.QueryMessagesRequest.sort:type_name -> restante.v1.SortKey
-	0,  // 10: restante.v1.QueryMessagesRequest.columns:type_name -> restante.v1.MessageColumn
-	45, // 11: restante.v1.QueryMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	7,  // 12: restante.v1.QueryMessagesResponse.rows:type_name -> restante.v1.MessageRows
-	43, // 13: restante.v1.SearchMessagesRequest.restriction:type_name -> restante.v1.Restriction
-	45, // 14: restante.v1.SearchMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	46, // 15: restante.v1.SearchMessagesResponse.uids:type_name -> restante.v1.IdRange
-	8,  // 16: restante.v1.BatchGetMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	0,  // 17: restante.v1.BatchGetMessagesRequest.columns:type_name -> restante.v1.MessageColumn
-	4,  // 18: restante.v1.BatchGetMessagesRequest.sections:type_name -> restante.v1.Section
-	45, // 19: restante.v1.BatchGetMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	7,  // 20: restante.v1.BatchGetMessagesResponse.rows:type_name -> restante.v1.MessageRows
-	8,  // 21: restante.v1.StreamMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	0,  // 22: restante.v1.StreamMessagesRequest.columns:type_name -> restante.v1.MessageColumn
-	4,  // 23: restante.v1.StreamMessagesRequest.sections:type_name -> restante.v1.Section
-	45, // 24: restante.v1.StreamMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	7,  // 25: restante.v1.StreamMessagesResponse.rows:type_name -> restante.v1.MessageRows
-	6,  // 26: restante.v1.StreamMessagesResponse.rest:type_name -> restante.v1.SectionRest
-	47, // 27: restante.v1.AppendMessageRequest.received_at:type_name -> google.protobuf.Timestamp
-	45, // 28: restante.v1.AppendMessageResponse.commit:type_name -> restante.v1.CommitToken
-	48, // 29: restante.v1.Draft.author:type_name -> restante.v1.MailAddress
-	48, // 30: restante.v1.Draft.to:type_name -> restante.v1.MailAddress
-	48, // 31: restante.v1.Draft.cc:type_name -> restante.v1.MailAddress
-	48, // 32: restante.v1.Draft.bcc:type_name -> restante.v1.MailAddress
-	48, // 33: restante.v1.Draft.reply_to:type_name -> restante.v1.MailAddress
-	20, // 34: restante.v1.Draft.attachments:type_name -> restante.v1.Attachment
-	21, // 35: restante.v1.CreateDraftRequest.draft:type_name -> restante.v1.Draft
-	45, // 36: restante.v1.CreateDraftResponse.commit:type_name -> restante.v1.CommitToken
-	8,  // 37: restante.v1.UpdateMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	2,  // 38: restante.v1.UpdateMessagesRequest.operation:type_name -> restante.v1.FlagOperation
-	45, // 39: restante.v1.UpdateMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	46, // 40: restante.v1.UpdateMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
-	46, // 41: restante.v1.UpdateMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
-	49, // 42: restante.v1.UpdateMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	8,  // 43: restante.v1.CopyMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	46, // 44: restante.v1.CopyMessagesResponse.source_message_ids:type_name -> restante.v1.IdRange
-	46, // 45: restante.v1.CopyMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
-	46, // 46: restante.v1.CopyMessagesResponse.source_uids:type_name -> restante.v1.IdRange
-	46, // 47: restante.v1.CopyMessagesResponse.target_uids:type_name -> restante.v1.IdRange
-	45, // 48: restante.v1.CopyMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	8,  // 49: restante.v1.MoveMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	46, // 50: restante.v1.MoveMessagesResponse.message_ids:type_name -> restante.v1.IdRange
-	46, // 51: restante.v1.MoveMessagesResponse.source_uids:type_name -> restante.v1.IdRange
-	46, // 52: restante.v1.MoveMessagesResponse.target_uids:type_name -> restante.v1.IdRange
-	45, // 53: restante.v1.MoveMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	49, // 54: restante.v1.MoveMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	46, // 55: restante.v1.MoveMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
-	45, // 56: restante.v1.MoveMessagesResponse.source_commit:type_name -> restante.v1.CommitToken
-	8,  // 57: restante.v1.DeleteMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	3,  // 58: restante.v1.DeleteMessagesRequest.mode:type_name -> restante.v1.DeleteMode
-	46, // 59: restante.v1.DeleteMessagesResponse.deleted_message_ids:type_name -> restante.v1.IdRange
-	46, // 60: restante.v1.DeleteMessagesResponse.deleted_uids:type_name -> restante.v1.IdRange
-	45, // 61: restante.v1.DeleteMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	49, // 62: restante.v1.DeleteMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	47, // 63: restante.v1.RecoverableMessage.deleted_at:type_name -> google.protobuf.Timestamp
-	47, // 64: restante.v1.RecoverableMessage.purged_after:type_name -> google.protobuf.Timestamp
-	40, // 65: restante.v1.RecoverableMessage.summary:type_name -> restante.v1.MessageSummary
-	33, // 66: restante.v1.ListRecoverableMessagesResponse.messages:type_name -> restante.v1.RecoverableMessage
-	45, // 67: restante.v1.RecoverMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	10, // 68: restante.v1.MessageService.QueryMessages:input_type -> restante.v1.QueryMessagesRequest
-	12, // 69: restante.v1.MessageService.SearchMessages:input_type -> restante.v1.SearchMessagesRequest
-	14, // 70: restante.v1.MessageService.BatchGetMessages:input_type -> restante.v1.BatchGetMessagesRequest
-	16, // 71: restante.v1.MessageService.StreamMessages:input_type -> restante.v1.StreamMessagesRequest
-	18, // 72: restante.v1.MessageService.AppendMessage:input_type -> restante.v1.AppendMessageRequest
-	22, // 73: restante.v1.MessageService.CreateDraft:input_type -> restante.v1.CreateDraftRequest
-	24, // 74: restante.v1.MessageService.UpdateMessages:input_type -> restante.v1.UpdateMessagesRequest
-	26, // 75: restante.v1.MessageService.CopyMessages:input_type -> restante.v1.CopyMessagesRequest
-	28, // 76: restante.v1.MessageService.MoveMessages:input_type -> restante.v1.MoveMessagesRequest
-	30, // 77: restante.v1.MessageService.DeleteMessages:input_type -> restante.v1.DeleteMessagesRequest
-	32, // 78: restante.v1.MessageService.ListRecoverableMessages:input_type -> restante.v1.ListRecoverableMessagesRequest
-	35, // 79: restante.v1.MessageService.RecoverMessages:input_type -> restante.v1.RecoverMessagesRequest
-	37, // 80: restante.v1.MessageService.PurgeRecoverableMessages:input_type -> restante.v1.PurgeRecoverableMessagesRequest
-	11, // 81: restante.v1.MessageService.QueryMessages:output_type -> restante.v1.QueryMessagesResponse
-	13, // 82: restante.v1.MessageService.SearchMessages:output_type -> restante.v1.SearchMessagesResponse
-	15, // 83: restante.v1.MessageService.BatchGetMessages:output_type -> restante.v1.BatchGetMessagesResponse
-	17, // 84: restante.v1.MessageService.StreamMessages:output_type -> restante.v1.StreamMessagesResponse
-	19, // 85: restante.v1.MessageService.AppendMessage:output_type -> restante.v1.AppendMessageResponse
-	23, // 86: restante.v1.MessageService.CreateDraft:output_type -> restante.v1.CreateDraftResponse
-	25, // 87: restante.v1.MessageService.UpdateMessages:output_type -> restante.v1.UpdateMessagesResponse
-	27, // 88: restante.v1.MessageService.CopyMessages:output_type -> restante.v1.CopyMessagesResponse
-	29, // 89: restante.v1.MessageService.MoveMessages:output_type -> restante.v1.MoveMessagesResponse
-	31, // 90: restante.v1.MessageService.DeleteMessages:output_type -> restante.v1.DeleteMessagesResponse
-	34, // 91: restante.v1.MessageService.ListRecoverableMessages:output_type -> restante.v1.ListRecoverableMessagesResponse
-	36, // 92: restante.v1.MessageService.RecoverMessages:output_type -> restante.v1.RecoverMessagesResponse
-	38, // 93: restante.v1.MessageService.PurgeRecoverableMessages:output_type -> restante.v1.PurgeRecoverableMessagesResponse
-	81, // [81:94] is the sub-list for method output_type
-	68, // [68:81] is the sub-list for method input_type
-	68, // [68:68] is the sub-list for extension type_name
-	68, // [68:68] is the sub-list for extension extendee
-	0,  // [0:68] is the sub-list for field type_name
+	2,  // 1: restante.v1.Section.decoding:type_name -> restante.v1.SectionDecoding
+	41, // 2: restante.v1.MessagePart.parameters:type_name -> restante.v1.MessagePart.ParametersEntry
+	8,  // 3: restante.v1.MessagePart.parts:type_name -> restante.v1.MessagePart
+	42, // 4: restante.v1.MessagePart.summary:type_name -> restante.v1.MessageSummary
+	43, // 5: restante.v1.MessageRows.keyword_table:type_name -> restante.v1.KeywordSet
+	42, // 6: restante.v1.MessageRows.summaries:type_name -> restante.v1.MessageSummary
+	6,  // 7: restante.v1.MessageRows.sections:type_name -> restante.v1.SectionCells
+	8,  // 8: restante.v1.MessageRows.parts:type_name -> restante.v1.MessagePart
+	44, // 9: restante.v1.MessageSet.uids:type_name -> restante.v1.UidSet
+	45, // 10: restante.v1.MessageSet.ids:type_name -> restante.v1.MessageIdSet
+	11, // 11: restante.v1.MessageSet.matching:type_name -> restante.v1.MatchingMessages
+	46, // 12: restante.v1.MatchingMessages.restriction:type_name -> restante.v1.Restriction
+	46, // 13: restante.v1.QueryMessagesRequest.restriction:type_name -> restante.v1.Restriction
+	47, // 14: restante.v1.QueryMessagesRequest.sort:type_name -> restante.v1.SortKey
+	0,  // 15: restante.v1.QueryMessagesRequest.columns:type_name -> restante.v1.MessageColumn
+	48, // 16: restante.v1.QueryMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	9,  // 17: restante.v1.QueryMessagesResponse.rows:type_name -> restante.v1.MessageRows
+	46, // 18: restante.v1.SearchMessagesRequest.restriction:type_name -> restante.v1.Restriction
+	48, // 19: restante.v1.SearchMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	49, // 20: restante.v1.SearchMessagesResponse.uids:type_name -> restante.v1.IdRange
+	10, // 21: restante.v1.BatchGetMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	0,  // 22: restante.v1.BatchGetMessagesRequest.columns:type_name -> restante.v1.MessageColumn
+	5,  // 23: restante.v1.BatchGetMessagesRequest.sections:type_name -> restante.v1.Section
+	48, // 24: restante.v1.BatchGetMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	9,  // 25: restante.v1.BatchGetMessagesResponse.rows:type_name -> restante.v1.MessageRows
+	10, // 26: restante.v1.StreamMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	0,  // 27: restante.v1.StreamMessagesRequest.columns:type_name -> restante.v1.MessageColumn
+	5,  // 28: restante.v1.StreamMessagesRequest.sections:type_name -> restante.v1.Section
+	48, // 29: restante.v1.StreamMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	9,  // 30: restante.v1.StreamMessagesResponse.rows:type_name -> restante.v1.MessageRows
+	7,  // 31: restante.v1.StreamMessagesResponse.rest:type_name -> restante.v1.SectionRest
+	50, // 32: restante.v1.AppendMessageRequest.received_at:type_name -> google.protobuf.Timestamp
+	48, // 33: restante.v1.AppendMessageResponse.commit:type_name -> restante.v1.CommitToken
+	51, // 34: restante.v1.Draft.author:type_name -> restante.v1.MailAddress
+	51, // 35: restante.v1.Draft.to:type_name -> restante.v1.MailAddress
+	51, // 36: restante.v1.Draft.cc:type_name -> restante.v1.MailAddress
+	51, // 37: restante.v1.Draft.bcc:type_name -> restante.v1.MailAddress
+	51, // 38: restante.v1.Draft.reply_to:type_name -> restante.v1.MailAddress
+	22, // 39: restante.v1.Draft.attachments:type_name -> restante.v1.Attachment
+	23, // 40: restante.v1.CreateDraftRequest.draft:type_name -> restante.v1.Draft
+	48, // 41: restante.v1.CreateDraftResponse.commit:type_name -> restante.v1.CommitToken
+	10, // 42: restante.v1.UpdateMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	3,  // 43: restante.v1.UpdateMessagesRequest.operation:type_name -> restante.v1.FlagOperation
+	48, // 44: restante.v1.UpdateMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	49, // 45: restante.v1.UpdateMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
+	49, // 46: restante.v1.UpdateMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
+	52, // 47: restante.v1.UpdateMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	10, // 48: restante.v1.CopyMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	49, // 49: restante.v1.CopyMessagesResponse.source_message_ids:type_name -> restante.v1.IdRange
+	49, // 50: restante.v1.CopyMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
+	49, // 51: restante.v1.CopyMessagesResponse.source_uids:type_name -> restante.v1.IdRange
+	49, // 52: restante.v1.CopyMessagesResponse.target_uids:type_name -> restante.v1.IdRange
+	48, // 53: restante.v1.CopyMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	10, // 54: restante.v1.MoveMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	49, // 55: restante.v1.MoveMessagesResponse.message_ids:type_name -> restante.v1.IdRange
+	49, // 56: restante.v1.MoveMessagesResponse.source_uids:type_name -> restante.v1.IdRange
+	49, // 57: restante.v1.MoveMessagesResponse.target_uids:type_name -> restante.v1.IdRange
+	48, // 58: restante.v1.MoveMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	52, // 59: restante.v1.MoveMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	49, // 60: restante.v1.MoveMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
+	48, // 61: restante.v1.MoveMessagesResponse.source_commit:type_name -> restante.v1.CommitToken
+	10, // 62: restante.v1.DeleteMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	4,  // 63: restante.v1.DeleteMessagesRequest.mode:type_name -> restante.v1.DeleteMode
+	49, // 64: restante.v1.DeleteMessagesResponse.deleted_message_ids:type_name -> restante.v1.IdRange
+	49, // 65: restante.v1.DeleteMessagesResponse.deleted_uids:type_name -> restante.v1.IdRange
+	48, // 66: restante.v1.DeleteMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	52, // 67: restante.v1.DeleteMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	50, // 68: restante.v1.RecoverableMessage.deleted_at:type_name -> google.protobuf.Timestamp
+	50, // 69: restante.v1.RecoverableMessage.purged_after:type_name -> google.protobuf.Timestamp
+	42, // 70: restante.v1.RecoverableMessage.summary:type_name -> restante.v1.MessageSummary
+	35, // 71: restante.v1.ListRecoverableMessagesResponse.messages:type_name -> restante.v1.RecoverableMessage
+	48, // 72: restante.v1.RecoverMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	12, // 73: restante.v1.MessageService.QueryMessages:input_type -> restante.v1.QueryMessagesRequest
+	14, // 74: restante.v1.MessageService.SearchMessages:input_type -> restante.v1.SearchMessagesRequest
+	16, // 75: restante.v1.MessageService.BatchGetMessages:input_type -> restante.v1.BatchGetMessagesRequest
+	18, // 76: restante.v1.MessageService.StreamMessages:input_type -> restante.v1.StreamMessagesRequest
+	20, // 77: restante.v1.MessageService.AppendMessage:input_type -> restante.v1.AppendMessageRequest
+	24, // 78: restante.v1.MessageService.CreateDraft:input_type -> restante.v1.CreateDraftRequest
+	26, // 79: restante.v1.MessageService.UpdateMessages:input_type -> restante.v1.UpdateMessagesRequest
+	28, // 80: restante.v1.MessageService.CopyMessages:input_type -> restante.v1.CopyMessagesRequest
+	30, // 81: restante.v1.MessageService.MoveMessages:input_type -> restante.v1.MoveMessagesRequest
+	32, // 82: restante.v1.MessageService.DeleteMessages:input_type -> restante.v1.DeleteMessagesRequest
+	34, // 83: restante.v1.MessageService.ListRecoverableMessages:input_type -> restante.v1.ListRecoverableMessagesRequest
+	37, // 84: restante.v1.MessageService.RecoverMessages:input_type -> restante.v1.RecoverMessagesRequest
+	39, // 85: restante.v1.MessageService.PurgeRecoverableMessages:input_type -> restante.v1.PurgeRecoverableMessagesRequest
+	13, // 86: restante.v1.MessageService.QueryMessages:output_type -> restante.v1.QueryMessagesResponse
+	15, // 87: restante.v1.MessageService.SearchMessages:output_type -> restante.v1.SearchMessagesResponse
+	17, // 88: restante.v1.MessageService.BatchGetMessages:output_type -> restante.v1.BatchGetMessagesResponse
+	19, // 89: restante.v1.MessageService.StreamMessages:output_type -> restante.v1.StreamMessagesResponse
+	21, // 90: restante.v1.MessageService.AppendMessage:output_type -> restante.v1.AppendMessageResponse
+	25, // 91: restante.v1.MessageService.CreateDraft:output_type -> restante.v1.CreateDraftResponse
+	27, // 92: restante.v1.MessageService.UpdateMessages:output_type -> restante.v1.UpdateMessagesResponse
+	29, // 93: restante.v1.MessageService.CopyMessages:output_type -> restante.v1.CopyMessagesResponse
+	31, // 94: restante.v1.MessageService.MoveMessages:output_type -> restante.v1.MoveMessagesResponse
+	33, // 95: restante.v1.MessageService.DeleteMessages:output_type -> restante.v1.DeleteMessagesResponse
+	36, // 96: restante.v1.MessageService.ListRecoverableMessages:output_type -> restante.v1.ListRecoverableMessagesResponse
+	38, // 97: restante.v1.MessageService.RecoverMessages:output_type -> restante.v1.RecoverMessagesResponse
+	40, // 98: restante.v1.MessageService.PurgeRecoverableMessages:output_type -> restante.v1.PurgeRecoverableMessagesResponse
+	86, // [86:99] is the sub-list for method output_type
+	73, // [73:86] is the sub-list for method input_type
+	73, // [73:73] is the sub-list for extension type_name
+	73, // [73:73] is the sub-list for extension extendee
+	0,  // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_message_proto_init() }
@@ -3608,24 +3894,24 @@ func file_restante_v1_message_proto_init() {
 	file_restante_v1_search_proto_init()
 	file_restante_v1_types_proto_init()
 	file_restante_v1_message_proto_msgTypes[0].OneofWrappers = []any{}
-	file_restante_v1_message_proto_msgTypes[4].OneofWrappers = []any{
+	file_restante_v1_message_proto_msgTypes[5].OneofWrappers = []any{
 		(*MessageSet_Uids)(nil),
 		(*MessageSet_Ids)(nil),
 		(*MessageSet_Matching)(nil),
 	}
-	file_restante_v1_message_proto_msgTypes[10].OneofWrappers = []any{}
-	file_restante_v1_message_proto_msgTypes[12].OneofWrappers = []any{}
-	file_restante_v1_message_proto_msgTypes[20].OneofWrappers = []any{}
-	file_restante_v1_message_proto_msgTypes[22].OneofWrappers = []any{}
-	file_restante_v1_message_proto_msgTypes[24].OneofWrappers = []any{}
-	file_restante_v1_message_proto_msgTypes[26].OneofWrappers = []any{}
+	file_restante_v1_message_proto_msgTypes[11].OneofWrappers = []any{}
+	file_restante_v1_message_proto_msgTypes[13].OneofWrappers = []any{}
+	file_restante_v1_message_proto_msgTypes[21].OneofWrappers = []any{}
+	file_restante_v1_message_proto_msgTypes[23].OneofWrappers = []any{}
+	file_restante_v1_message_proto_msgTypes[25].OneofWrappers = []any{}
+	file_restante_v1_message_proto_msgTypes[27].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_message_proto_rawDesc), len(file_restante_v1_message_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   35,
+			NumEnums:      5,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

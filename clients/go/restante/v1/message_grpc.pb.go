@@ -54,7 +54,8 @@ type MessageServiceClient interface {
 	// TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches for text).
 	SearchMessages(ctx context.Context, in *SearchMessagesRequest, opts ...grpc.CallOption) (*SearchMessagesResponse, error)
 	// Gets columns and sections of a few messages, in ascending UID or id order; messages that do not exist are left
-	// out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).
+	// out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (also when decoding takes reading more than 2 MiB; StreamMessages has
+	// no such limits).
 	BatchGetMessages(ctx context.Context, in *BatchGetMessagesRequest, opts ...grpc.CallOption) (*BatchGetMessagesResponse, error)
 	// Streams columns and sections of any number of messages, in the same order, in batches of at most 256 KiB. The
 	// server reads only as fast as the client takes. Errors: FOLDER_NOT_FOUND.
@@ -257,7 +258,8 @@ type MessageServiceServer interface {
 	// TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches for text).
 	SearchMessages(context.Context, *SearchMessagesRequest) (*SearchMessagesResponse, error)
 	// Gets columns and sections of a few messages, in ascending UID or id order; messages that do not exist are left
-	// out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).
+	// out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (also when decoding takes reading more than 2 MiB; StreamMessages has
+	// no such limits).
 	BatchGetMessages(context.Context, *BatchGetMessagesRequest) (*BatchGetMessagesResponse, error)
 	// Streams columns and sections of any number of messages, in the same order, in batches of at most 256 KiB. The
 	// server reads only as fast as the client takes. Errors: FOLDER_NOT_FOUND.

@@ -439,7 +439,8 @@ func (x *FolderChanges) GetRecentUid() int64 {
 	return 0
 }
 
-// MessageSummary holds the parsed header of a message for lists and threads.
+// MessageSummary holds the parsed header of a message for lists, threads and answers. Of a field with many addresses it
+// has the first 1000.
 type MessageSummary struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Subject           string                 `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`                                                // Decoded.
@@ -449,8 +450,15 @@ type MessageSummary struct {
 	SentAt            *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`                                    // The Date field; absent when there is none or none that can be parsed.
 	InternetMessageId string                 `protobuf:"bytes,6,opt,name=internet_message_id,json=internetMessageId,proto3" json:"internet_message_id,omitempty"` // The Message-ID field with its angle brackets; empty when there is none.
 	InReplyTo         string                 `protobuf:"bytes,7,opt,name=in_reply_to,json=inReplyTo,proto3" json:"in_reply_to,omitempty"`                         // The first id of In-Reply-To; empty when there is none.
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	Sender            []*MailAddress         `protobuf:"bytes,8,rep,name=sender,proto3" json:"sender,omitempty"`                                                  // The Sender field; empty when there is none (the author is then the sender).
+	ReplyTo           []*MailAddress         `protobuf:"bytes,9,rep,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`                                 // The Reply-To field; empty when there is none (an answer then goes to the authors).
+	Bcc               []*MailAddress         `protobuf:"bytes,10,rep,name=bcc,proto3" json:"bcc,omitempty"`                                                       // The Bcc field, which only the sender's own copy has.
+	// The ids of the References field with their angle brackets, oldest first. Of more than 20 ids, the first one and the
+	// last 19: that is enough for a thread and for the References of an answer (RFC 5537 3.4.4).
+	References    []string `protobuf:"bytes,11,rep,name=references,proto3" json:"references,omitempty"`
+	ListId        string   `protobuf:"bytes,12,opt,name=list_id,json=listId,proto3" json:"list_id,omitempty"` // The id in List-Id without its angle brackets (RFC 2919); empty when there is none.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MessageSummary) Reset() {
@@ -528,6 +536,41 @@ func (x *MessageSummary) GetInternetMessageId() string {
 func (x *MessageSummary) GetInReplyTo() string {
 	if x != nil {
 		return x.InReplyTo
+	}
+	return ""
+}
+
+func (x *MessageSummary) GetSender() []*MailAddress {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+func (x *MessageSummary) GetReplyTo() []*MailAddress {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return nil
+}
+
+func (x *MessageSummary) GetBcc() []*MailAddress {
+	if x != nil {
+		return x.Bcc
+	}
+	return nil
+}
+
+func (x *MessageSummary) GetReferences() []string {
+	if x != nil {
+		return x.References
+	}
+	return nil
+}
+
+func (x *MessageSummary) GetListId() string {
+	if x != nil {
+		return x.ListId
 	}
 	return ""
 }
@@ -666,7 +709,7 @@ const file_restante_v1_types_proto_rawDesc = "" +
 	" \x03(\v2\x14.restante.v1.IdRangeR\fvanishedUids\x12\x1d\n" +
 	"\buid_next\x18\v \x01(\x03B\x020\x01R\auidNext\x12!\n" +
 	"\n" +
-	"recent_uid\x18\f \x01(\x03B\x020\x01R\trecentUid\"\xb7\x02\n" +
+	"recent_uid\x18\f \x01(\x03B\x020\x01R\trecentUid\"\x83\x04\n" +
 	"\x0eMessageSummary\x12\x18\n" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x122\n" +
 	"\aauthors\x18\x02 \x03(\v2\x18.restante.v1.MailAddressR\aauthors\x12(\n" +
@@ -674,7 +717,15 @@ const file_restante_v1_types_proto_rawDesc = "" +
 	"\x02cc\x18\x04 \x03(\v2\x18.restante.v1.MailAddressR\x02cc\x123\n" +
 	"\asent_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\x12.\n" +
 	"\x13internet_message_id\x18\x06 \x01(\tR\x11internetMessageId\x12\x1e\n" +
-	"\vin_reply_to\x18\a \x01(\tR\tinReplyTo\"W\n" +
+	"\vin_reply_to\x18\a \x01(\tR\tinReplyTo\x120\n" +
+	"\x06sender\x18\b \x03(\v2\x18.restante.v1.MailAddressR\x06sender\x123\n" +
+	"\breply_to\x18\t \x03(\v2\x18.restante.v1.MailAddressR\areplyTo\x12*\n" +
+	"\x03bcc\x18\n" +
+	" \x03(\v2\x18.restante.v1.MailAddressR\x03bcc\x12\x1e\n" +
+	"\n" +
+	"references\x18\v \x03(\tR\n" +
+	"references\x12\x17\n" +
+	"\alist_id\x18\f \x01(\tR\x06listId\"W\n" +
 	"\x06UidSet\x12\x1f\n" +
 	"\tfolder_id\x18\x01 \x01(\x03B\x020\x01R\bfolderId\x12,\n" +
 	"\x06ranges\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\x06ranges\"/\n" +
@@ -719,18 +770,21 @@ var file_restante_v1_types_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_restante_v1_types_proto_depIdxs = []int32{
-	4, // 0: restante.v1.FolderChanges.keyword_table:type_name -> restante.v1.KeywordSet
-	2, // 1: restante.v1.FolderChanges.vanished_uids:type_name -> restante.v1.IdRange
-	3, // 2: restante.v1.MessageSummary.authors:type_name -> restante.v1.MailAddress
-	3, // 3: restante.v1.MessageSummary.to:type_name -> restante.v1.MailAddress
-	3, // 4: restante.v1.MessageSummary.cc:type_name -> restante.v1.MailAddress
-	9, // 5: restante.v1.MessageSummary.sent_at:type_name -> google.protobuf.Timestamp
-	2, // 6: restante.v1.UidSet.ranges:type_name -> restante.v1.IdRange
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	4,  // 0: restante.v1.FolderChanges.keyword_table:type_name -> restante.v1.KeywordSet
+	2,  // 1: restante.v1.FolderChanges.vanished_uids:type_name -> restante.v1.IdRange
+	3,  // 2: restante.v1.MessageSummary.authors:type_name -> restante.v1.MailAddress
+	3,  // 3: restante.v1.MessageSummary.to:type_name -> restante.v1.MailAddress
+	3,  // 4: restante.v1.MessageSummary.cc:type_name -> restante.v1.MailAddress
+	9,  // 5: restante.v1.MessageSummary.sent_at:type_name -> google.protobuf.Timestamp
+	3,  // 6: restante.v1.MessageSummary.sender:type_name -> restante.v1.MailAddress
+	3,  // 7: restante.v1.MessageSummary.reply_to:type_name -> restante.v1.MailAddress
+	3,  // 8: restante.v1.MessageSummary.bcc:type_name -> restante.v1.MailAddress
+	2,  // 9: restante.v1.UidSet.ranges:type_name -> restante.v1.IdRange
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_types_proto_init() }

@@ -50,6 +50,8 @@ class _MessageColumnEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Message
     """previews and attachment_counts."""
     MESSAGE_COLUMN_FOLDER: _MessageColumn.ValueType  # 10
     """folder_ids."""
+    MESSAGE_COLUMN_PARTS: _MessageColumn.ValueType  # 11
+    """parts."""
 
 class MessageColumn(_MessageColumn, metaclass=_MessageColumnEnumTypeWrapper):
     """MessageColumn is a property of a message that a reader can request. Message ids and UIDs are always present."""
@@ -76,6 +78,8 @@ MESSAGE_COLUMN_PREVIEW: MessageColumn.ValueType  # 9
 """previews and attachment_counts."""
 MESSAGE_COLUMN_FOLDER: MessageColumn.ValueType  # 10
 """folder_ids."""
+MESSAGE_COLUMN_PARTS: MessageColumn.ValueType  # 11
+"""parts."""
 Global___MessageColumn: _TypeAlias = MessageColumn  # noqa: Y015
 
 class _SectionKind:
@@ -117,6 +121,41 @@ SECTION_KIND_HEADER_FIELDS: SectionKind.ValueType  # 5
 SECTION_KIND_HEADER_FIELDS_NOT: SectionKind.ValueType  # 6
 """All fields except those in `fields`, and a blank line."""
 Global___SectionKind: _TypeAlias = SectionKind  # noqa: Y015
+
+class _SectionDecoding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SectionDecodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SectionDecoding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SECTION_DECODING_UNSPECIFIED: _SectionDecoding.ValueType  # 0
+    """As stored."""
+    SECTION_DECODING_TRANSFER: _SectionDecoding.ValueType  # 1
+    """Without base64 and quoted-printable; another encoding is left as it is."""
+    SECTION_DECODING_TEXT: _SectionDecoding.ValueType  # 2
+    """For text: as TRANSFER, and in UTF-8. The declared charset is read by the names of the WHATWG Encoding Standard. Text
+    that is not in its declared charset, or declares none, is read as UTF-8 if it is valid, else as windows-1252. An
+    invalid octet becomes U+FFFD. Line ends, format=flowed and HTML stay as they are.
+    """
+
+class SectionDecoding(_SectionDecoding, metaclass=_SectionDecodingEnumTypeWrapper):
+    """SectionDecoding is the form of a part's octets in an answer. Only SECTION_KIND_WHOLE with a part can be decoded.
+    Damaged encodings are decoded as far as possible, as search and previews do it.
+
+    Ranges and totals count decoded octets, so the server decodes a part from its beginning up to the end of the range,
+    once more for the total when the part has more than 512 KiB in its encoding, and in little memory whatever its size.
+    """
+
+SECTION_DECODING_UNSPECIFIED: SectionDecoding.ValueType  # 0
+"""As stored."""
+SECTION_DECODING_TRANSFER: SectionDecoding.ValueType  # 1
+"""Without base64 and quoted-printable; another encoding is left as it is."""
+SECTION_DECODING_TEXT: SectionDecoding.ValueType  # 2
+"""For text: as TRANSFER, and in UTF-8. The declared charset is read by the names of the WHATWG Encoding Standard. Text
+that is not in its declared charset, or declares none, is read as UTF-8 if it is valid, else as windows-1252. An
+invalid octet becomes U+FFFD. Line ends, format=flowed and HTML stay as they are.
+"""
+Global___SectionDecoding: _TypeAlias = SectionDecoding  # noqa: Y015
 
 class _FlagOperation:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -185,12 +224,15 @@ class Section(_message.Message):
     FIELDS_FIELD_NUMBER: _builtins.int
     OFFSET_OCTETS_FIELD_NUMBER: _builtins.int
     LENGTH_OCTETS_FIELD_NUMBER: _builtins.int
+    DECODING_FIELD_NUMBER: _builtins.int
     kind: Global___SectionKind.ValueType
     """The kind of section."""
     offset_octets: _builtins.int
     """Start of the range; absent: 0. Past the end: an empty range."""
     length_octets: _builtins.int
     """Length of the range at most; absent: to the end."""
+    decoding: Global___SectionDecoding.ValueType
+    """The form of the octets; offset and length count in this form."""
     @_builtins.property
     def part(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Part numbers from the outside in; empty: the message itself."""
@@ -207,10 +249,11 @@ class Section(_message.Message):
         fields: _abc.Iterable[_builtins.str] | None = ...,
         offset_octets: _builtins.int | None = ...,
         length_octets: _builtins.int | None = ...,
+        decoding: Global___SectionDecoding.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_length_octets", b"_length_octets", "_offset_octets", b"_offset_octets", "length_octets", b"length_octets", "offset_octets", b"offset_octets"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_length_octets", b"_length_octets", "_offset_octets", b"_offset_octets", "fields", b"fields", "kind", b"kind", "length_octets", b"length_octets", "offset_octets", b"offset_octets", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_length_octets", b"_length_octets", "_offset_octets", b"_offset_octets", "decoding", b"decoding", "fields", b"fields", "kind", b"kind", "length_octets", b"length_octets", "offset_octets", b"offset_octets", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__length_octets: _TypeAlias = _typing.Literal["length_octets"]  # noqa: Y015
     _WhichOneofArgType__length_octets: _TypeAlias = _typing.Literal["_length_octets", b"_length_octets"]  # noqa: Y015
@@ -288,6 +331,126 @@ class SectionRest(_message.Message):
 Global___SectionRest: _TypeAlias = SectionRest  # noqa: Y015
 
 @_typing.final
+class MessagePart(_message.Message):
+    """MessagePart is a part of a message, with the parts in it (RFC 2045). Texts are decoded (RFC 2047, RFC 2231). They come
+    from the sender: none is safe as a path or as markup.
+
+    A tree has at most 10,000 parts and 80 levels; a part below has the media type application/octet-stream and no parts.
+    The texts of one tree have at most 512 KiB: the parts behind have no more than a number, type, size and encoding.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ParametersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PART_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    CHARSET_FIELD_NUMBER: _builtins.int
+    TRANSFER_ENCODING_FIELD_NUMBER: _builtins.int
+    SIZE_OCTETS_FIELD_NUMBER: _builtins.int
+    CONTENT_ID_FIELD_NUMBER: _builtins.int
+    CONTENT_DESCRIPTION_FIELD_NUMBER: _builtins.int
+    DISPOSITION_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_FIELD_NUMBER: _builtins.int
+    LANGUAGES_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    media_type: _builtins.str
+    """In lower case, such as text/plain; text/plain when the message declares none."""
+    charset: _builtins.str
+    """The declared charset of a text; empty when there is none."""
+    transfer_encoding: _builtins.str
+    """In lower case, such as base64; 7bit when the message declares none."""
+    size_octets: _builtins.int
+    """Octets of the body as stored, so in the transfer encoding."""
+    content_id: _builtins.str
+    """Without angle brackets; HTML refers to it by a cid URL (RFC 2392)."""
+    content_description: _builtins.str
+    """The Content-Description field."""
+    disposition: _builtins.str
+    """In lower case: inline, attachment, or another word; empty when there is none."""
+    file_name: _builtins.str
+    """Of Content-Disposition, else the name in Content-Type; may be empty."""
+    attachment: _builtins.bool
+    """Whether it is an attachment of the message that it belongs to, by the rule of attachment_counts, which counts those
+    of the outermost message.
+    """
+    location: _builtins.str
+    """The Content-Location field."""
+    @_builtins.property
+    def part(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The part's number in a Section, from the outside in, as in IMAP (RFC 9051 6.4.5.1). The multipart of a whole message
+        has none; a message without multipart is part 1. The multipart of an embedded message has the number of that
+        message, and SECTION_KIND_TEXT reads it.
+        """
+
+    @_builtins.property
+    def parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Of the media type, by name in lower case."""
+
+    @_builtins.property
+    def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The Content-Language field."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessagePart]:
+        """The parts of a multipart; the only part of an embedded message."""
+
+    @_builtins.property
+    def summary(self) -> _types_pb2.MessageSummary:
+        """The header of an embedded message (message/rfc822). The server reads at most 256 KiB of such headers in a message;
+        embedded messages behind have no summary.
+        """
+
+    def __init__(
+        self,
+        *,
+        part: _abc.Iterable[_builtins.int] | None = ...,
+        media_type: _builtins.str = ...,
+        parameters: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        charset: _builtins.str = ...,
+        transfer_encoding: _builtins.str = ...,
+        size_octets: _builtins.int = ...,
+        content_id: _builtins.str = ...,
+        content_description: _builtins.str = ...,
+        disposition: _builtins.str = ...,
+        file_name: _builtins.str = ...,
+        attachment: _builtins.bool = ...,
+        languages: _abc.Iterable[_builtins.str] | None = ...,
+        location: _builtins.str = ...,
+        parts: _abc.Iterable[Global___MessagePart] | None = ...,
+        summary: _types_pb2.MessageSummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "charset", b"charset", "content_description", b"content_description", "content_id", b"content_id", "disposition", b"disposition", "file_name", b"file_name", "languages", b"languages", "location", b"location", "media_type", b"media_type", "parameters", b"parameters", "part", b"part", "parts", b"parts", "size_octets", b"size_octets", "summary", b"summary", "transfer_encoding", b"transfer_encoding"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessagePart: _TypeAlias = MessagePart  # noqa: Y015
+
+@_typing.final
 class MessageRows(_message.Message):
     """MessageRows is a batch of messages in columns: one entry for each message in each requested column, none in the
     others.
@@ -312,6 +475,7 @@ class MessageRows(_message.Message):
     PREVIEWS_FIELD_NUMBER: _builtins.int
     ATTACHMENT_COUNTS_FIELD_NUMBER: _builtins.int
     SECTIONS_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Column: message id."""
@@ -386,6 +550,10 @@ class MessageRows(_message.Message):
     def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___SectionCells]:
         """One for each requested section, in that order."""
 
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessagePart]:
+        """Column: the whole message as the root of its parts."""
+
     def __init__(
         self,
         *,
@@ -406,10 +574,11 @@ class MessageRows(_message.Message):
         previews: _abc.Iterable[_builtins.str] | None = ...,
         attachment_counts: _abc.Iterable[_builtins.int] | None = ...,
         sections: _abc.Iterable[Global___SectionCells] | None = ...,
+        parts: _abc.Iterable[Global___MessagePart] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_counts", b"attachment_counts", "bodies", b"bodies", "body_structures", b"body_structures", "change_numbers", b"change_numbers", "envelopes", b"envelopes", "flags", b"flags", "folder_ids", b"folder_ids", "keyword_sets", b"keyword_sets", "keyword_table", b"keyword_table", "message_ids", b"message_ids", "previews", b"previews", "received_at_seconds", b"received_at_seconds", "received_offset_minutes", b"received_offset_minutes", "sections", b"sections", "size_octets", b"size_octets", "summaries", b"summaries", "uids", b"uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_counts", b"attachment_counts", "bodies", b"bodies", "body_structures", b"body_structures", "change_numbers", b"change_numbers", "envelopes", b"envelopes", "flags", b"flags", "folder_ids", b"folder_ids", "keyword_sets", b"keyword_sets", "keyword_table", b"keyword_table", "message_ids", b"message_ids", "parts", b"parts", "previews", b"previews", "received_at_seconds", b"received_at_seconds", "received_offset_minutes", b"received_offset_minutes", "sections", b"sections", "size_octets", b"size_octets", "summaries", b"summaries", "uids", b"uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -130,7 +130,8 @@ class MessageServiceServicer:
 
     def BatchGetMessages(self, request, context):
         """Gets columns and sections of a few messages, in ascending UID or id order; messages that do not exist are left
-        out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).
+        out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (also when decoding takes reading more than 2 MiB; StreamMessages has
+        no such limits).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

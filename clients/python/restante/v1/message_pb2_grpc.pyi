@@ -49,7 +49,8 @@ class MessageServiceStub:
     """
     BatchGetMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.BatchGetMessagesRequest, _message_pb2.BatchGetMessagesResponse]
     """Gets columns and sections of a few messages, in ascending UID or id order; messages that do not exist are left
-    out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).
+    out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (also when decoding takes reading more than 2 MiB; StreamMessages has
+    no such limits).
     """
     StreamMessages: _grpc.UnaryStreamMultiCallable[_message_pb2.StreamMessagesRequest, _message_pb2.StreamMessagesResponse]
     """Streams columns and sections of any number of messages, in the same order, in batches of at most 256 KiB. The
@@ -115,7 +116,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """
     BatchGetMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.BatchGetMessagesRequest, _message_pb2.BatchGetMessagesResponse]  # type: ignore[assignment]
     """Gets columns and sections of a few messages, in ascending UID or id order; messages that do not exist are left
-    out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).
+    out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (also when decoding takes reading more than 2 MiB; StreamMessages has
+    no such limits).
     """
     StreamMessages: _aio.UnaryStreamMultiCallable[_message_pb2.StreamMessagesRequest, _message_pb2.StreamMessagesResponse]  # type: ignore[assignment]
     """Streams columns and sections of any number of messages, in the same order, in batches of at most 256 KiB. The
@@ -196,7 +198,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.BatchGetMessagesResponse, _abc.Awaitable[_message_pb2.BatchGetMessagesResponse]]:
         """Gets columns and sections of a few messages, in ascending UID or id order; messages that do not exist are left
-        out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).
+        out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (also when decoding takes reading more than 2 MiB; StreamMessages has
+        no such limits).
         """
 
     @_abc_1.abstractmethod

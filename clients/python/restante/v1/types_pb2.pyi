@@ -252,7 +252,9 @@ Global___FolderChanges: _TypeAlias = FolderChanges  # noqa: Y015
 
 @_typing.final
 class MessageSummary(_message.Message):
-    """MessageSummary holds the parsed header of a message for lists and threads."""
+    """MessageSummary holds the parsed header of a message for lists, threads and answers. Of a field with many addresses it
+    has the first 1000.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -263,12 +265,19 @@ class MessageSummary(_message.Message):
     SENT_AT_FIELD_NUMBER: _builtins.int
     INTERNET_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     IN_REPLY_TO_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    REPLY_TO_FIELD_NUMBER: _builtins.int
+    BCC_FIELD_NUMBER: _builtins.int
+    REFERENCES_FIELD_NUMBER: _builtins.int
+    LIST_ID_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """Decoded."""
     internet_message_id: _builtins.str
     """The Message-ID field with its angle brackets; empty when there is none."""
     in_reply_to: _builtins.str
     """The first id of In-Reply-To; empty when there is none."""
+    list_id: _builtins.str
+    """The id in List-Id without its angle brackets (RFC 2919); empty when there is none."""
     @_builtins.property
     def authors(self) -> _containers.RepeatedCompositeFieldContainer[Global___MailAddress]:
         """The From field."""
@@ -285,6 +294,24 @@ class MessageSummary(_message.Message):
     def sent_at(self) -> _timestamp_pb2.Timestamp:
         """The Date field; absent when there is none or none that can be parsed."""
 
+    @_builtins.property
+    def sender(self) -> _containers.RepeatedCompositeFieldContainer[Global___MailAddress]:
+        """The Sender field; empty when there is none (the author is then the sender)."""
+
+    @_builtins.property
+    def reply_to(self) -> _containers.RepeatedCompositeFieldContainer[Global___MailAddress]:
+        """The Reply-To field; empty when there is none (an answer then goes to the authors)."""
+
+    @_builtins.property
+    def bcc(self) -> _containers.RepeatedCompositeFieldContainer[Global___MailAddress]:
+        """The Bcc field, which only the sender's own copy has."""
+
+    @_builtins.property
+    def references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of the References field with their angle brackets, oldest first. Of more than 20 ids, the first one and the
+        last 19: that is enough for a thread and for the References of an answer (RFC 5537 3.4.4).
+        """
+
     def __init__(
         self,
         *,
@@ -295,10 +322,15 @@ class MessageSummary(_message.Message):
         sent_at: _timestamp_pb2.Timestamp | None = ...,
         internet_message_id: _builtins.str = ...,
         in_reply_to: _builtins.str = ...,
+        sender: _abc.Iterable[Global___MailAddress] | None = ...,
+        reply_to: _abc.Iterable[Global___MailAddress] | None = ...,
+        bcc: _abc.Iterable[Global___MailAddress] | None = ...,
+        references: _abc.Iterable[_builtins.str] | None = ...,
+        list_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sent_at", b"sent_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authors", b"authors", "cc", b"cc", "in_reply_to", b"in_reply_to", "internet_message_id", b"internet_message_id", "sent_at", b"sent_at", "subject", b"subject", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authors", b"authors", "bcc", b"bcc", "cc", b"cc", "in_reply_to", b"in_reply_to", "internet_message_id", b"internet_message_id", "list_id", b"list_id", "references", b"references", "reply_to", b"reply_to", "sender", b"sender", "sent_at", b"sent_at", "subject", b"subject", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

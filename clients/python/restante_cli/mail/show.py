@@ -15,7 +15,7 @@ from rich.text import Text
 from restante import errors
 from restante.client import Client
 from restante.messages import OpenedMessage
-from restante.structure import Part
+from restante.parts import Part
 from restante_cli.failures import run
 from restante_cli.mail.context import Mail, Number, listed
 from restante_cli.output import console, one_line, print_json, say, size, transfer_progress
@@ -71,21 +71,26 @@ async def _show(mail: Mail, message_id: int, whole_header: bool, form: str, mark
     say(header.rstrip("\n") if whole_header else "\n".join(_fields(opened.header)))
     click.echo()
     say(text.rstrip("\n"))
-    attachments = list(opened.structure.attachments())
+    attachments = list(opened.root.attachments())
     if attachments:
         table = Table(box=None, pad_edge=False, title_justify="left", title="\nAttachments (--part N --output FILE)")
         for column in ("Part", "Name", "Type", "Encoded"):
             table.add_column(column)
         for part in attachments:
-            row = (part.label, one_line(part.file_name), one_line(part.media_type), size(part.size_octets))
+            row = (part.label, one_line(_name(part)), one_line(part.media_type), size(part.size_octets))
             table.add_row(*map(Text, row))
         console().print(table)
+
+
+def _name(part: Part) -> str:
+    """The file name of an attachment; the subject of an attached message without one."""
+    return part.file_name or (part.summary.subject if part.summary is not None else "")
 
 
 async def _text(client: Client, opened: OpenedMessage) -> str:
     """The readable text: plain text, or HTML without its markup."""
     for media_type in ("text/plain", "text/html"):
-        part = opened.structure.find(media_type)
+        part = opened.root.find(media_type)
         if part is None:
             continue
         if part.size_octets > MAX_TEXT_OCTETS:
@@ -123,10 +128,10 @@ def _as_json(opened: OpenedMessage, folder: str, text: str) -> dict[str, Any]:
             "encoded_octets": part.size_octets,
             "attachment": part.is_attachment,
         }
-        for part in opened.structure.walk()
-        if not part.media_type.startswith("multipart/")
+        for part in opened.root.walk()
+        if not part.is_multipart
     ]
-    value["attachments"] = sum(1 for _ in opened.structure.attachments())
+    value["attachments"] = sum(1 for _ in opened.root.attachments())
     return value
 
 
@@ -144,8 +149,8 @@ async def _save(mail: Mail, message_id: int, label: str | None, file: Path | Non
 
 
 def _find(opened: OpenedMessage, label: str) -> Part:
-    for part in opened.structure.walk():
-        if part.label == label and not part.media_type.startswith("multipart/"):
+    for part in opened.root.walk():
+        if part.label == label and not part.is_multipart:
             return part
     raise errors.PartNotFound(part=label)
 

@@ -23,19 +23,22 @@ from restante.v1.content_pb2 import (
     UploadContentResponse,
     UploadKind,
 )
+from restante_mail.mime.decoders import Decoding
 from restante_server.api.engine import access
 from restante_server.api.engine.allowances import Resource
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert
+from restante_server.api.services.section_octets import Source, cut, decoded_total, pieces
 from restante_server.db.operation import Write
-from restante_server.directory.rights import Claim
-from restante_server.store import contents, messages, uploads
+from restante_server.store import contents, decoded, messages, uploads
+from restante_server.store.contents import Cut
 from restante_server.store.staging import Form, Staged
 
 handlers = Handlers()
 
 CHUNK_OCTETS = 256 << 10
+MAX_DECODED_OCTETS = 4 * decoded.AT_ONCE_OCTETS  # text grows at most threefold in UTF-8
 MAX_PIECE_OCTETS = 512 << 10
 UPLOAD_SECONDS = 3_600.0  # for one stream; an upload by pieces expires after the same time
 SHED_OCTETS = 4 << 20  # approximate octets that one write of `uploads.shed` frees
@@ -215,33 +218,24 @@ def get_upload(tx: Connection, call: Call, request: GetUploadRequest) -> GetUplo
 @handlers.stream("ContentService", "ReadContent", rule=access.READ_SESSION)
 async def read_content(call: Call, request: ReadContentRequest) -> AsyncIterator[ReadContentResponse]:
     """See ContentService.ReadContent."""
-    claim = call.claim(request.mailbox_id)
-    wanted = convert.wanted(request.section)
-    done, total = 0, None
-    while total is None or done < total:
-        left = None if wanted.length is None else wanted.length - done
-        following = wanted._replace(offset=wanted.offset + done, length=left)
-        cut = await call.core.db.read(
-            _cut,
-            call.core.contents.directory,
-            claim,
-            request.message_id,
-            following,
-            deadline=None if call.deadline == float("inf") else call.deadline,
-        )
-        if cut.total < 0:
-            raise PartNotFound(part=".".join(map(str, request.section.part)))
-        if total is None:
-            total = cut.total
-            yield ReadContentResponse(total_octets=total, octets=cut.octets)
-        else:
-            yield ReadContentResponse(octets=cut.octets)
-        done += len(cut.octets)
-        if not cut.octets:
-            return
+    source = Source(call.claim(request.mailbox_id), request.message_id, convert.wanted(request.section))
+    first = await call.read(partial(_beginning, directory=call.core.contents.directory, source=source))
+    total = first.total if first is not None else await decoded_total(call, source)
+    if total < 0:
+        raise PartNotFound(part=".".join(map(str, request.section.part)))
+    octets = first.octets if first is not None else b""
+    yield ReadContentResponse(total_octets=total, octets=octets[:CHUNK_OCTETS])
+    for at in range(CHUNK_OCTETS, len(octets), CHUNK_OCTETS):
+        yield ReadContentResponse(octets=octets[at : at + CHUNK_OCTETS])
+    if len(octets) < total:
+        async for piece in pieces(call, source.behind(len(octets), total)):
+            yield ReadContentResponse(octets=piece)
 
 
-def _cut(tx: Connection, directory: Path, claim: Claim, message_id: int, wanted: contents.Wanted) -> contents.Cut:
-    content_id, head = messages.content_of(tx, claim.place(tx), message_id)
+def _beginning(tx: Connection, *, directory: Path, source: Source) -> Cut | None:
+    """The beginning of a section; None for a decoded one whose length takes reading more."""
+    if source.wanted.decoding is Decoding.NONE:
+        return cut(tx, directory, source, CHUNK_OCTETS)
+    content_id, _ = messages.content_of(tx, source.claim.place(tx), source.message_id)
     stored = contents.load(tx, [content_id])[content_id]
-    return contents.cut(tx, directory, stored, head, wanted, CHUNK_OCTETS)
+    return decoded.beginning(tx, directory, stored, source.wanted, MAX_DECODED_OCTETS).cut

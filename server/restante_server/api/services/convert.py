@@ -11,10 +11,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from restante.errors import InvalidArgument, TooComplex
 from restante.v1.folder_pb2 import Folder, FolderRole
 from restante.v1.mailbox_pb2 import Mailbox
-from restante.v1.message_pb2 import MessageSet, Section, SectionKind
+from restante.v1.message_pb2 import MessageSet, Section, SectionDecoding, SectionKind
 from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet, UidSet
 from restante_mail import ranges
 from restante_mail.idset import IdSet
+from restante_mail.mime.decoders import Decoding
 from restante_mail.mime.sections import Kind
 from restante_server.api.engine.call import Call
 from restante_server.store import keywords
@@ -37,6 +38,11 @@ SECTION_KINDS: Final = {
     SectionKind.SECTION_KIND_MIME: Kind.MIME,
     SectionKind.SECTION_KIND_HEADER_FIELDS: Kind.HEADER,
     SectionKind.SECTION_KIND_HEADER_FIELDS_NOT: Kind.HEADER,
+}
+DECODINGS: Final = {
+    SectionDecoding.SECTION_DECODING_UNSPECIFIED: Decoding.NONE,
+    SectionDecoding.SECTION_DECODING_TRANSFER: Decoding.TRANSFER,
+    SectionDecoding.SECTION_DECODING_TEXT: Decoding.TEXT,
 }
 
 
@@ -132,6 +138,11 @@ def wanted(section: Section) -> Wanted:
         )
     if section.offset_octets < 0 or section.length_octets < 0:
         raise InvalidArgument(field="section", problem="must not have a negative offset or length")
+    decoding = DECODINGS.get(section.decoding)
+    if decoding is None:
+        raise InvalidArgument(field="section.decoding", problem="must be a known value")
+    if decoding is not Decoding.NONE and (kind != SectionKind.SECTION_KIND_WHOLE or not section.part):
+        raise InvalidArgument(field="section.decoding", problem="must be used with SECTION_KIND_WHOLE and a part")
     return Wanted(
         path=tuple(section.part),
         kind=SECTION_KINDS[kind],
@@ -139,6 +150,7 @@ def wanted(section: Section) -> Wanted:
         exclude=kind == SectionKind.SECTION_KIND_HEADER_FIELDS_NOT,
         offset=section.offset_octets,
         length=section.length_octets if section.HasField("length_octets") else None,
+        decoding=decoding,
     )
 
 

@@ -12,11 +12,12 @@ from sqlalchemy import Connection
 from restante.errors import InvalidArgument, TooComplex
 from restante.v1 import message_pb2 as v1
 from restante.v1.types_pb2 import MessageSummary
+from restante_mail.mime.decoders import Decoding
 from restante_mail.mime.sections import Kind
-from restante_server.api.services import convert
+from restante_server.api.services import convert, part_trees
 from restante_server.directory.rights import Claim, Place
-from restante_server.store import contents, messages, rows
-from restante_server.store.contents import Cut, Wanted
+from restante_server.store import contents, decoded, rows
+from restante_server.store.contents import Cut, Stored, Wanted
 from restante_server.store.selection import Selection
 
 MOST_SECTIONS: Final = 32
@@ -26,6 +27,8 @@ PLAIN_ROWS_AT_ONCE: Final = 4_096  # with numbers alone
 SECTION_ROWS_AT_ONCE: Final = 128
 HEADER_OCTETS: Final = 4 << 10  # estimate for a usual header
 PLAIN_OCTETS: Final = 48  # of a row with all its numbers
+DECODED_OCTETS: Final = 2 << 20  # encoded octets that are decoded for one batch
+UNKNOWN: Final = Cut(b"", 0)  # a cell whose total is to be filled in
 
 _COLUMNS: Final[dict[int, tuple[str, ...]]] = {
     v1.MESSAGE_COLUMN_FLAGS: ("flags", "keywords"),
@@ -38,6 +41,7 @@ _COLUMNS: Final[dict[int, tuple[str, ...]]] = {
     v1.MESSAGE_COLUMN_SUMMARY: ("summary",),
     v1.MESSAGE_COLUMN_PREVIEW: ("preview", "attachment_count"),
     v1.MESSAGE_COLUMN_FOLDER: ("folder_id",),
+    v1.MESSAGE_COLUMN_PARTS: ("parts",),
 }
 _SIZED: Final = ("envelope", "body_structure", "body", "summary", "preview")
 # The field of MessageRows for each column of the store that needs no conversion.
@@ -54,6 +58,7 @@ _FIELDS: Final = {
     "body": "bodies",
     "preview": "previews",
     "attachment_count": "attachment_counts",
+    "parts": "parts",
 }
 
 
@@ -85,9 +90,16 @@ class Ask:
         return cls(claim, selection, names, tuple(map(convert.wanted, sections)), changed_since)
 
     @property
+    def stored_names(self) -> frozenset[str]:
+        """The columns to read from the store."""
+        if self.sections:
+            return self.names - {"parts"} | {"content_id", "head", "size_octets"}
+        return self.names - {"parts"} | {"content_id"} if "parts" in self.names else self.names
+
+    @property
     def rows_at_once(self) -> int:
         """The number of messages for one read."""
-        if self.sections:
+        if self.sections or "parts" in self.names:
             return SECTION_ROWS_AT_ONCE
         return PLAIN_ROWS_AT_ONCE if rows.OF_LISTING.isdisjoint(self.names) else ROWS_AT_ONCE
 
@@ -99,7 +111,7 @@ class Rest:
     message_id: int
     section: int  # position in the request
     done: int  # octets of the cell that were sent
-    total: int
+    total: int | None  # None: a decoded section, whose length takes reading more
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,7 @@ class Batch:
     count: int
     after: int | None
     rests: list[Rest] = field(default_factory=list)
+    decoded_octets: int = 0  # encoded octets that were decoded for its sections
 
 
 def next_batch(tx: Connection, directory: Path, ask: Ask, after: int) -> Batch:
@@ -119,24 +132,25 @@ def next_batch(tx: Connection, directory: Path, ask: Ask, after: int) -> Batch:
 
 def read_batch(tx: Connection, place: Place, directory: Path, ask: Ask, after: int) -> Batch:
     """The next batch of messages with keys above `after`. It may be empty before the end."""
-    stored = frozenset(("content_id", "head", "size_octets")) if ask.sections else frozenset[str]()
     page = rows.page(
         tx,
         place,
         ask.selection,
-        ask.names | stored,
+        ask.stored_names,
         after=after,
         most=ask.rows_at_once,
         changed_since=ask.changed_since,
     )
-    count = _fitting(page.columns, ask, len(page))
-    columns = page.columns if count == len(page) else {name: cells[:count] for name, cells in page.columns.items()}
-    end = page.after
+    columns, end = page.columns, page.after
+    count = _fitting(tx, directory, columns, ask, len(page))
     if count < len(page):
+        columns = {name: cells[:count] for name, cells in columns.items()}
         end = columns["uid" if ask.selection.folder_id is not None else "message_id"][-1]
     if not ask.sections:
         return Batch(message_rows(columns, ask.names), count, end)
-    cells, rests = _sections(tx, directory, ask.sections, columns)
+    read = _Cells(tx, directory, ask.sections)
+    read.read(columns)
+    cells = read.columns
     if len(cells[0]) < count:  # the estimate was too low
         count = len(cells[0])
         end = columns["uid" if ask.selection.folder_id is not None else "message_id"][count - 1] if count else end
@@ -144,20 +158,7 @@ def read_batch(tx: Connection, place: Place, directory: Path, ask: Ask, after: i
     made = message_rows(columns, ask.names)
     for column in cells:
         made.sections.add(octets=[cell.octets for cell in column], total_octets=[cell.total for cell in column])
-    return Batch(made, count, end, rests)
-
-
-def read_rest(tx: Connection, directory: Path, ask: Ask, rest: Rest, limit: int) -> bytes:
-    """The next octets of a cell, also of a message that was removed meanwhile.
-
-    Raises as rights.decide, and MessageNotFound once the message's rows are erased.
-    """
-    place = ask.claim.at(0).place(tx)
-    content_id, head = messages.content_of(tx, place, rest.message_id, removed=True)
-    wanted = ask.sections[rest.section]
-    following = wanted._replace(offset=wanted.offset + rest.done, length=rest.total - rest.done)
-    stored = contents.load(tx, [content_id])[content_id]
-    return contents.cut(tx, directory, stored, head, following, limit).octets
+    return Batch(made, count, end, read.rests, read.decoded_octets)
 
 
 def message_rows(columns: dict[str, list[Any]], names: Iterable[str]) -> v1.MessageRows:
@@ -194,10 +195,14 @@ def extend(into: v1.MessageRows, more: v1.MessageRows) -> None:
     into.MergeFrom(rest)
 
 
-def _fitting(columns: dict[str, list[Any]], ask: Ask, count: int) -> int:
-    """The number of messages that fit one batch, at least one."""
+def _fitting(tx: Connection, directory: Path, columns: dict[str, list[Any]], ask: Ask, count: int) -> int:
+    """The number of messages that fit one batch, at least one. Adds the column of part trees if it is wanted."""
     sized = [columns[name] for name in _SIZED if name in ask.names]
-    if not sized and not ask.sections:
+    made: list[v1.MessagePart] = []
+    trees = part_trees.trees(tx, directory, columns["content_id"]) if "parts" in ask.names else None
+    if trees is not None:
+        columns["parts"] = made
+    elif not sized and not ask.sections:
         return min(count, BATCH_OCTETS // PLAIN_OCTETS)
     expected = [_expectation(wanted) for wanted in ask.sections]
     sizes = columns["size_octets"] if expected else ()
@@ -205,6 +210,9 @@ def _fitting(columns: dict[str, list[Any]], ask: Ask, count: int) -> int:
     for at in range(count):
         octets += PLAIN_OCTETS + sum(len(cells[at]) for cells in sized)
         octets += sum(expect(sizes[at]) for expect in expected)
+        if trees is not None:
+            made.append(next(trees))
+            octets += made[at].ByteSize()
         if octets > BATCH_OCTETS and at:
             return at
     return count
@@ -219,21 +227,37 @@ def _expectation(wanted: Wanted) -> Callable[[int], int]:
     return lambda size: min(size, most)
 
 
-def _sections(
-    tx: Connection, directory: Path, sections: Sequence[Wanted], columns: dict[str, list[Any]]
-) -> tuple[list[list[Cut]], list[Rest]]:
-    """A column of cells for each section, for as many messages as fit, and the missing octets of the last message."""
-    found = contents.load(tx, columns["content_id"], octets=True)
-    cells: list[list[Cut]] = [[] for _ in sections]
-    rests: list[Rest] = []
-    room = BATCH_OCTETS
-    for message_id, content_id, head in zip(columns["message_id"], columns["content_id"], columns["head"], strict=True):
-        for at, wanted in enumerate(sections):
-            cell = contents.cut(tx, directory, found[content_id], bytes(head), wanted, max(room, 0))
-            cells[at].append(cell)
-            room -= len(cell.octets)
-            if len(cell.octets) < cell.total:
-                rests.append(Rest(message_id, at, len(cell.octets), cell.total))
-        if rests or room <= 0:
-            break
-    return cells, rests
+class _Cells:
+    """Reads the cells of the sections, a column for each, for as many messages as fit into a batch."""
+
+    def __init__(self, tx: Connection, directory: Path, sections: Sequence[Wanted]) -> None:
+        self._tx, self._directory, self._sections = tx, directory, sections
+        self._room = BATCH_OCTETS
+        self.columns: list[list[Cut]] = [[] for _ in sections]
+        self.rests: list[Rest] = []  # the missing octets of the last message
+        self.decoded_octets = 0
+
+    def read(self, columns: dict[str, list[Any]]) -> None:
+        """Read the cells of these messages, up to the first one that does not fit whole."""
+        found = contents.load(self._tx, columns["content_id"], octets=True)
+        ids = zip(columns["message_id"], columns["content_id"], columns["head"], strict=True)
+        for message_id, content_id, head in ids:
+            for at, wanted in enumerate(self._sections):
+                cell = self._cell(found[content_id], bytes(head), wanted)
+                self.columns[at].append(cell or UNKNOWN)
+                octets, total = (len(cell.octets), cell.total) if cell is not None else (0, None)
+                self._room -= octets
+                if total is None or octets < total:
+                    self.rests.append(Rest(message_id, at, octets, total))
+            if self.rests or self._room <= 0 or self.decoded_octets >= DECODED_OCTETS:
+                return
+
+    def _cell(self, stored: Stored, head: bytes, wanted: Wanted) -> Cut | None:
+        """The cell's beginning; None for a decoded one whose length takes reading more than the batch may."""
+        room = max(self._room, 0)
+        if wanted.decoding is Decoding.NONE:
+            return contents.cut(self._tx, self._directory, stored, head, wanted, room)
+        budget = min(decoded.AT_ONCE_OCTETS, max(DECODED_OCTETS - self.decoded_octets, 0))
+        cell, read = decoded.beginning(self._tx, self._directory, stored, wanted, room, budget)
+        self.decoded_octets += read
+        return cell

@@ -19,6 +19,7 @@ from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, message_rows, pages
 from restante_server.api.services.message_rows import Ask, Batch, Rest
+from restante_server.api.services.section_octets import Source, decoded_total, pieces
 from restante_server.api.services.violations import collected
 from restante_server.directory.rights import Place
 from restante_server.store import changes, flags, folders, keywords, mailboxes, removal, transfer, transfer_between
@@ -29,7 +30,6 @@ from restante_server.store.selection import FLAG_SEEN, Listed, Selection
 
 handlers = Handlers()
 
-REST_OCTETS = 256 << 10  # of a cut cell in one response
 MOST_CHANGES = 5_000  # messages in the changes that a response carries
 RESULT_OCTETS = 512 << 10  # of BatchGetMessages; Execute allows less
 OPERATIONS: frozenset[int] = frozenset(FlagChange)
@@ -70,12 +70,13 @@ def _batch(tx: Connection, *, call: Call, ask: Ask, mark_seen: bool) -> v1.Batch
     place = ask.claim.place(tx)
     if mark_seen:
         flags.change_flags(tx, place, ask.selection, FlagChange.ADD, FLAG_SEEN)
-    found, limit = v1.MessageRows(), min(RESULT_OCTETS, call.result_octets)
+    found, limit, decoded_octets = v1.MessageRows(), min(RESULT_OCTETS, call.result_octets), 0
     after: int | None = 0
     while after is not None:
         batch = message_rows.read_batch(tx, place, call.core.contents.directory, ask, after)
         message_rows.extend(found, batch.rows)
-        if batch.rests or found.ByteSize() > limit:
+        decoded_octets += batch.decoded_octets
+        if batch.rests or found.ByteSize() > limit or decoded_octets > message_rows.DECODED_OCTETS:
             raise ResultTooLarge(rpc="MessageService/StreamMessages", limit_octets=limit)
         after = batch.after
     return v1.BatchGetMessagesResponse(rows=found)
@@ -91,26 +92,38 @@ async def stream_messages(call: Call, request: v1.StreamMessagesRequest) -> Asyn
     after: int | None = 0
     while after is not None:
         batch: Batch = await call.core.db.read(message_rows.next_batch, directory, ask, after)
+        rests = [await _measured(call, ask, batch.rows, rest) for rest in batch.rests]
         if batch.count:
             yield v1.StreamMessagesResponse(rows=batch.rows)
-        for rest in batch.rests:
+        for rest in rests:
             async for response in _remainder(call, ask, rest):
                 yield response
         after = batch.after
 
 
+async def _measured(call: Call, ask: Ask, rows: v1.MessageRows, rest: Rest) -> Rest:
+    """A rest with its total, which is also set in the cell of the batch's last message."""
+    if rest.total is not None:
+        return rest
+    total = await decoded_total(call, _source(ask, rest))
+    rows.sections[rest.section].total_octets[-1] = total
+    return replace(rest, total=total)
+
+
 async def _remainder(call: Call, ask: Ask, rest: Rest) -> AsyncIterator[v1.StreamMessagesResponse]:
     """The missing octets of a cut cell, in order."""
-    while rest.done < rest.total:
-        octets = await call.core.db.read(message_rows.read_rest, call.core.contents.directory, ask, rest, REST_OCTETS)
-        if not octets:
-            return
+    done = rest.done
+    async for octets in pieces(call, _source(ask, rest).behind(done, rest.total or 0)):
         yield v1.StreamMessagesResponse(
             rest=v1.SectionRest(
-                message_id=rest.message_id, section_index=rest.section, offset_octets=rest.done, octets=octets
+                message_id=rest.message_id, section_index=rest.section, offset_octets=done, octets=octets
             )
         )
-        rest = replace(rest, done=rest.done + len(octets))
+        done += len(octets)
+
+
+def _source(ask: Ask, rest: Rest) -> Source:
+    return Source(ask.claim.at(0), rest.message_id, ask.sections[rest.section], removed=True)
 
 
 # --- Changing -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -18,6 +19,7 @@ from restante.errors import InvalidArgument, InvalidPageToken, ResultTooLarge, T
 from restante.v1 import methods
 from restante.v1 import search_pb2 as v1
 from restante.v1.message_pb2 import (
+    MessagePart,
     MessageRows,
     QueryMessagesRequest,
     QueryMessagesResponse,
@@ -28,7 +30,7 @@ from restante_mail.idset import EMPTY, IdSet
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
-from restante_server.api.services import convert, pages
+from restante_server.api.services import convert, pages, part_trees
 from restante_server.api.services.message_rows import Ask, message_rows
 from restante_server.api.services.restrictions import restriction
 from restante_server.api.services.sealed import seal, unseal
@@ -109,7 +111,7 @@ async def _step(call: Call, query: Query, read: Callable[[Connection], Step], mo
 async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMessagesResponse:
     """See MessageService.QueryMessages. A page begins after the last message of the page before, despite new mail."""
     claim = call.claim(request.mailbox_id, request.folder_id)
-    query, names, size = _question(claim, request)
+    query, ask, size = _question(claim, request)
     mark = _mark(claim.mailbox_id, request)
     after = await _open_token(call, mark, request.page_token) if request.page_token else None
     directory = call.core.contents.directory
@@ -128,7 +130,7 @@ async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMess
             if after is None or len(hits) > size:
                 break
     wanted, limit = [hit[width] for hit in hits[:size]], call.result_octets - pages.TOKEN_OCTETS
-    read_rows = partial(_rows, claim=claim.at(0), message_ids=wanted, names=names, limit_octets=limit)
+    read_rows = partial(_rows, ask=ask, directory=directory, message_ids=wanted, limit_octets=limit)
     found, shown = await call.core.db.read(read_rows, deadline=call.deadline)
     answer = QueryMessagesResponse(rows=found)
     if len(hits) > shown:
@@ -136,31 +138,31 @@ async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMess
     return answer
 
 
-def _question(claim: Claim, request: QueryMessagesRequest) -> tuple[Query, frozenset[str], int]:
+def _question(claim: Claim, request: QueryMessagesRequest) -> tuple[Query, Ask, int]:
     """The query, the columns and the page size. Raises the first error with all bad fields."""
     condition: Restriction = EVERYTHING
     sort: tuple[tuple[str, bool], ...] = LATEST_FIRST
-    names, size = frozenset[str](), 0
+    ask, size = Ask(claim.at(0), Selection(None, EMPTY), frozenset(), (), None), 0
     with collected() as bad:
         with bad.noting("restriction"):
             condition = restriction(request.restriction)
         with bad.noting("sort"):
             sort = _sort(request.sort)
         with bad.noting("columns"):
-            names = Ask.of(claim, Selection(None, EMPTY), request.columns, ()).names
+            ask = Ask.of(claim.at(0), ask.selection, request.columns, ())
         with bad.noting("page_size"):
             size = pages.size(request.page_size)
-    return Query(condition, sort), names, size
+    return Query(condition, sort), ask, size
 
 
 def _rows(
-    tx: Connection, *, claim: Claim, message_ids: Sequence[int], names: frozenset[str], limit_octets: int
+    tx: Connection, *, ask: Ask, directory: Path, message_ids: Sequence[int], limit_octets: int
 ) -> tuple[MessageRows, int]:
     """The rows of as many of these messages as fit, in this order, and the number of messages that they stand for.
 
     Messages that are gone meanwhile have no row. Raises ResultTooLarge when the first row alone is too large.
     """
-    place = claim.place(tx)
+    place, names = ask.claim.place(tx), ask.names
     columns: dict[str, list[Any]] = {name: [] for name in ("message_id", "uid", *names)}
 
     def first(count: int) -> MessageRows:
@@ -169,7 +171,9 @@ def _rows(
     octets, read = 0, 0
     while read < len(message_ids) and octets <= limit_octets:
         some = message_ids[read : read + ROWS_AT_ONCE]
-        cells = _cells(tx, place, some, names)
+        cells = _cells(tx, place, some, ask.stored_names)
+        if "parts" in names:
+            _add_trees(tx, directory, cells, limit_octets)
         octets += message_rows(cells, names).ByteSize()
         read += len(some)
         for name, column in columns.items():
@@ -197,6 +201,20 @@ def _cells(tx: Connection, place: Place, message_ids: Sequence[int], names: froz
     position = {message_id: at for at, message_id in enumerate(columns["message_id"])}
     order = [position[message_id] for message_id in message_ids if message_id in position]
     return {name: [cells[at] for at in order] for name, cells in columns.items()}
+
+
+def _add_trees(tx: Connection, directory: Path, cells: dict[str, list[Any]], limit_octets: int) -> None:
+    """Add the column of part trees. Ends all columns behind the tree with which they pass the limit."""
+    made: list[MessagePart] = []
+    octets = 0
+    for tree in part_trees.trees(tx, directory, cells["content_id"]):
+        made.append(tree)
+        octets += tree.ByteSize()
+        if octets > limit_octets:
+            break
+    for column in cells.values():
+        del column[len(made) :]
+    cells["parts"] = made
 
 
 def _sort(keys: Sequence[v1.SortKey]) -> tuple[tuple[str, bool], ...]:

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/message.proto.
  */
 export const file_restante_v1_message: GenFile = /*@__PURE__*/
-  fileDesc("ChlyZXN0YW50ZS92MS9tZXNzYWdlLnByb3RvEgtyZXN0YW50ZS52MSKzAQoHU2VjdGlvbhIMCgRwYXJ0GAEgAygFEiYKBGtpbmQYAiABKA4yGC5yZXN0YW50ZS52MS5TZWN0aW9uS2luZBIOCgZmaWVsZHMYAyADKAkSHgoNb2Zmc2V0X29jdGV0cxgEIAEoA0ICMAFIAIgBARIeCg1sZW5ndGhfb2N0ZXRzGAUgASgDQgIwAUgBiAEBQhAKDl9vZmZzZXRfb2N0ZXRzQhAKDl9sZW5ndGhfb2N0ZXRzIjQKDFNlY3Rpb25DZWxscxIOCgZvY3RldHMYASADKAwSFAoMdG90YWxfb2N0ZXRzGAIgAygDImcKC1NlY3Rpb25SZXN0EhYKCm1lc3NhZ2VfaWQYASABKANCAjABEhUKDXNlY3Rpb25faW5kZXgYAiABKAUSGQoNb2Zmc2V0X29jdGV0cxgDIAEoA0ICMAESDgoGb2N0ZXRzGAQgASgMIsoDCgtNZXNzYWdlUm93cxITCgttZXNzYWdlX2lkcxgBIAMoAxIMCgR1aWRzGAIgAygDEhIKCmZvbGRlcl9pZHMYAyADKAMSDQoFZmxhZ3MYBCADKAUSFAoMa2V5d29yZF9zZXRzGAUgAygFEi4KDWtleXdvcmRfdGFibGUYBiADKAsyFy5yZXN0YW50ZS52MS5LZXl3b3JkU2V0EhYKDmNoYW5nZV9udW1iZXJzGAcgAygDEhsKE3JlY2VpdmVkX2F0X3NlY29uZHMYCCADKAMSHwoXcmVjZWl2ZWRfb2Zmc2V0X21pbnV0ZXMYCSADKAUSEwoLc2l6ZV9vY3RldHMYCiADKAMSEQoJZW52ZWxvcGVzGAsgAygMEhcKD2JvZHlfc3RydWN0dXJlcxgMIAMoDBIOCgZib2RpZXMYDSADKAwSLgoJc3VtbWFyaWVzGA4gAygLMhsucmVzdGFudGUudjEuTWVzc2FnZVN1bW1hcnkSEAoIcHJldmlld3MYDyADKAkSGQoRYXR0YWNobWVudF9jb3VudHMYECADKAUSKwoIc2VjdGlvbnMYESADKAsyGS5yZXN0YW50ZS52MS5TZWN0aW9uQ2VsbHMimgEKCk1lc3NhZ2VTZXQSIwoEdWlkcxgBIAEoCzITLnJlc3RhbnRlLnYxLlVpZFNldEgAEigKA2lkcxgCIAEoCzIZLnJlc3RhbnRlLnYxLk1lc3NhZ2VJZFNldEgAEjEKCG1hdGNoaW5nGAMgASgLMh0ucmVzdGFudGUudjEuTWF0Y2hpbmdNZXNzYWdlc0gAQgoKCG1lc3NhZ2VzIlgKEE1hdGNoaW5nTWVzc2FnZXMSFQoJZm9sZGVyX2lkGAEgASgDQgIwARItCgtyZXN0cmljdGlvbhgCIAEoCzIYLnJlc3RhbnRlLnYxLlJlc3RyaWN0aW9uIpoCChRRdWVyeU1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIVCglmb2xkZXJfaWQYAiABKANCAjABEi0KC3Jlc3RyaWN0aW9uGAMgASgLMhgucmVzdGFudGUudjEuUmVzdHJpY3Rpb24SIgoEc29ydBgEIAMoCzIULnJlc3RhbnRlLnYxLlNvcnRLZXkSKwoHY29sdW1ucxgFIAMoDjIaLnJlc3RhbnRlLnYxLk1lc3NhZ2VDb2x1bW4SEQoJcGFnZV9zaXplGAYgASgFEhIKCnBhZ2VfdG9rZW4YByABKAkSLAoKbWluX2NvbW1pdBgIIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuIlgKFVF1ZXJ5TWVzc2FnZXNSZXNwb25zZRImCgRyb3dzGAEgASgLMhgucmVzdGFudGUudjEuTWVzc2FnZVJvd3MSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqMBChVTZWFyY2hNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARItCgtyZXN0cmljdGlvbhgDIAEoCzIYLnJlc3RhbnRlLnYxLlJlc3RyaWN0aW9uEiwKCm1pbl9jb21taXQYBCABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiKAAQoWU2VhcmNoTWVzc2FnZXNSZXNwb25zZRIiCgR1aWRzGAEgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIZCg1jaGFuZ2VfbnVtYmVyGAIgASgDQgIwARInChtoaWdoZXN0X21hdGNoX2NoYW5nZV9udW1iZXIYAyABKANCAjABIr0CChdCYXRjaEdldE1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIpCghtZXNzYWdlcxgCIAEoCzIXLnJlc3RhbnRlLnYxLk1lc3NhZ2VTZXQSKwoHY29sdW1ucxgDIAMoDjIaLnJlc3RhbnRlLnYxLk1lc3NhZ2VDb2x1bW4SJgoIc2VjdGlvbnMYBCADKAsyFC5yZXN0YW50ZS52MS5TZWN0aW9uEh4KDWNoYW5nZWRfc2luY2UYBSABKANCAjABSACIAQESEQoJbWFya19zZWVuGAYgASgIEiwKCm1pbl9jb21taXQYByABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbhIXCg9pbmNsdWRlX3JlbW92ZWQYCCABKAhCEAoOX2NoYW5nZWRfc2luY2UiQgoYQmF0Y2hHZXRNZXNzYWdlc1Jlc3BvbnNlEiYKBHJvd3MYASABKAsyGC5yZXN0YW50ZS52MS5NZXNzYWdlUm93cyKoAgoVU3RyZWFtTWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEikKCG1lc3NhZ2VzGAIgASgLMhcucmVzdGFudGUudjEuTWVzc2FnZVNldBIrCgdjb2x1bW5zGAMgAygOMhoucmVzdGFudGUudjEuTWVzc2FnZUNvbHVtbhImCghzZWN0aW9ucxgEIAMoCzIULnJlc3RhbnRlLnYxLlNlY3Rpb24SHgoNY2hhbmdlZF9zaW5jZRgFIAEoA0ICMAFIAIgBARIsCgptaW5fY29tbWl0GAYgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4SFwoPaW5jbHVkZV9yZW1vdmVkGAcgASgIQhAKDl9jaGFuZ2VkX3NpbmNlImgKFlN0cmVhbU1lc3NhZ2VzUmVzcG9uc2USJgoEcm93cxgBIAEoCzIYLnJlc3RhbnRlLnYxLk1lc3NhZ2VSb3dzEiYKBHJlc3QYAiABKAsyGC5yZXN0YW50ZS52MS5TZWN0aW9uUmVzdCL+AQoUQXBwZW5kTWVzc2FnZVJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARIPCgdjb250ZW50GAMgASgMEhEKCXVwbG9hZF9pZBgEIAEoDBINCgVmbGFncxgFIAEoBRIQCghrZXl3b3JkcxgGIAMoCRIvCgtyZWNlaXZlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASHwoXcmVjZWl2ZWRfb2Zmc2V0X21pbnV0ZXMYCCABKAUSEgoKcmVxdWVzdF9pZBgJIAEoDBIMCgRwYXRoGAogAygJIvABChVBcHBlbmRNZXNzYWdlUmVzcG9uc2USFgoKbWVzc2FnZV9pZBgBIAEoA0ICMAESGAoMdWlkX3ZhbGlkaXR5GAIgASgDQgIwARIPCgN1aWQYAyABKANCAjABEhcKC3NpemVfb2N0ZXRzGAQgASgDQgIwARIZChFsaW5lX2VuZHNfY2hhbmdlZBgFIAEoCBIoCgZjb21taXQYBiABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbhIVCglmb2xkZXJfaWQYByABKANCAjABEh8KE3NpbmNlX2NoYW5nZV9udW1iZXIYCCABKANCAjABInwKCkF0dGFjaG1lbnQSEQoJZmlsZV9uYW1lGAEgASgJEhIKCm1lZGlhX3R5cGUYAiABKAkSDwoHY29udGVudBgDIAEoDBIRCgl1cGxvYWRfaWQYBCABKAwSDwoHaW5saW5lZBgFIAEoCBISCgpjb250ZW50X2lkGAYgASgJItQCCgVEcmFmdBIoCgZhdXRob3IYASABKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIkCgJ0bxgCIAMoCzIYLnJlc3RhbnRlLnYxLk1haWxBZGRyZXNzEiQKAmNjGAMgAygLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSJQoDYmNjGAQgAygLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSKgoIcmVwbHlfdG8YBSADKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIPCgdzdWJqZWN0GAYgASgJEgwKBHRleHQYByABKAkSDAoEaHRtbBgIIAEoCRIsCgthdHRhY2htZW50cxgJIAMoCzIXLnJlc3RhbnRlLnYxLkF0dGFjaG1lbnQSEwoLaW5fcmVwbHlfdG8YCiABKAkSEgoKcmVmZXJlbmNlcxgLIAMoCSJ6ChJDcmVhdGVEcmFmdFJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESIQoFZHJhZnQYAiABKAsyEi5yZXN0YW50ZS52MS5EcmFmdBIVCglmb2xkZXJfaWQYAyABKANCAjABEhIKCnJlcXVlc3RfaWQYBCABKAwimwEKE0NyZWF0ZURyYWZ0UmVzcG9uc2USFgoKbWVzc2FnZV9pZBgBIAEoA0ICMAESGAoMdWlkX3ZhbGlkaXR5GAIgASgDQgIwARIPCgN1aWQYAyABKANCAjABEhcKC3NpemVfb2N0ZXRzGAQgASgDQgIwARIoCgZjb21taXQYBSABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiKUAgoVVXBkYXRlTWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEikKCG1lc3NhZ2VzGAIgASgLMhcucmVzdGFudGUudjEuTWVzc2FnZVNldBItCglvcGVyYXRpb24YAyABKA4yGi5yZXN0YW50ZS52MS5GbGFnT3BlcmF0aW9uEg0KBWZsYWdzGAQgASgFEhAKCGtleXdvcmRzGAUgAygJEiEKEGlmX2NoYW5nZV9udW1iZXIYBiABKANCAjABSACIAQESHgoNY2hhbmdlc19zaW5jZRgHIAEoA0ICMAFIAYgBAUITChFfaWZfY2hhbmdlX251bWJlckIQCg5fY2hhbmdlc19zaW5jZSLrAQoWVXBkYXRlTWVzc2FnZXNSZXNwb25zZRIoCgZjb21taXQYASABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbhIyChRtb2RpZmllZF9tZXNzYWdlX2lkcxgCIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USKwoNbW9kaWZpZWRfdWlkcxgDIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USKwoHY2hhbmdlcxgEIAEoCzIaLnJlc3RhbnRlLnYxLkZvbGRlckNoYW5nZXMSGQoNdXBkYXRlZF9jb3VudBgFIAEoA0ICMAEi9gEKE0NvcHlNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESKQoIbWVzc2FnZXMYAiABKAsyFy5yZXN0YW50ZS52MS5NZXNzYWdlU2V0EhwKEHRhcmdldF9mb2xkZXJfaWQYAyABKANCAjABEhIKCnJlcXVlc3RfaWQYBCABKAwSEwoLdGFyZ2V0X3BhdGgYBSADKAkSIQoQaWZfbWVzc2FnZV9jb3VudBgGIAEoA0ICMAFIAIgBARIdChF0YXJnZXRfbWFpbGJveF9pZBgHIAEoA0ICMAFCEwoRX2lmX21lc3NhZ2VfY291bnQiuQIKFENvcHlNZXNzYWdlc1Jlc3BvbnNlEjAKEnNvdXJjZV9tZXNzYWdlX2lkcxgBIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USMAoSdGFyZ2V0X21lc3NhZ2VfaWRzGAIgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIpCgtzb3VyY2VfdWlkcxgDIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USKQoLdGFyZ2V0X3VpZHMYBCADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEh8KE3RhcmdldF91aWRfdmFsaWRpdHkYBSABKANCAjABEigKBmNvbW1pdBgGIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuEhwKEHRhcmdldF9mb2xkZXJfaWQYByABKANCAjABIqgCChNNb3ZlTWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEikKCG1lc3NhZ2VzGAIgASgLMhcucmVzdGFudGUudjEuTWVzc2FnZVNldBIcChB0YXJnZXRfZm9sZGVyX2lkGAMgASgDQgIwARISCgpyZXF1ZXN0X2lkGAQgASgMEh4KDWNoYW5nZXNfc2luY2UYBSABKANCAjABSACIAQESEwoLdGFyZ2V0X3BhdGgYBiADKAkSIQoQaWZfbWVzc2FnZV9jb3VudBgHIAEoA0ICMAFIAYgBARIdChF0YXJnZXRfbWFpbGJveF9pZBgJIAEoA0ICMAFCEAoOX2NoYW5nZXNfc2luY2VCEwoRX2lmX21lc3NhZ2VfY291bnQikAMKFE1vdmVNZXNzYWdlc1Jlc3BvbnNlEikKC21lc3NhZ2VfaWRzGAEgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIpCgtzb3VyY2VfdWlkcxgCIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USKQoLdGFyZ2V0X3VpZHMYAyADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEh8KE3RhcmdldF91aWRfdmFsaWRpdHkYBCABKANCAjABEigKBmNvbW1pdBgFIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuEisKB2NoYW5nZXMYBiABKAsyGi5yZXN0YW50ZS52MS5Gb2xkZXJDaGFuZ2VzEhwKEHRhcmdldF9mb2xkZXJfaWQYByABKANCAjABEjAKEnRhcmdldF9tZXNzYWdlX2lkcxgKIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USLwoNc291cmNlX2NvbW1pdBgLIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuItEBChVEZWxldGVNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESKQoIbWVzc2FnZXMYAiABKAsyFy5yZXN0YW50ZS52MS5NZXNzYWdlU2V0EiUKBG1vZGUYAyABKA4yFy5yZXN0YW50ZS52MS5EZWxldGVNb2RlEhwKFG9ubHlfZmxhZ2dlZF9kZWxldGVkGAQgASgIEh4KDWNoYW5nZXNfc2luY2UYBSABKANCAjABSACIAQFCEAoOX2NoYW5nZXNfc2luY2UizgEKFkRlbGV0ZU1lc3NhZ2VzUmVzcG9uc2USMQoTZGVsZXRlZF9tZXNzYWdlX2lkcxgBIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USKgoMZGVsZXRlZF91aWRzGAIgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIoCgZjb21taXQYAyABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbhIrCgdjaGFuZ2VzGAQgASgLMhoucmVzdGFudGUudjEuRm9sZGVyQ2hhbmdlcyJfCh5MaXN0UmVjb3ZlcmFibGVNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAki8QEKElJlY292ZXJhYmxlTWVzc2FnZRIWCgptZXNzYWdlX2lkGAEgASgDQgIwARIaCg5mcm9tX2ZvbGRlcl9pZBgCIAEoA0ICMAESLgoKZGVsZXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMcHVyZ2VkX2FmdGVyGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCgtzaXplX29jdGV0cxgFIAEoA0ICMAESLAoHc3VtbWFyeRgGIAEoCzIbLnJlc3RhbnRlLnYxLk1lc3NhZ2VTdW1tYXJ5Im0KH0xpc3RSZWNvdmVyYWJsZU1lc3NhZ2VzUmVzcG9uc2USMQoIbWVzc2FnZXMYASADKAsyHy5yZXN0YW50ZS52MS5SZWNvdmVyYWJsZU1lc3NhZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImMKFlJlY292ZXJNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESEwoLbWVzc2FnZV9pZHMYAiADKAMSHAoQdGFyZ2V0X2ZvbGRlcl9pZBgDIAEoA0ICMAEiegoXUmVjb3Zlck1lc3NhZ2VzUmVzcG9uc2USEwoLbWVzc2FnZV9pZHMYASADKAMSEgoKZm9sZGVyX2lkcxgCIAMoAxIMCgR1aWRzGAMgAygDEigKBmNvbW1pdBgEIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuIk4KH1B1cmdlUmVjb3ZlcmFibGVNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESEwoLbWVzc2FnZV9pZHMYAiADKAMiPAogUHVyZ2VSZWNvdmVyYWJsZU1lc3NhZ2VzUmVzcG9uc2USGAoMcHVyZ2VkX2NvdW50GAEgASgDQgIwASrQAgoNTWVzc2FnZUNvbHVtbhIeChpNRVNTQUdFX0NPTFVNTl9VTlNQRUNJRklFRBAAEhgKFE1FU1NBR0VfQ09MVU1OX0ZMQUdTEAESIAocTUVTU0FHRV9DT0xVTU5fQ0hBTkdFX05VTUJFUhACEh4KGk1FU1NBR0VfQ09MVU1OX1JFQ0VJVkVEX0FUEAMSFwoTTUVTU0FHRV9DT0xVTU5fU0laRRAEEhsKF01FU1NBR0VfQ09MVU1OX0VOVkVMT1BFEAUSIQodTUVTU0FHRV9DT0xVTU5fQk9EWV9TVFJVQ1RVUkUQBhIXChNNRVNTQUdFX0NPTFVNTl9CT0RZEAcSGgoWTUVTU0FHRV9DT0xVTU5fU1VNTUFSWRAIEhoKFk1FU1NBR0VfQ09MVU1OX1BSRVZJRVcQCRIZChVNRVNTQUdFX0NPTFVNTl9GT0xERVIQCirOAQoLU2VjdGlvbktpbmQSHAoYU0VDVElPTl9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSU0VDVElPTl9LSU5EX1dIT0xFEAESFwoTU0VDVElPTl9LSU5EX0hFQURFUhACEhUKEVNFQ1RJT05fS0lORF9URVhUEAMSFQoRU0VDVElPTl9LSU5EX01JTUUQBBIeChpTRUNUSU9OX0tJTkRfSEVBREVSX0ZJRUxEUxAFEiIKHlNFQ1RJT05fS0lORF9IRUFERVJfRklFTERTX05PVBAGKn4KDUZsYWdPcGVyYXRpb24SHgoaRkxBR19PUEVSQVRJT05fVU5TUEVDSUZJRUQQABIWChJGTEFHX09QRVJBVElPTl9BREQQARIZChVGTEFHX09QRVJBVElPTl9SRU1PVkUQAhIaChZGTEFHX09QRVJBVElPTl9SRVBMQUNFEAMqbwoKRGVsZXRlTW9kZRIbChdERUxFVEVfTU9ERV9VTlNQRUNJRklFRBAAEhgKFERFTEVURV9NT0RFX1RPX1RSQVNIEAESFAoQREVMRVRFX01PREVfU09GVBACEhQKEERFTEVURV9NT0RFX0hBUkQQAzLYCQoOTWVzc2FnZVNlcnZpY2USVgoNUXVlcnlNZXNzYWdlcxIhLnJlc3RhbnRlLnYxLlF1ZXJ5TWVzc2FnZXNSZXF1ZXN0GiIucmVzdGFudGUudjEuUXVlcnlNZXNzYWdlc1Jlc3BvbnNlElkKDlNlYXJjaE1lc3NhZ2VzEiIucmVzdGFudGUudjEuU2VhcmNoTWVzc2FnZXNSZXF1ZXN0GiMucmVzdGFudGUudjEuU2VhcmNoTWVzc2FnZXNSZXNwb25zZRJfChBCYXRjaEdldE1lc3NhZ2VzEiQucmVzdGFudGUudjEuQmF0Y2hHZXRNZXNzYWdlc1JlcXVlc3QaJS5yZXN0YW50ZS52MS5CYXRjaEdldE1lc3NhZ2VzUmVzcG9uc2USWwoOU3RyZWFtTWVzc2FnZXMSIi5yZXN0YW50ZS52MS5TdHJlYW1NZXNzYWdlc1JlcXVlc3QaIy5yZXN0YW50ZS52MS5TdHJlYW1NZXNzYWdlc1Jlc3BvbnNlMAESVgoNQXBwZW5kTWVzc2FnZRIhLnJlc3RhbnRlLnYxLkFwcGVuZE1lc3NhZ2VSZXF1ZXN0GiIucmVzdGFudGUudjEuQXBwZW5kTWVzc2FnZVJlc3BvbnNlElAKC0NyZWF0ZURyYWZ0Eh8ucmVzdGFudGUudjEuQ3JlYXRlRHJhZnRSZXF1ZXN0GiAucmVzdGFudGUudjEuQ3JlYXRlRHJhZnRSZXNwb25zZRJZCg5VcGRhdGVNZXNzYWdlcxIiLnJlc3RhbnRlLnYxLlVwZGF0ZU1lc3NhZ2VzUmVxdWVzdBojLnJlc3RhbnRlLnYxLlVwZGF0ZU1lc3NhZ2VzUmVzcG9uc2USUwoMQ29weU1lc3NhZ2VzEiAucmVzdGFudGUudjEuQ29weU1lc3NhZ2VzUmVxdWVzdBohLnJlc3RhbnRlLnYxLkNvcHlNZXNzYWdlc1Jlc3BvbnNlElMKDE1vdmVNZXNzYWdlcxIgLnJlc3RhbnRlLnYxLk1vdmVNZXNzYWdlc1JlcXVlc3QaIS5yZXN0YW50ZS52MS5Nb3ZlTWVzc2FnZXNSZXNwb25zZRJZCg5EZWxldGVNZXNzYWdlcxIiLnJlc3RhbnRlLnYxLkRlbGV0ZU1lc3NhZ2VzUmVxdWVzdBojLnJlc3RhbnRlLnYxLkRlbGV0ZU1lc3NhZ2VzUmVzcG9uc2USdAoXTGlzdFJlY292ZXJhYmxlTWVzc2FnZXMSKy5yZXN0YW50ZS52MS5MaXN0UmVjb3ZlcmFibGVNZXNzYWdlc1JlcXVlc3QaLC5yZXN0YW50ZS52MS5MaXN0UmVjb3ZlcmFibGVNZXNzYWdlc1Jlc3BvbnNlElwKD1JlY292ZXJNZXNzYWdlcxIjLnJlc3RhbnRlLnYxLlJlY292ZXJNZXNzYWdlc1JlcXVlc3QaJC5yZXN0YW50ZS52MS5SZWNvdmVyTWVzc2FnZXNSZXNwb25zZRJ3ChhQdXJnZVJlY292ZXJhYmxlTWVzc2FnZXMSLC5yZXN0YW50ZS52MS5QdXJnZVJlY292ZXJhYmxlTWVzc2FnZXNSZXF1ZXN0Gi0ucmVzdGFudGUudjEuUHVyZ2VSZWNvdmVyYWJsZU1lc3NhZ2VzUmVzcG9uc2VCkQEKDmlvLnJlc3RhbnRlLnYxQgxNZXNzYWdlUHJvdG9QAVo+Z2l0aHViLmNvbS9yZXN0YW50ZS9yZXN0YW50ZS9jbGllbnRzL2dvL3Jlc3RhbnRlL3YxO3Jlc3RhbnRldjGiAgNSU1SqAgtSZXN0YW50ZS5WMcoCC1Jlc3RhbnRlXFYx6gIMUmVzdGFudGU6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_restante_v1_search, file_restante_v1_types]);
+  fileDesc("ChlyZXN0YW50ZS92MS9tZXNzYWdlLnByb3RvEgtyZXN0YW50ZS52MSLjAQoHU2VjdGlvbhIMCgRwYXJ0GAEgAygFEiYKBGtpbmQYAiABKA4yGC5yZXN0YW50ZS52MS5TZWN0aW9uS2luZBIOCgZmaWVsZHMYAyADKAkSHgoNb2Zmc2V0X29jdGV0cxgEIAEoA0ICMAFIAIgBARIeCg1sZW5ndGhfb2N0ZXRzGAUgASgDQgIwAUgBiAEBEi4KCGRlY29kaW5nGAYgASgOMhwucmVzdGFudGUudjEuU2VjdGlvbkRlY29kaW5nQhAKDl9vZmZzZXRfb2N0ZXRzQhAKDl9sZW5ndGhfb2N0ZXRzIjQKDFNlY3Rpb25DZWxscxIOCgZvY3RldHMYASADKAwSFAoMdG90YWxfb2N0ZXRzGAIgAygDImcKC1NlY3Rpb25SZXN0EhYKCm1lc3NhZ2VfaWQYASABKANCAjABEhUKDXNlY3Rpb25faW5kZXgYAiABKAUSGQoNb2Zmc2V0X29jdGV0cxgDIAEoA0ICMAESDgoGb2N0ZXRzGAQgASgMIs4DCgtNZXNzYWdlUGFydBIMCgRwYXJ0GAEgAygFEhIKCm1lZGlhX3R5cGUYAiABKAkSPAoKcGFyYW1ldGVycxgDIAMoCzIoLnJlc3RhbnRlLnYxLk1lc3NhZ2VQYXJ0LlBhcmFtZXRlcnNFbnRyeRIPCgdjaGFyc2V0GAQgASgJEhkKEXRyYW5zZmVyX2VuY29kaW5nGAUgASgJEhcKC3NpemVfb2N0ZXRzGAYgASgDQgIwARISCgpjb250ZW50X2lkGAcgASgJEhsKE2NvbnRlbnRfZGVzY3JpcHRpb24YCCABKAkSEwoLZGlzcG9zaXRpb24YCSABKAkSEQoJZmlsZV9uYW1lGAogASgJEhIKCmF0dGFjaG1lbnQYCyABKAgSEQoJbGFuZ3VhZ2VzGAwgAygJEhAKCGxvY2F0aW9uGA0gASgJEicKBXBhcnRzGA4gAygLMhgucmVzdGFudGUudjEuTWVzc2FnZVBhcnQSLAoHc3VtbWFyeRgPIAEoCzIbLnJlc3RhbnRlLnYxLk1lc3NhZ2VTdW1tYXJ5GjEKD1BhcmFtZXRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIvMDCgtNZXNzYWdlUm93cxITCgttZXNzYWdlX2lkcxgBIAMoAxIMCgR1aWRzGAIgAygDEhIKCmZvbGRlcl9pZHMYAyADKAMSDQoFZmxhZ3MYBCADKAUSFAoMa2V5d29yZF9zZXRzGAUgAygFEi4KDWtleXdvcmRfdGFibGUYBiADKAsyFy5yZXN0YW50ZS52MS5LZXl3b3JkU2V0EhYKDmNoYW5nZV9udW1iZXJzGAcgAygDEhsKE3JlY2VpdmVkX2F0X3NlY29uZHMYCCADKAMSHwoXcmVjZWl2ZWRfb2Zmc2V0X21pbnV0ZXMYCSADKAUSEwoLc2l6ZV9vY3RldHMYCiADKAMSEQoJZW52ZWxvcGVzGAsgAygMEhcKD2JvZHlfc3RydWN0dXJlcxgMIAMoDBIOCgZib2RpZXMYDSADKAwSLgoJc3VtbWFyaWVzGA4gAygLMhsucmVzdGFudGUudjEuTWVzc2FnZVN1bW1hcnkSEAoIcHJldmlld3MYDyADKAkSGQoRYXR0YWNobWVudF9jb3VudHMYECADKAUSKwoIc2VjdGlvbnMYESADKAsyGS5yZXN0YW50ZS52MS5TZWN0aW9uQ2VsbHMSJwoFcGFydHMYEiADKAsyGC5yZXN0YW50ZS52MS5NZXNzYWdlUGFydCKaAQoKTWVzc2FnZVNldBIjCgR1aWRzGAEgASgLMhMucmVzdGFudGUudjEuVWlkU2V0SAASKAoDaWRzGAIgASgLMhkucmVzdGFudGUudjEuTWVzc2FnZUlkU2V0SAASMQoIbWF0Y2hpbmcYAyABKAsyHS5yZXN0YW50ZS52MS5NYXRjaGluZ01lc3NhZ2VzSABCCgoIbWVzc2FnZXMiWAoQTWF0Y2hpbmdNZXNzYWdlcxIVCglmb2xkZXJfaWQYASABKANCAjABEi0KC3Jlc3RyaWN0aW9uGAIgASgLMhgucmVzdGFudGUudjEuUmVzdHJpY3Rpb24imgIKFFF1ZXJ5TWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhUKCWZvbGRlcl9pZBgCIAEoA0ICMAESLQoLcmVzdHJpY3Rpb24YAyABKAsyGC5yZXN0YW50ZS52MS5SZXN0cmljdGlvbhIiCgRzb3J0GAQgAygLMhQucmVzdGFudGUudjEuU29ydEtleRIrCgdjb2x1bW5zGAUgAygOMhoucmVzdGFudGUudjEuTWVzc2FnZUNvbHVtbhIRCglwYWdlX3NpemUYBiABKAUSEgoKcGFnZV90b2tlbhgHIAEoCRIsCgptaW5fY29tbWl0GAggASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4iWAoVUXVlcnlNZXNzYWdlc1Jlc3BvbnNlEiYKBHJvd3MYASABKAsyGC5yZXN0YW50ZS52MS5NZXNzYWdlUm93cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiowEKFVNlYXJjaE1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIVCglmb2xkZXJfaWQYAiABKANCAjABEi0KC3Jlc3RyaWN0aW9uGAMgASgLMhgucmVzdGFudGUudjEuUmVzdHJpY3Rpb24SLAoKbWluX2NvbW1pdBgEIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuIoABChZTZWFyY2hNZXNzYWdlc1Jlc3BvbnNlEiIKBHVpZHMYASADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEhkKDWNoYW5nZV9udW1iZXIYAiABKANCAjABEicKG2hpZ2hlc3RfbWF0Y2hfY2hhbmdlX251bWJlchgDIAEoA0ICMAEivQIKF0JhdGNoR2V0TWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEikKCG1lc3NhZ2VzGAIgASgLMhcucmVzdGFudGUudjEuTWVzc2FnZVNldBIrCgdjb2x1bW5zGAMgAygOMhoucmVzdGFudGUudjEuTWVzc2FnZUNvbHVtbhImCghzZWN0aW9ucxgEIAMoCzIULnJlc3RhbnRlLnYxLlNlY3Rpb24SHgoNY2hhbmdlZF9zaW5jZRgFIAEoA0ICMAFIAIgBARIRCgltYXJrX3NlZW4YBiABKAgSLAoKbWluX2NvbW1pdBgHIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuEhcKD2luY2x1ZGVfcmVtb3ZlZBgIIAEoCEIQCg5fY2hhbmdlZF9zaW5jZSJCChhCYXRjaEdldE1lc3NhZ2VzUmVzcG9uc2USJgoEcm93cxgBIAEoCzIYLnJlc3RhbnRlLnYxLk1lc3NhZ2VSb3dzIqgCChVTdHJlYW1NZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESKQoIbWVzc2FnZXMYAiABKAsyFy5yZXN0YW50ZS52MS5NZXNzYWdlU2V0EisKB2NvbHVtbnMYAyADKA4yGi5yZXN0YW50ZS52MS5NZXNzYWdlQ29sdW1uEiYKCHNlY3Rpb25zGAQgAygLMhQucmVzdGFudGUudjEuU2VjdGlvbhIeCg1jaGFuZ2VkX3NpbmNlGAUgASgDQgIwAUgAiAEBEiwKCm1pbl9jb21taXQYBiABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbhIXCg9pbmNsdWRlX3JlbW92ZWQYByABKAhCEAoOX2NoYW5nZWRfc2luY2UiaAoWU3RyZWFtTWVzc2FnZXNSZXNwb25zZRImCgRyb3dzGAEgASgLMhgucmVzdGFudGUudjEuTWVzc2FnZVJvd3MSJgoEcmVzdBgCIAEoCzIYLnJlc3RhbnRlLnYxLlNlY3Rpb25SZXN0Iv4BChRBcHBlbmRNZXNzYWdlUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIVCglmb2xkZXJfaWQYAiABKANCAjABEg8KB2NvbnRlbnQYAyABKAwSEQoJdXBsb2FkX2lkGAQgASgMEg0KBWZsYWdzGAUgASgFEhAKCGtleXdvcmRzGAYgAygJEi8KC3JlY2VpdmVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIfChdyZWNlaXZlZF9vZmZzZXRfbWludXRlcxgIIAEoBRISCgpyZXF1ZXN0X2lkGAkgASgMEgwKBHBhdGgYCiADKAki8AEKFUFwcGVuZE1lc3NhZ2VSZXNwb25zZRIWCgptZXNzYWdlX2lkGAEgASgDQgIwARIYCgx1aWRfdmFsaWRpdHkYAiABKANCAjABEg8KA3VpZBgDIAEoA0ICMAESFwoLc2l6ZV9vY3RldHMYBCABKANCAjABEhkKEWxpbmVfZW5kc19jaGFuZ2VkGAUgASgIEigKBmNvbW1pdBgGIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuEhUKCWZvbGRlcl9pZBgHIAEoA0ICMAESHwoTc2luY2VfY2hhbmdlX251bWJlchgIIAEoA0ICMAEifAoKQXR0YWNobWVudBIRCglmaWxlX25hbWUYASABKAkSEgoKbWVkaWFfdHlwZRgCIAEoCRIPCgdjb250ZW50GAMgASgMEhEKCXVwbG9hZF9pZBgEIAEoDBIPCgdpbmxpbmVkGAUgASgIEhIKCmNvbnRlbnRfaWQYBiABKAki1AIKBURyYWZ0EigKBmF1dGhvchgBIAEoCzIYLnJlc3RhbnRlLnYxLk1haWxBZGRyZXNzEiQKAnRvGAIgAygLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSJAoCY2MYAyADKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIlCgNiY2MYBCADKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIqCghyZXBseV90bxgFIAMoCzIYLnJlc3RhbnRlLnYxLk1haWxBZGRyZXNzEg8KB3N1YmplY3QYBiABKAkSDAoEdGV4dBgHIAEoCRIMCgRodG1sGAggASgJEiwKC2F0dGFjaG1lbnRzGAkgAygLMhcucmVzdGFudGUudjEuQXR0YWNobWVudBITCgtpbl9yZXBseV90bxgKIAEoCRISCgpyZWZlcmVuY2VzGAsgAygJInoKEkNyZWF0ZURyYWZ0UmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIhCgVkcmFmdBgCIAEoCzISLnJlc3RhbnRlLnYxLkRyYWZ0EhUKCWZvbGRlcl9pZBgDIAEoA0ICMAESEgoKcmVxdWVzdF9pZBgEIAEoDCKbAQoTQ3JlYXRlRHJhZnRSZXNwb25zZRIWCgptZXNzYWdlX2lkGAEgASgDQgIwARIYCgx1aWRfdmFsaWRpdHkYAiABKANCAjABEg8KA3VpZBgDIAEoA0ICMAESFwoLc2l6ZV9vY3RldHMYBCABKANCAjABEigKBmNvbW1pdBgFIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuIpQCChVVcGRhdGVNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESKQoIbWVzc2FnZXMYAiABKAsyFy5yZXN0YW50ZS52MS5NZXNzYWdlU2V0Ei0KCW9wZXJhdGlvbhgDIAEoDjIaLnJlc3RhbnRlLnYxLkZsYWdPcGVyYXRpb24SDQoFZmxhZ3MYBCABKAUSEAoIa2V5d29yZHMYBSADKAkSIQoQaWZfY2hhbmdlX251bWJlchgGIAEoA0ICMAFIAIgBARIeCg1jaGFuZ2VzX3NpbmNlGAcgASgDQgIwAUgBiAEBQhMKEV9pZl9jaGFuZ2VfbnVtYmVyQhAKDl9jaGFuZ2VzX3NpbmNlIusBChZVcGRhdGVNZXNzYWdlc1Jlc3BvbnNlEigKBmNvbW1pdBgBIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuEjIKFG1vZGlmaWVkX21lc3NhZ2VfaWRzGAIgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIrCg1tb2RpZmllZF91aWRzGAMgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIrCgdjaGFuZ2VzGAQgASgLMhoucmVzdGFudGUudjEuRm9sZGVyQ2hhbmdlcxIZCg11cGRhdGVkX2NvdW50GAUgASgDQgIwASL2AQoTQ29weU1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIpCghtZXNzYWdlcxgCIAEoCzIXLnJlc3RhbnRlLnYxLk1lc3NhZ2VTZXQSHAoQdGFyZ2V0X2ZvbGRlcl9pZBgDIAEoA0ICMAESEgoKcmVxdWVzdF9pZBgEIAEoDBITCgt0YXJnZXRfcGF0aBgFIAMoCRIhChBpZl9tZXNzYWdlX2NvdW50GAYgASgDQgIwAUgAiAEBEh0KEXRhcmdldF9tYWlsYm94X2lkGAcgASgDQgIwAUITChFfaWZfbWVzc2FnZV9jb3VudCK5AgoUQ29weU1lc3NhZ2VzUmVzcG9uc2USMAoSc291cmNlX21lc3NhZ2VfaWRzGAEgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIwChJ0YXJnZXRfbWVzc2FnZV9pZHMYAiADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEikKC3NvdXJjZV91aWRzGAMgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIpCgt0YXJnZXRfdWlkcxgEIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USHwoTdGFyZ2V0X3VpZF92YWxpZGl0eRgFIAEoA0ICMAESKAoGY29tbWl0GAYgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4SHAoQdGFyZ2V0X2ZvbGRlcl9pZBgHIAEoA0ICMAEiqAIKE01vdmVNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESKQoIbWVzc2FnZXMYAiABKAsyFy5yZXN0YW50ZS52MS5NZXNzYWdlU2V0EhwKEHRhcmdldF9mb2xkZXJfaWQYAyABKANCAjABEhIKCnJlcXVlc3RfaWQYBCABKAwSHgoNY2hhbmdlc19zaW5jZRgFIAEoA0ICMAFIAIgBARITCgt0YXJnZXRfcGF0aBgGIAMoCRIhChBpZl9tZXNzYWdlX2NvdW50GAcgASgDQgIwAUgBiAEBEh0KEXRhcmdldF9tYWlsYm94X2lkGAkgASgDQgIwAUIQCg5fY2hhbmdlc19zaW5jZUITChFfaWZfbWVzc2FnZV9jb3VudCKQAwoUTW92ZU1lc3NhZ2VzUmVzcG9uc2USKQoLbWVzc2FnZV9pZHMYASADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEikKC3NvdXJjZV91aWRzGAIgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIpCgt0YXJnZXRfdWlkcxgDIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USHwoTdGFyZ2V0X3VpZF92YWxpZGl0eRgEIAEoA0ICMAESKAoGY29tbWl0GAUgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4SKwoHY2hhbmdlcxgGIAEoCzIaLnJlc3RhbnRlLnYxLkZvbGRlckNoYW5nZXMSHAoQdGFyZ2V0X2ZvbGRlcl9pZBgHIAEoA0ICMAESMAoSdGFyZ2V0X21lc3NhZ2VfaWRzGAogAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIvCg1zb3VyY2VfY29tbWl0GAsgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4i0QEKFURlbGV0ZU1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIpCghtZXNzYWdlcxgCIAEoCzIXLnJlc3RhbnRlLnYxLk1lc3NhZ2VTZXQSJQoEbW9kZRgDIAEoDjIXLnJlc3RhbnRlLnYxLkRlbGV0ZU1vZGUSHAoUb25seV9mbGFnZ2VkX2RlbGV0ZWQYBCABKAgSHgoNY2hhbmdlc19zaW5jZRgFIAEoA0ICMAFIAIgBAUIQCg5fY2hhbmdlc19zaW5jZSLOAQoWRGVsZXRlTWVzc2FnZXNSZXNwb25zZRIxChNkZWxldGVkX21lc3NhZ2VfaWRzGAEgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIqCgxkZWxldGVkX3VpZHMYAiADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEigKBmNvbW1pdBgDIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuEisKB2NoYW5nZXMYBCABKAsyGi5yZXN0YW50ZS52MS5Gb2xkZXJDaGFuZ2VzIl8KHkxpc3RSZWNvdmVyYWJsZU1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSLxAQoSUmVjb3ZlcmFibGVNZXNzYWdlEhYKCm1lc3NhZ2VfaWQYASABKANCAjABEhoKDmZyb21fZm9sZGVyX2lkGAIgASgDQgIwARIuCgpkZWxldGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxwdXJnZWRfYWZ0ZXIYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhcKC3NpemVfb2N0ZXRzGAUgASgDQgIwARIsCgdzdW1tYXJ5GAYgASgLMhsucmVzdGFudGUudjEuTWVzc2FnZVN1bW1hcnkibQofTGlzdFJlY292ZXJhYmxlTWVzc2FnZXNSZXNwb25zZRIxCghtZXNzYWdlcxgBIAMoCzIfLnJlc3RhbnRlLnYxLlJlY292ZXJhYmxlTWVzc2FnZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYwoWUmVjb3Zlck1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARITCgttZXNzYWdlX2lkcxgCIAMoAxIcChB0YXJnZXRfZm9sZGVyX2lkGAMgASgDQgIwASJ6ChdSZWNvdmVyTWVzc2FnZXNSZXNwb25zZRITCgttZXNzYWdlX2lkcxgBIAMoAxISCgpmb2xkZXJfaWRzGAIgAygDEgwKBHVpZHMYAyADKAMSKAoGY29tbWl0GAQgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4iTgofUHVyZ2VSZWNvdmVyYWJsZU1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARITCgttZXNzYWdlX2lkcxgCIAMoAyI8CiBQdXJnZVJlY292ZXJhYmxlTWVzc2FnZXNSZXNwb25zZRIYCgxwdXJnZWRfY291bnQYASABKANCAjABKuoCCg1NZXNzYWdlQ29sdW1uEh4KGk1FU1NBR0VfQ09MVU1OX1VOU1BFQ0lGSUVEEAASGAoUTUVTU0FHRV9DT0xVTU5fRkxBR1MQARIgChxNRVNTQUdFX0NPTFVNTl9DSEFOR0VfTlVNQkVSEAISHgoaTUVTU0FHRV9DT0xVTU5fUkVDRUlWRURfQVQQAxIXChNNRVNTQUdFX0NPTFVNTl9TSVpFEAQSGwoXTUVTU0FHRV9DT0xVTU5fRU5WRUxPUEUQBRIhCh1NRVNTQUdFX0NPTFVNTl9CT0RZX1NUUlVDVFVSRRAGEhcKE01FU1NBR0VfQ09MVU1OX0JPRFkQBxIaChZNRVNTQUdFX0NPTFVNTl9TVU1NQVJZEAgSGgoWTUVTU0FHRV9DT0xVTU5fUFJFVklFVxAJEhkKFU1FU1NBR0VfQ09MVU1OX0ZPTERFUhAKEhgKFE1FU1NBR0VfQ09MVU1OX1BBUlRTEAsqzgEKC1NlY3Rpb25LaW5kEhwKGFNFQ1RJT05fS0lORF9VTlNQRUNJRklFRBAAEhYKElNFQ1RJT05fS0lORF9XSE9MRRABEhcKE1NFQ1RJT05fS0lORF9IRUFERVIQAhIVChFTRUNUSU9OX0tJTkRfVEVYVBADEhUKEVNFQ1RJT05fS0lORF9NSU1FEAQSHgoaU0VDVElPTl9LSU5EX0hFQURFUl9GSUVMRFMQBRIiCh5TRUNUSU9OX0tJTkRfSEVBREVSX0ZJRUxEU19OT1QQBiptCg9TZWN0aW9uRGVjb2RpbmcSIAocU0VDVElPTl9ERUNPRElOR19VTlNQRUNJRklFRBAAEh0KGVNFQ1RJT05fREVDT0RJTkdfVFJBTlNGRVIQARIZChVTRUNUSU9OX0RFQ09ESU5HX1RFWFQQAip+Cg1GbGFnT3BlcmF0aW9uEh4KGkZMQUdfT1BFUkFUSU9OX1VOU1BFQ0lGSUVEEAASFgoSRkxBR19PUEVSQVRJT05fQUREEAESGQoVRkxBR19PUEVSQVRJT05fUkVNT1ZFEAISGgoWRkxBR19PUEVSQVRJT05fUkVQTEFDRRADKm8KCkRlbGV0ZU1vZGUSGwoXREVMRVRFX01PREVfVU5TUEVDSUZJRUQQABIYChRERUxFVEVfTU9ERV9UT19UUkFTSBABEhQKEERFTEVURV9NT0RFX1NPRlQQAhIUChBERUxFVEVfTU9ERV9IQVJEEAMy2AkKDk1lc3NhZ2VTZXJ2aWNlElYKDVF1ZXJ5TWVzc2FnZXMSIS5yZXN0YW50ZS52MS5RdWVyeU1lc3NhZ2VzUmVxdWVzdBoiLnJlc3RhbnRlLnYxLlF1ZXJ5TWVzc2FnZXNSZXNwb25zZRJZCg5TZWFyY2hNZXNzYWdlcxIiLnJlc3RhbnRlLnYxLlNlYXJjaE1lc3NhZ2VzUmVxdWVzdBojLnJlc3RhbnRlLnYxLlNlYXJjaE1lc3NhZ2VzUmVzcG9uc2USXwoQQmF0Y2hHZXRNZXNzYWdlcxIkLnJlc3RhbnRlLnYxLkJhdGNoR2V0TWVzc2FnZXNSZXF1ZXN0GiUucmVzdGFudGUudjEuQmF0Y2hHZXRNZXNzYWdlc1Jlc3BvbnNlElsKDlN0cmVhbU1lc3NhZ2VzEiIucmVzdGFudGUudjEuU3RyZWFtTWVzc2FnZXNSZXF1ZXN0GiMucmVzdGFudGUudjEuU3RyZWFtTWVzc2FnZXNSZXNwb25zZTABElYKDUFwcGVuZE1lc3NhZ2USIS5yZXN0YW50ZS52MS5BcHBlbmRNZXNzYWdlUmVxdWVzdBoiLnJlc3RhbnRlLnYxLkFwcGVuZE1lc3NhZ2VSZXNwb25zZRJQCgtDcmVhdGVEcmFmdBIfLnJlc3RhbnRlLnYxLkNyZWF0ZURyYWZ0UmVxdWVzdBogLnJlc3RhbnRlLnYxLkNyZWF0ZURyYWZ0UmVzcG9uc2USWQoOVXBkYXRlTWVzc2FnZXMSIi5yZXN0YW50ZS52MS5VcGRhdGVNZXNzYWdlc1JlcXVlc3QaIy5yZXN0YW50ZS52MS5VcGRhdGVNZXNzYWdlc1Jlc3BvbnNlElMKDENvcHlNZXNzYWdlcxIgLnJlc3RhbnRlLnYxLkNvcHlNZXNzYWdlc1JlcXVlc3QaIS5yZXN0YW50ZS52MS5Db3B5TWVzc2FnZXNSZXNwb25zZRJTCgxNb3ZlTWVzc2FnZXMSIC5yZXN0YW50ZS52MS5Nb3ZlTWVzc2FnZXNSZXF1ZXN0GiEucmVzdGFudGUudjEuTW92ZU1lc3NhZ2VzUmVzcG9uc2USWQoORGVsZXRlTWVzc2FnZXMSIi5yZXN0YW50ZS52MS5EZWxldGVNZXNzYWdlc1JlcXVlc3QaIy5yZXN0YW50ZS52MS5EZWxldGVNZXNzYWdlc1Jlc3BvbnNlEnQKF0xpc3RSZWNvdmVyYWJsZU1lc3NhZ2VzEisucmVzdGFudGUudjEuTGlzdFJlY292ZXJhYmxlTWVzc2FnZXNSZXF1ZXN0GiwucmVzdGFudGUudjEuTGlzdFJlY292ZXJhYmxlTWVzc2FnZXNSZXNwb25zZRJcCg9SZWNvdmVyTWVzc2FnZXMSIy5yZXN0YW50ZS52MS5SZWNvdmVyTWVzc2FnZXNSZXF1ZXN0GiQucmVzdGFudGUudjEuUmVjb3Zlck1lc3NhZ2VzUmVzcG9uc2USdwoYUHVyZ2VSZWNvdmVyYWJsZU1lc3NhZ2VzEiwucmVzdGFudGUudjEuUHVyZ2VSZWNvdmVyYWJsZU1lc3NhZ2VzUmVxdWVzdBotLnJlc3RhbnRlLnYxLlB1cmdlUmVjb3ZlcmFibGVNZXNzYWdlc1Jlc3BvbnNlQpEBCg5pby5yZXN0YW50ZS52MUIMTWVzc2FnZVByb3RvUAFaPmdpdGh1Yi5jb20vcmVzdGFudGUvcmVzdGFudGUvY2xpZW50cy9nby9yZXN0YW50ZS92MTtyZXN0YW50ZXYxogIDUlNUqgILUmVzdGFudGUuVjHKAgtSZXN0YW50ZVxWMeoCDFJlc3RhbnRlOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_restante_v1_search, file_restante_v1_types]);
 
 /**
  * Section names octets of a message.
@@ -60,6 +60,13 @@ export type Section = Message<"restante.v1.Section"> & {
    * @generated from field: optional int64 length_octets = 5 [jstype = JS_STRING];
    */
   lengthOctets?: string | undefined;
+
+  /**
+   * The form of the octets; offset and length count in this form.
+   *
+   * @generated from field: restante.v1.SectionDecoding decoding = 6;
+   */
+  decoding: SectionDecoding;
 };
 
 /**
@@ -138,6 +145,133 @@ export type SectionRest = Message<"restante.v1.SectionRest"> & {
  */
 export const SectionRestSchema: GenMessage<SectionRest> = /*@__PURE__*/
   messageDesc(file_restante_v1_message, 2);
+
+/**
+ * MessagePart is a part of a message, with the parts in it (RFC 2045). Texts are decoded (RFC 2047, RFC 2231). They come
+ * from the sender: none is safe as a path or as markup.
+ *
+ * A tree has at most 10,000 parts and 80 levels; a part below has the media type application/octet-stream and no parts.
+ * The texts of one tree have at most 512 KiB: the parts behind have no more than a number, type, size and encoding.
+ *
+ * @generated from message restante.v1.MessagePart
+ */
+export type MessagePart = Message<"restante.v1.MessagePart"> & {
+  /**
+   * The part's number in a Section, from the outside in, as in IMAP (RFC 9051 6.4.5.1). The multipart of a whole message
+   * has none; a message without multipart is part 1. The multipart of an embedded message has the number of that
+   * message, and SECTION_KIND_TEXT reads it.
+   *
+   * @generated from field: repeated int32 part = 1;
+   */
+  part: number[];
+
+  /**
+   * In lower case, such as text/plain; text/plain when the message declares none.
+   *
+   * @generated from field: string media_type = 2;
+   */
+  mediaType: string;
+
+  /**
+   * Of the media type, by name in lower case.
+   *
+   * @generated from field: map<string, string> parameters = 3;
+   */
+  parameters: { [key: string]: string };
+
+  /**
+   * The declared charset of a text; empty when there is none.
+   *
+   * @generated from field: string charset = 4;
+   */
+  charset: string;
+
+  /**
+   * In lower case, such as base64; 7bit when the message declares none.
+   *
+   * @generated from field: string transfer_encoding = 5;
+   */
+  transferEncoding: string;
+
+  /**
+   * Octets of the body as stored, so in the transfer encoding.
+   *
+   * @generated from field: int64 size_octets = 6 [jstype = JS_STRING];
+   */
+  sizeOctets: string;
+
+  /**
+   * Without angle brackets; HTML refers to it by a cid URL (RFC 2392).
+   *
+   * @generated from field: string content_id = 7;
+   */
+  contentId: string;
+
+  /**
+   * The Content-Description field.
+   *
+   * @generated from field: string content_description = 8;
+   */
+  contentDescription: string;
+
+  /**
+   * In lower case: inline, attachment, or another word; empty when there is none.
+   *
+   * @generated from field: string disposition = 9;
+   */
+  disposition: string;
+
+  /**
+   * Of Content-Disposition, else the name in Content-Type; may be empty.
+   *
+   * @generated from field: string file_name = 10;
+   */
+  fileName: string;
+
+  /**
+   * Whether it is an attachment of the message that it belongs to, by the rule of attachment_counts, which counts those
+   * of the outermost message.
+   *
+   * @generated from field: bool attachment = 11;
+   */
+  attachment: boolean;
+
+  /**
+   * The Content-Language field.
+   *
+   * @generated from field: repeated string languages = 12;
+   */
+  languages: string[];
+
+  /**
+   * The Content-Location field.
+   *
+   * @generated from field: string location = 13;
+   */
+  location: string;
+
+  /**
+   * The parts of a multipart; the only part of an embedded message.
+   *
+   * @generated from field: repeated restante.v1.MessagePart parts = 14;
+   */
+  parts: MessagePart[];
+
+  /**
+   * The header of an embedded message (message/rfc822). The server reads at most 256 KiB of such headers in a message;
+   * embedded messages behind have no summary.
+   *
+   * @generated from field: restante.v1.MessageSummary summary = 15;
+   */
+  summary?: MessageSummary | undefined;
+};
+
+/**
+ * Describes the message restante.v1.MessagePart.
+ * Use `create(MessagePartSchema)` to create a new message.
+ */
+export const MessagePartSchema: GenMessage<MessagePart> = /*@__PURE__*/
+  messageDesc(file_restante_v1_message, 3);
 
 /**
  * MessageRows is a batch of messages in columns: one entry for each message in each requested column, none in the
@@ -269,6 +403,13 @@ export type MessageRows = Message<"restante.v1.MessageRows"> & {
    * @generated from field: repeated restante.v1.SectionCells sections = 17;
    */
   sections: SectionCells[];
+
+  /**
+   * Column: the whole message as the root of its parts.
+   *
+   * @generated from field: repeated restante.v1.MessagePart parts = 18;
+   */
+  parts: MessagePart[];
 };
 
 /**
@@ -276,7 +417,7 @@ export type MessageRows = Message<"restante.v1.MessageRows"> & {
  * Use `create(MessageRowsSchema)` to create a new message.
  */
 export const MessageRowsSchema: GenMessage<MessageRows> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 3);
+  messageDesc(file_restante_v1_message, 4);
 
 /**
  * MessageSet names the messages of a request, in one of three ways. A set without any of them is INVALID_ARGUMENT; a set
@@ -322,7 +463,7 @@ export type MessageSet = Message<"restante.v1.MessageSet"> & {
  * Use `create(MessageSetSchema)` to create a new message.
  */
 export const MessageSetSchema: GenMessage<MessageSet> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 4);
+  messageDesc(file_restante_v1_message, 5);
 
 /**
  * MatchingMessages selects the messages that match a restriction.
@@ -350,7 +491,7 @@ export type MatchingMessages = Message<"restante.v1.MatchingMessages"> & {
  * Use `create(MatchingMessagesSchema)` to create a new message.
  */
 export const MatchingMessagesSchema: GenMessage<MatchingMessages> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 5);
+  messageDesc(file_restante_v1_message, 6);
 
 /**
  * QueryMessagesRequest is a condition, an order and a page.
@@ -420,7 +561,7 @@ export type QueryMessagesRequest = Message<"restante.v1.QueryMessagesRequest"> &
  * Use `create(QueryMessagesRequestSchema)` to create a new message.
  */
 export const QueryMessagesRequestSchema: GenMessage<QueryMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 6);
+  messageDesc(file_restante_v1_message, 7);
 
 /**
  * QueryMessagesResponse is a page.
@@ -448,7 +589,7 @@ export type QueryMessagesResponse = Message<"restante.v1.QueryMessagesResponse">
  * Use `create(QueryMessagesResponseSchema)` to create a new message.
  */
 export const QueryMessagesResponseSchema: GenMessage<QueryMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 7);
+  messageDesc(file_restante_v1_message, 8);
 
 /**
  * SearchMessagesRequest is a condition on one folder.
@@ -490,7 +631,7 @@ export type SearchMessagesRequest = Message<"restante.v1.SearchMessagesRequest">
  * Use `create(SearchMessagesRequestSchema)` to create a new message.
  */
 export const SearchMessagesRequestSchema: GenMessage<SearchMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 8);
+  messageDesc(file_restante_v1_message, 9);
 
 /**
  * SearchMessagesResponse lists the matches.
@@ -525,7 +666,7 @@ export type SearchMessagesResponse = Message<"restante.v1.SearchMessagesResponse
  * Use `create(SearchMessagesResponseSchema)` to create a new message.
  */
 export const SearchMessagesResponseSchema: GenMessage<SearchMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 9);
+  messageDesc(file_restante_v1_message, 10);
 
 /**
  * BatchGetMessagesRequest names messages, columns and sections.
@@ -595,7 +736,7 @@ export type BatchGetMessagesRequest = Message<"restante.v1.BatchGetMessagesReque
  * Use `create(BatchGetMessagesRequestSchema)` to create a new message.
  */
 export const BatchGetMessagesRequestSchema: GenMessage<BatchGetMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 10);
+  messageDesc(file_restante_v1_message, 11);
 
 /**
  * BatchGetMessagesResponse is one batch.
@@ -616,7 +757,7 @@ export type BatchGetMessagesResponse = Message<"restante.v1.BatchGetMessagesResp
  * Use `create(BatchGetMessagesResponseSchema)` to create a new message.
  */
 export const BatchGetMessagesResponseSchema: GenMessage<BatchGetMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 11);
+  messageDesc(file_restante_v1_message, 12);
 
 /**
  * StreamMessagesRequest names messages, columns and sections.
@@ -679,7 +820,7 @@ export type StreamMessagesRequest = Message<"restante.v1.StreamMessagesRequest">
  * Use `create(StreamMessagesRequestSchema)` to create a new message.
  */
 export const StreamMessagesRequestSchema: GenMessage<StreamMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 12);
+  messageDesc(file_restante_v1_message, 13);
 
 /**
  * StreamMessagesResponse is a batch, or more octets of the last cell of the batch before.
@@ -707,7 +848,7 @@ export type StreamMessagesResponse = Message<"restante.v1.StreamMessagesResponse
  * Use `create(StreamMessagesResponseSchema)` to create a new message.
  */
 export const StreamMessagesResponseSchema: GenMessage<StreamMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 13);
+  messageDesc(file_restante_v1_message, 14);
 
 /**
  * AppendMessageRequest holds a message or names an upload.
@@ -791,7 +932,7 @@ export type AppendMessageRequest = Message<"restante.v1.AppendMessageRequest"> &
  * Use `create(AppendMessageRequestSchema)` to create a new message.
  */
 export const AppendMessageRequestSchema: GenMessage<AppendMessageRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 14);
+  messageDesc(file_restante_v1_message, 15);
 
 /**
  * AppendMessageResponse has the new message's place.
@@ -861,7 +1002,7 @@ export type AppendMessageResponse = Message<"restante.v1.AppendMessageResponse">
  * Use `create(AppendMessageResponseSchema)` to create a new message.
  */
 export const AppendMessageResponseSchema: GenMessage<AppendMessageResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 15);
+  messageDesc(file_restante_v1_message, 16);
 
 /**
  * Attachment is a file that goes with a draft.
@@ -917,7 +1058,7 @@ export type Attachment = Message<"restante.v1.Attachment"> & {
  * Use `create(AttachmentSchema)` to create a new message.
  */
 export const AttachmentSchema: GenMessage<Attachment> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 16);
+  messageDesc(file_restante_v1_message, 17);
 
 /**
  * Draft is a message in structured parts.
@@ -1008,7 +1149,7 @@ export type Draft = Message<"restante.v1.Draft"> & {
  * Use `create(DraftSchema)` to create a new message.
  */
 export const DraftSchema: GenMessage<Draft> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 17);
+  messageDesc(file_restante_v1_message, 18);
 
 /**
  * CreateDraftRequest holds the draft.
@@ -1050,7 +1191,7 @@ export type CreateDraftRequest = Message<"restante.v1.CreateDraftRequest"> & {
  * Use `create(CreateDraftRequestSchema)` to create a new message.
  */
 export const CreateDraftRequestSchema: GenMessage<CreateDraftRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 18);
+  messageDesc(file_restante_v1_message, 19);
 
 /**
  * CreateDraftResponse has the new message's place.
@@ -1099,7 +1240,7 @@ export type CreateDraftResponse = Message<"restante.v1.CreateDraftResponse"> & {
  * Use `create(CreateDraftResponseSchema)` to create a new message.
  */
 export const CreateDraftResponseSchema: GenMessage<CreateDraftResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 19);
+  messageDesc(file_restante_v1_message, 20);
 
 /**
  * UpdateMessagesRequest names messages and flags.
@@ -1162,7 +1303,7 @@ export type UpdateMessagesRequest = Message<"restante.v1.UpdateMessagesRequest">
  * Use `create(UpdateMessagesRequestSchema)` to create a new message.
  */
 export const UpdateMessagesRequestSchema: GenMessage<UpdateMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 20);
+  messageDesc(file_restante_v1_message, 21);
 
 /**
  * UpdateMessagesResponse lists the messages that were not changed. See CopyMessagesResponse for the order of lists.
@@ -1211,7 +1352,7 @@ export type UpdateMessagesResponse = Message<"restante.v1.UpdateMessagesResponse
  * Use `create(UpdateMessagesResponseSchema)` to create a new message.
  */
 export const UpdateMessagesResponseSchema: GenMessage<UpdateMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 21);
+  messageDesc(file_restante_v1_message, 22);
 
 /**
  * CopyMessagesRequest names messages and a target.
@@ -1274,7 +1415,7 @@ export type CopyMessagesRequest = Message<"restante.v1.CopyMessagesRequest"> & {
  * Use `create(CopyMessagesRequestSchema)` to create a new message.
  */
 export const CopyMessagesRequestSchema: GenMessage<CopyMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 22);
+  messageDesc(file_restante_v1_message, 23);
 
 /**
  * CopyMessagesResponse pairs old and new: the n-th id or UID of each list belongs to the n-th message. A list has runs of
@@ -1339,7 +1480,7 @@ export type CopyMessagesResponse = Message<"restante.v1.CopyMessagesResponse"> &
  * Use `create(CopyMessagesResponseSchema)` to create a new message.
  */
 export const CopyMessagesResponseSchema: GenMessage<CopyMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 23);
+  messageDesc(file_restante_v1_message, 24);
 
 /**
  * MoveMessagesRequest names messages and a target.
@@ -1409,7 +1550,7 @@ export type MoveMessagesRequest = Message<"restante.v1.MoveMessagesRequest"> & {
  * Use `create(MoveMessagesRequestSchema)` to create a new message.
  */
 export const MoveMessagesRequestSchema: GenMessage<MoveMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 24);
+  messageDesc(file_restante_v1_message, 25);
 
 /**
  * MoveMessagesResponse pairs old and new, as CopyMessagesResponse does.
@@ -1486,7 +1627,7 @@ export type MoveMessagesResponse = Message<"restante.v1.MoveMessagesResponse"> &
  * Use `create(MoveMessagesResponseSchema)` to create a new message.
  */
 export const MoveMessagesResponseSchema: GenMessage<MoveMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 25);
+  messageDesc(file_restante_v1_message, 26);
 
 /**
  * DeleteMessagesRequest names messages and a mode.
@@ -1535,7 +1676,7 @@ export type DeleteMessagesRequest = Message<"restante.v1.DeleteMessagesRequest">
  * Use `create(DeleteMessagesRequestSchema)` to create a new message.
  */
 export const DeleteMessagesRequestSchema: GenMessage<DeleteMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 26);
+  messageDesc(file_restante_v1_message, 27);
 
 /**
  * DeleteMessagesResponse lists the deleted messages. See CopyMessagesResponse for the order of lists.
@@ -1577,7 +1718,7 @@ export type DeleteMessagesResponse = Message<"restante.v1.DeleteMessagesResponse
  * Use `create(DeleteMessagesResponseSchema)` to create a new message.
  */
 export const DeleteMessagesResponseSchema: GenMessage<DeleteMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 27);
+  messageDesc(file_restante_v1_message, 28);
 
 /**
  * ListRecoverableMessagesRequest pages.
@@ -1612,7 +1753,7 @@ export type ListRecoverableMessagesRequest = Message<"restante.v1.ListRecoverabl
  * Use `create(ListRecoverableMessagesRequestSchema)` to create a new message.
  */
 export const ListRecoverableMessagesRequestSchema: GenMessage<ListRecoverableMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 28);
+  messageDesc(file_restante_v1_message, 29);
 
 /**
  * RecoverableMessage is a deleted message.
@@ -1668,7 +1809,7 @@ export type RecoverableMessage = Message<"restante.v1.RecoverableMessage"> & {
  * Use `create(RecoverableMessageSchema)` to create a new message.
  */
 export const RecoverableMessageSchema: GenMessage<RecoverableMessage> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 29);
+  messageDesc(file_restante_v1_message, 30);
 
 /**
  * ListRecoverableMessagesResponse is a page.
@@ -1696,7 +1837,7 @@ export type ListRecoverableMessagesResponse = Message<"restante.v1.ListRecoverab
  * Use `create(ListRecoverableMessagesResponseSchema)` to create a new message.
  */
 export const ListRecoverableMessagesResponseSchema: GenMessage<ListRecoverableMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 30);
+  messageDesc(file_restante_v1_message, 31);
 
 /**
  * RecoverMessagesRequest names deleted messages.
@@ -1731,7 +1872,7 @@ export type RecoverMessagesRequest = Message<"restante.v1.RecoverMessagesRequest
  * Use `create(RecoverMessagesRequestSchema)` to create a new message.
  */
 export const RecoverMessagesRequestSchema: GenMessage<RecoverMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 31);
+  messageDesc(file_restante_v1_message, 32);
 
 /**
  * RecoverMessagesResponse lists the recovered messages in columns, in the order of their ids.
@@ -1773,7 +1914,7 @@ export type RecoverMessagesResponse = Message<"restante.v1.RecoverMessagesRespon
  * Use `create(RecoverMessagesResponseSchema)` to create a new message.
  */
 export const RecoverMessagesResponseSchema: GenMessage<RecoverMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 32);
+  messageDesc(file_restante_v1_message, 33);
 
 /**
  * PurgeRecoverableMessagesRequest names deleted messages.
@@ -1801,7 +1942,7 @@ export type PurgeRecoverableMessagesRequest = Message<"restante.v1.PurgeRecovera
  * Use `create(PurgeRecoverableMessagesRequestSchema)` to create a new message.
  */
 export const PurgeRecoverableMessagesRequestSchema: GenMessage<PurgeRecoverableMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 33);
+  messageDesc(file_restante_v1_message, 34);
 
 /**
  * PurgeRecoverableMessagesResponse counts the purged messages.
@@ -1822,7 +1963,7 @@ export type PurgeRecoverableMessagesResponse = Message<"restante.v1.PurgeRecover
  * Use `create(PurgeRecoverableMessagesResponseSchema)` to create a new message.
  */
 export const PurgeRecoverableMessagesResponseSchema: GenMessage<PurgeRecoverableMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 34);
+  messageDesc(file_restante_v1_message, 35);
 
 /**
  * MessageColumn is a property of a message that a reader can request. Message ids and UIDs are always present.
@@ -1906,6 +2047,13 @@ export enum MessageColumn {
    * @generated from enum value: MESSAGE_COLUMN_FOLDER = 10;
    */
   FOLDER = 10,
+
+  /**
+   * parts.
+   *
+   * @generated from enum value: MESSAGE_COLUMN_PARTS = 11;
+   */
+  PARTS = 11,
 }
 
 /**
@@ -1977,6 +2125,46 @@ export const SectionKindSchema: GenEnum<SectionKind> = /*@__PURE__*/
   enumDesc(file_restante_v1_message, 1);
 
 /**
+ * SectionDecoding is the form of a part's octets in an answer. Only SECTION_KIND_WHOLE with a part can be decoded.
+ * Damaged encodings are decoded as far as possible, as search and previews do it.
+ *
+ * Ranges and totals count decoded octets, so the server decodes a part from its beginning up to the end of the range,
+ * once more for the total when the part has more than 512 KiB in its encoding, and in little memory whatever its size.
+ *
+ * @generated from enum restante.v1.SectionDecoding
+ */
+export enum SectionDecoding {
+  /**
+   * As stored.
+   *
+   * @generated from enum value: SECTION_DECODING_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Without base64 and quoted-printable; another encoding is left as it is.
+   *
+   * @generated from enum value: SECTION_DECODING_TRANSFER = 1;
+   */
+  TRANSFER = 1,
+
+  /**
+   * For text: as TRANSFER, and in UTF-8. The declared charset is read by the names of the WHATWG Encoding Standard. Text
+   * that is not in its declared charset, or declares none, is read as UTF-8 if it is valid, else as windows-1252. An
+   * invalid octet becomes U+FFFD. Line ends, format=flowed and HTML stay as they are.
+   *
+   * @generated from enum value: SECTION_DECODING_TEXT = 2;
+   */
+  TEXT = 2,
+}
+
+/**
+ * Describes the enum restante.v1.SectionDecoding.
+ */
+export const SectionDecodingSchema: GenEnum<SectionDecoding> = /*@__PURE__*/
+  enumDesc(file_restante_v1_message, 2);
+
+/**
  * FlagOperation says how an update uses its flags and keywords.
  *
  * @generated from enum restante.v1.FlagOperation
@@ -2015,7 +2203,7 @@ export enum FlagOperation {
  * Describes the enum restante.v1.FlagOperation.
  */
 export const FlagOperationSchema: GenEnum<FlagOperation> = /*@__PURE__*/
-  enumDesc(file_restante_v1_message, 2);
+  enumDesc(file_restante_v1_message, 3);
 
 /**
  * DeleteMode is the destination of deleted messages.
@@ -2056,7 +2244,7 @@ export enum DeleteMode {
  * Describes the enum restante.v1.DeleteMode.
  */
 export const DeleteModeSchema: GenEnum<DeleteMode> = /*@__PURE__*/
-  enumDesc(file_restante_v1_message, 3);
+  enumDesc(file_restante_v1_message, 4);
 
 /**
  * MessageService reads and changes messages. A message keeps its id through moves and flag changes; its UID belongs
@@ -2093,7 +2281,8 @@ export const MessageService: GenService<{
   },
   /**
    * Gets columns and sections of a few messages, in ascending UID or id order; messages that do not exist are left
-   * out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).
+   * out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (also when decoding takes reading more than 2 MiB; StreamMessages has
+   * no such limits).
    *
    * @generated from rpc restante.v1.MessageService.BatchGetMessages
    */

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/types.proto.
  */
 export const file_restante_v1_types: GenFile = /*@__PURE__*/
-  fileDesc("ChdyZXN0YW50ZS92MS90eXBlcy5wcm90bxILcmVzdGFudGUudjEiUwoLQ29tbWl0VG9rZW4SFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESGQoNY2hhbmdlX251bWJlchgCIAEoA0ICMAESEQoFZXBvY2gYAyABKANCAjABIi4KB0lkUmFuZ2USEQoFZmlyc3QYASABKANCAjABEhAKBGxhc3QYAiABKANCAjABIkgKC01haWxBZGRyZXNzEhQKDGRpc3BsYXlfbmFtZRgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEhIKCmdyb3VwX25hbWUYAyABKAkiHgoKS2V5d29yZFNldBIQCghrZXl3b3JkcxgBIAMoCSLNAgoNRm9sZGVyQ2hhbmdlcxIVCglmb2xkZXJfaWQYASABKANCAjABEh8KE3NpbmNlX2NoYW5nZV9udW1iZXIYAiABKANCAjABEhkKDWNoYW5nZV9udW1iZXIYAyABKANCAjABEgwKBHVpZHMYBCADKAMSEwoLbWVzc2FnZV9pZHMYBSADKAMSDQoFZmxhZ3MYBiADKAUSFAoMa2V5d29yZF9zZXRzGAcgAygFEhYKDmNoYW5nZV9udW1iZXJzGAggAygDEi4KDWtleXdvcmRfdGFibGUYCSADKAsyFy5yZXN0YW50ZS52MS5LZXl3b3JkU2V0EisKDXZhbmlzaGVkX3VpZHMYCiADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEhQKCHVpZF9uZXh0GAsgASgDQgIwARIWCgpyZWNlbnRfdWlkGAwgASgDQgIwASL3AQoOTWVzc2FnZVN1bW1hcnkSDwoHc3ViamVjdBgBIAEoCRIpCgdhdXRob3JzGAIgAygLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSJAoCdG8YAyADKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIkCgJjYxgEIAMoCzIYLnJlc3RhbnRlLnYxLk1haWxBZGRyZXNzEisKB3NlbnRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKE2ludGVybmV0X21lc3NhZ2VfaWQYBiABKAkSEwoLaW5fcmVwbHlfdG8YByABKAkiRQoGVWlkU2V0EhUKCWZvbGRlcl9pZBgBIAEoA0ICMAESJAoGcmFuZ2VzGAIgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZSIjCgxNZXNzYWdlSWRTZXQSEwoLbWVzc2FnZV9pZHMYASADKAMqcgoERmxhZxIUChBGTEFHX1VOU1BFQ0lGSUVEEAASDQoJRkxBR19TRUVOEAESEQoNRkxBR19BTlNXRVJFRBACEhAKDEZMQUdfRkxBR0dFRBAEEhAKDEZMQUdfREVMRVRFRBAIEg4KCkZMQUdfRFJBRlQQEEKPAQoOaW8ucmVzdGFudGUudjFCClR5cGVzUHJvdG9QAVo+Z2l0aHViLmNvbS9yZXN0YW50ZS9yZXN0YW50ZS9jbGllbnRzL2dvL3Jlc3RhbnRlL3YxO3Jlc3RhbnRldjGiAgNSU1SqAgtSZXN0YW50ZS5WMcoCC1Jlc3RhbnRlXFYx6gIMUmVzdGFudGU6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChdyZXN0YW50ZS92MS90eXBlcy5wcm90bxILcmVzdGFudGUudjEiUwoLQ29tbWl0VG9rZW4SFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESGQoNY2hhbmdlX251bWJlchgCIAEoA0ICMAESEQoFZXBvY2gYAyABKANCAjABIi4KB0lkUmFuZ2USEQoFZmlyc3QYASABKANCAjABEhAKBGxhc3QYAiABKANCAjABIkgKC01haWxBZGRyZXNzEhQKDGRpc3BsYXlfbmFtZRgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEhIKCmdyb3VwX25hbWUYAyABKAkiHgoKS2V5d29yZFNldBIQCghrZXl3b3JkcxgBIAMoCSLNAgoNRm9sZGVyQ2hhbmdlcxIVCglmb2xkZXJfaWQYASABKANCAjABEh8KE3NpbmNlX2NoYW5nZV9udW1iZXIYAiABKANCAjABEhkKDWNoYW5nZV9udW1iZXIYAyABKANCAjABEgwKBHVpZHMYBCADKAMSEwoLbWVzc2FnZV9pZHMYBSADKAMSDQoFZmxhZ3MYBiADKAUSFAoMa2V5d29yZF9zZXRzGAcgAygFEhYKDmNoYW5nZV9udW1iZXJzGAggAygDEi4KDWtleXdvcmRfdGFibGUYCSADKAsyFy5yZXN0YW50ZS52MS5LZXl3b3JkU2V0EisKDXZhbmlzaGVkX3VpZHMYCiADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEhQKCHVpZF9uZXh0GAsgASgDQgIwARIWCgpyZWNlbnRfdWlkGAwgASgDQgIwASKZAwoOTWVzc2FnZVN1bW1hcnkSDwoHc3ViamVjdBgBIAEoCRIpCgdhdXRob3JzGAIgAygLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSJAoCdG8YAyADKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIkCgJjYxgEIAMoCzIYLnJlc3RhbnRlLnYxLk1haWxBZGRyZXNzEisKB3NlbnRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKE2ludGVybmV0X21lc3NhZ2VfaWQYBiABKAkSEwoLaW5fcmVwbHlfdG8YByABKAkSKAoGc2VuZGVyGAggAygLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSKgoIcmVwbHlfdG8YCSADKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIlCgNiY2MYCiADKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxISCgpyZWZlcmVuY2VzGAsgAygJEg8KB2xpc3RfaWQYDCABKAkiRQoGVWlkU2V0EhUKCWZvbGRlcl9pZBgBIAEoA0ICMAESJAoGcmFuZ2VzGAIgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZSIjCgxNZXNzYWdlSWRTZXQSEwoLbWVzc2FnZV9pZHMYASADKAMqcgoERmxhZxIUChBGTEFHX1VOU1BFQ0lGSUVEEAASDQoJRkxBR19TRUVOEAESEQoNRkxBR19BTlNXRVJFRBACEhAKDEZMQUdfRkxBR0dFRBAEEhAKDEZMQUdfREVMRVRFRBAIEg4KCkZMQUdfRFJBRlQQEEKPAQoOaW8ucmVzdGFudGUudjFCClR5cGVzUHJvdG9QAVo+Z2l0aHViLmNvbS9yZXN0YW50ZS9yZXN0YW50ZS9jbGllbnRzL2dvL3Jlc3RhbnRlL3YxO3Jlc3RhbnRldjGiAgNSU1SqAgtSZXN0YW50ZS5WMcoCC1Jlc3RhbnRlXFYx6gIMUmVzdGFudGU6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * CommitToken names a commit. A read that carries it as min_commit sees that commit's changes.
@@ -236,7 +236,8 @@ export const FolderChangesSchema: GenMessage<FolderChanges> = /*@__PURE__*/
   messageDesc(file_restante_v1_types, 4);
 
 /**
- * MessageSummary holds the parsed header of a message for lists and threads.
+ * MessageSummary holds the parsed header of a message for lists, threads and answers. Of a field with many addresses it
+ * has the first 1000.
  *
  * @generated from message restante.v1.MessageSummary
  */
@@ -289,6 +290,42 @@ export type MessageSummary = Message<"restante.v1.MessageSummary"> & {
    * @generated from field: string in_reply_to = 7;
    */
   inReplyTo: string;
+
+  /**
+   * The Sender field; empty when there is none (the author is then the sender).
+   *
+   * @generated from field: repeated restante.v1.MailAddress sender = 8;
+   */
+  sender: MailAddress[];
+
+  /**
+   * The Reply-To field; empty when there is none (an answer then goes to the authors).
+   *
+   * @generated from field: repeated restante.v1.MailAddress reply_to = 9;
+   */
+  replyTo: MailAddress[];
+
+  /**
+   * The Bcc field, which only the sender's own copy has.
+   *
+   * @generated from field: repeated restante.v1.MailAddress bcc = 10;
+   */
+  bcc: MailAddress[];
+
+  /**
+   * The ids of the References field with their angle brackets, oldest first. Of more than 20 ids, the first one and the
+   * last 19: that is enough for a thread and for the References of an answer (RFC 5537 3.4.4).
+   *
+   * @generated from field: repeated string references = 11;
+   */
+  references: string[];
+
+  /**
+   * The id in List-Id without its angle brackets (RFC 2919); empty when there is none.
+   *
+   * @generated from field: string list_id = 12;
+   */
+  listId: string;
 };
 
 /**
