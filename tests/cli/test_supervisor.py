@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 import pytest
 
-from restante_cli import supervisor as module
 from restante_cli.supervisor import IGNORING_HANGUP, LEASH, Supervisor
 
 CHILD = """
@@ -51,7 +50,6 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return await spawn(*command[: at - 1], str(program), *command[at + 1 :], **others)
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", own)
-    monkeypatch.setattr(module, "EXTRA_SECONDS", 1.0)
     return []
 
 
@@ -66,7 +64,7 @@ async def said(log: Path, line: str, times: int = 1) -> None:
 
 
 async def test_gateways_drain_all_at_once_and_the_core_after_them(told: list[str], log: Path) -> None:
-    supervisor = Supervisor(told.append, 5.0)
+    supervisor = Supervisor(told.append, 5.0, extra_seconds=1.0)
     for name in ("core", "imap", "smtp", "relay"):
         await supervisor.start(name, [name, str(log), "0.4"])
     for name in ("core", "imap", "smtp", "relay"):
@@ -82,7 +80,7 @@ async def test_gateways_drain_all_at_once_and_the_core_after_them(told: list[str
 
 
 async def test_one_that_dies_is_started_again_with_growing_pauses(told: list[str], log: Path) -> None:
-    supervisor = Supervisor(told.append, 5.0)
+    supervisor = Supervisor(told.append, 5.0, extra_seconds=1.0)
     child = await supervisor.start("core", ["core", str(log), "0"])
     for times in (1, 2, 3):
         await said(log, "core starts", times)
@@ -99,7 +97,7 @@ async def test_one_that_dies_is_started_again_with_growing_pauses(told: list[str
 
 
 async def test_one_that_is_being_started_again_ends_too(told: list[str], log: Path) -> None:
-    supervisor = Supervisor(told.append, 5.0)
+    supervisor = Supervisor(told.append, 5.0, extra_seconds=1.0)
     child = await supervisor.start("core", ["core", str(log), "0"])
     await said(log, "core starts")
     assert child.process is not None
@@ -111,7 +109,7 @@ async def test_one_that_is_being_started_again_ends_too(told: list[str], log: Pa
 
 
 async def test_one_that_does_not_end_in_time_is_killed(told: list[str], log: Path) -> None:
-    supervisor = Supervisor(told.append, 0.2)
+    supervisor = Supervisor(told.append, 0.2, extra_seconds=1.0)
     child = await supervisor.start("core", ["core", str(log), "-1"])
     await said(log, "core starts")
     await supervisor.stop()
@@ -139,16 +137,13 @@ async def test_children_drain_when_their_parent_is_gone(tmp_path: Path, log: Pat
     assert alive == []
 
 
-async def test_others_that_died_beside_the_first_wait_until_it_serves(
-    log: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_others_that_died_beside_the_first_wait_until_it_serves(log: Path, told: list[str]) -> None:
     serves = asyncio.Event()
 
     async def first_ready() -> bool:
         return serves.is_set()
 
-    monkeypatch.setattr(module, "HEAD_START_SECONDS", 30.0)
-    supervisor = Supervisor(told.append, 5.0, first_ready)
+    supervisor = Supervisor(told.append, 5.0, first_ready, extra_seconds=1.0, head_start_seconds=30.0)
     for name in ("core", "imap"):
         await supervisor.start(name, [name, str(log), "0"])
         await said(log, f"{name} starts")
@@ -163,14 +158,11 @@ async def test_others_that_died_beside_the_first_wait_until_it_serves(
     await supervisor.stop()
 
 
-async def test_a_first_child_that_does_not_come_holds_nobody_up_for_long(
-    log: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_first_child_that_does_not_come_holds_nobody_up_for_long(log: Path, told: list[str]) -> None:
     async def first_ready() -> bool:
         return False
 
-    monkeypatch.setattr(module, "HEAD_START_SECONDS", 0.5)
-    supervisor = Supervisor(told.append, 5.0, first_ready)
+    supervisor = Supervisor(told.append, 5.0, first_ready, extra_seconds=1.0, head_start_seconds=0.5)
     for name in ("core", "imap"):
         await supervisor.start(name, [name, str(log), "0"])
         await said(log, f"{name} starts")

@@ -20,7 +20,7 @@ from restante.v1.sync_pb2 import SyncMailboxRequest, SyncMailboxResponse, WatchR
 from restante.v1.types_pb2 import FolderChanges
 from restante.watch import Watching
 
-MAX_NOTICES = 10_000  # unread ones; above this number the reader must read the folder again
+MAX_NOTICES = 10_000
 PAUSE_SECONDS = 0.2
 
 
@@ -44,12 +44,13 @@ class MailboxEvent:
 class _Notices:
     """A bounded queue between the Watch stream and its reader."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._queue: asyncio.Queue[WatchResponse | None] = asyncio.Queue()
         self._late = False
 
     def put(self, notice: WatchResponse | None) -> None:
-        if self._queue.qsize() < MAX_NOTICES:
+        if self._queue.qsize() < self._most:
             self._queue.put_nowait(notice)
         else:
             self._late = True
@@ -60,10 +61,14 @@ class _Notices:
 
 
 class Changes:
-    """Streams of changes. Leaving an iterator ends its stream."""
+    """Streams of changes. Leaving an iterator ends its stream.
+
+    `max_notices`: above so many unread notices the reader must read the folder again.
+    """
 
     def __init__(self, calls: Calls, mailboxes: Mailboxes, folders: Folders) -> None:
         self._calls, self._mailboxes, self._folders = calls, mailboxes, folders
+        self.max_notices = MAX_NOTICES
 
     async def watch(
         self, folder: FolderName, *, since: int | None = None, snapshot: bool = False, mailbox_id: int = 0
@@ -153,7 +158,7 @@ class Changes:
         self, mailbox_id: int, folder_id: int, since: int, epoch: int
     ) -> AsyncGenerator[WatchResponse, None]:
         """Notices of one subscription until its reset. Raises the error of a rejection or of the session's end."""
-        notices, session, renewed = _Notices(), self._calls.session, False
+        notices, session, renewed = _Notices(self.max_notices), self._calls.session, False
 
         def subscribed(since: int) -> tuple[Watching, bytes]:
             of_session = session.token

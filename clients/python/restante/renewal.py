@@ -13,7 +13,7 @@ from restante.v1.sync_pb2 import SessionsEnded
 
 RENEWED_AT = 0.5  # of a token's lifetime: the other half is a reserve for an unreachable core
 TRIES = 10  # within that reserve
-SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 20.0
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 20.0  # a tenth of the lifetime, where that is shorter than 2 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,9 @@ class Renewal:
         """The renewal of a session whose answer arrived at `arrived_at`. `spread`, 0 to 1, brings it forward by up to
         a tenth, so that tokens issued together are not all renewed together."""
         lifetime = session.lifetime_milliseconds / 1_000
-        pause = min(max(lifetime * (1 - RENEWED_AT) / TRIES, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
-        due = max(lifetime * RENEWED_AT * (1 - 0.1 * spread), SHORTEST_PAUSE_SECONDS)
+        shortest = min(lifetime / 10, SHORTEST_PAUSE_SECONDS) or SHORTEST_PAUSE_SECONDS
+        pause = min(max(lifetime * (1 - RENEWED_AT) / TRIES, shortest), LONGEST_PAUSE_SECONDS)
+        due = max(lifetime * RENEWED_AT * (1 - 0.1 * spread), shortest)
         return cls(arrived_at + due, arrived_at + lifetime, pause)
 
 

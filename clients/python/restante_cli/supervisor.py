@@ -50,10 +50,14 @@ class Supervisor:
         report: Callable[[str], None],
         drain_seconds: float,
         first_ready: Callable[[], Awaitable[bool]] | None = None,
+        *,
+        extra_seconds: float = EXTRA_SECONDS,
+        head_start_seconds: float = HEAD_START_SECONDS,
     ) -> None:
         """`report` gets a line when a child dies. A child has `drain_seconds` to drain. `first_ready` returns whether
-        the first child serves: the restart of another child waits for that, at most HEAD_START_SECONDS."""
+        the first child serves: the restart of another child waits for that, at most `head_start_seconds`."""
         self._report, self._drain_seconds, self._first_ready = report, drain_seconds, first_ready
+        self._extra_seconds, self._head_start_seconds = extra_seconds, head_start_seconds
         self.children: list[Child] = []
         self.complete = False  # set when every child has been ready once: a child that dies later is restarted
         self._ending = asyncio.Event()
@@ -86,7 +90,7 @@ class Supervisor:
         if child.process is not None and child.process.returncode is None:
             child.process.terminate()
         # The task ends with the process; the task itself terminates a process that it has just restarted.
-        done, _ = await asyncio.wait([child.task], timeout=self._drain_seconds + EXTRA_SECONDS)
+        done, _ = await asyncio.wait([child.task], timeout=self._drain_seconds + self._extra_seconds)
         if not done:
             self._report(f"{child.name} did not end in time and was killed")
             if child.process is not None and child.process.returncode is None:
@@ -104,7 +108,7 @@ class Supervisor:
             *child.arguments,
             stdin=asyncio.subprocess.PIPE,
             start_new_session=True,
-            env={**os.environ, LEASH: str(self._drain_seconds + EXTRA_SECONDS)},
+            env={**os.environ, LEASH: str(self._drain_seconds + self._extra_seconds)},
         )
 
     async def _keep(self, child: Child) -> None:
@@ -134,7 +138,7 @@ class Supervisor:
                 child.process.terminate()
 
     async def _ending_before_first_is_ready(self) -> bool:
-        until = time.monotonic() + HEAD_START_SECONDS
+        until = time.monotonic() + self._head_start_seconds
         while self._first_ready is not None and time.monotonic() < until and not await self._first_ready():
             if await self._ending_within(FIRST_PAUSE_SECONDS):
                 return True

@@ -146,11 +146,11 @@ def _spelled(path: str) -> str:
     return parse_path(path).address if path else ""
 
 
-def stuffed(content: bytes) -> Iterator[bytes]:
-    """The octets after DATA in pieces of about 64 KiB, with doubled dots and the final dot (RFC 5321 4.5.2)."""
+def stuffed(content: bytes, chunk_octets: int = CHUNK_OCTETS) -> Iterator[bytes]:
+    """The octets after DATA in pieces of about `chunk_octets`, with doubled dots and the final dot (RFC 5321 4.5.2)."""
     start, at_line_start = 0, True
     while start < len(content):
-        end = start + CHUNK_OCTETS
+        end = start + chunk_octets
         while content[end - 1 : end] == b"\r":  # never between CR and LF
             end += 1
         piece = content[start:end]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from restante.link import CoreLink
 from restante_gateways.net.resolver import Resolver
 from restante_gateways.net.runtime import Runtime
+from restante_gateways.relay import leases, pool
 from restante_gateways.relay.attempt import Attempts
 from restante_gateways.relay.connection import tls_context
 from restante_gateways.relay.leases import Core, Leases
@@ -37,6 +38,10 @@ class RelaySettings:
     patience: Patience = Patience()
     memory_octets: int = MEMORY_OCTETS
     drain_seconds: float = 10.0
+    keep_seconds: float = pool.KEEP_SECONDS
+    slow_seconds: float = pool.SLOW_SECONDS
+    alone_seconds: float = pool.ALONE_SECONDS
+    renew_seconds: float = leases.RENEW_SECONDS
 
     @classmethod
     def from_config(cls, config: Config) -> RelaySettings:
@@ -75,6 +80,9 @@ class Relay:
             metrics,
             settings.connections,
             settings.connections_per_host,
+            keep_seconds=settings.keep_seconds,
+            slow_seconds=settings.slow_seconds,
+            alone_seconds=settings.alone_seconds,
         )
         router = Router(
             Resolver(settings.nameservers, [settings.own_name]),
@@ -85,7 +93,7 @@ class Relay:
         )
         attempts = Attempts(router, self._pool, Room(settings.memory_octets), core, self._draining.is_set)
         most = LEASES_PER_CONNECTION * settings.connections
-        self._leases = Leases(core, attempts, metrics, most, send=settings.send)
+        self._leases = Leases(core, attempts, metrics, most, send=settings.send, renew_seconds=settings.renew_seconds)
         metrics.watch(lambda: self._leases.count, lambda: self._pool.open_connections)
 
     async def run(self, draining: asyncio.Event) -> None:

@@ -58,8 +58,18 @@ class _Held:
 class Leases:
     """All leases of this process. Without `send`, every lease is deferred with that reason."""
 
-    def __init__(self, core: Core, attempts: Attempts, metrics: RelayMetrics, most: int, *, send: bool) -> None:
+    def __init__(
+        self,
+        core: Core,
+        attempts: Attempts,
+        metrics: RelayMetrics,
+        most: int,
+        *,
+        send: bool,
+        renew_seconds: float = RENEW_SECONDS,
+    ) -> None:
         self._core, self._attempts, self._metrics, self._most, self._send = core, attempts, metrics, most, send
+        self._renew_seconds = renew_seconds
         self._held: dict[int, _Held] = {}
         self._fewer = asyncio.Event()
 
@@ -93,7 +103,7 @@ class Leases:
         """Renew for ever. Cancel an attempt whose lease is lost, since another relay may have it."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._renew_seconds)
             ids, now = list(self._held), loop.time()
             for start in range(0, len(ids), MAX_LEASES):
                 await self._renew(ids[start : start + MAX_LEASES], now)

@@ -73,9 +73,14 @@ class Pool:
         metrics: RelayMetrics,
         most: int,
         per_host: int,
+        *,
+        keep_seconds: float = KEEP_SECONDS,
+        slow_seconds: float = SLOW_SECONDS,
+        alone_seconds: float = ALONE_SECONDS,
     ) -> None:
         self._own_name, self._context, self._patience, self._metrics = own_name, context, patience, metrics
         self._most, self._per_host = most, per_host
+        self._keep_seconds, self._slow_seconds, self._alone_seconds = keep_seconds, slow_seconds, alone_seconds
         self._slots = asyncio.Semaphore(most)
         self._hosts: dict[Hop, _Host] = {}
         self._idle: dict[Hop, list[Connection]] = {}
@@ -137,8 +142,8 @@ class Pool:
         try:
             connection = await Connection.open(hop, self._own_name, self._context, self._patience)
         except Unreachable as unreachable:
-            if loop.time() - began > SLOW_SECONDS:
-                self._alone[hop] = loop.time() + ALONE_SECONDS, unreachable.outcome
+            if loop.time() - began > self._slow_seconds:
+                self._alone[hop] = loop.time() + self._alone_seconds, unreachable.outcome
                 while len(self._alone) > MAX_REMEMBERED:
                     del self._alone[next(iter(self._alone))]
             raise
@@ -161,8 +166,8 @@ class Pool:
         """Close connections that were idle for too long, repeatedly, for ever."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(KEEP_SECONDS / 2)
-            await self.close_idle(before=loop.time() - KEEP_SECONDS)
+            await asyncio.sleep(self._keep_seconds / 2)
+            await self.close_idle(before=loop.time() - self._keep_seconds)
 
     async def close_idle(self, before: float = float("inf")) -> None:
         """Close connections that have been idle since before this loop time or are unusable."""

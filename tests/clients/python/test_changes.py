@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from restante import changes, errors
+from restante import errors
 from restante.calls import Calls
 from restante.client import Client
 from restante.session import UserSession
@@ -90,7 +90,7 @@ class Core(Changes):
 
     async def stream_messages(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         """Three messages, one a batch, the second in pieces; breaks within the second and after the third."""
-        left = list(request.messages.message_ids)
+        left = list(request.messages.ids.message_ids)
         self.asked.append(left)
         for message_id in left:
             octets = OCTETS if message_id == 12 else b"short"
@@ -228,10 +228,8 @@ async def test_after_a_reset_the_folder_is_read_anew_as_a_whole(core: Core, clie
     assert core.opened == 3
 
 
-async def test_a_reader_that_is_too_slow_reads_anew(
-    core: Core, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(changes, "MAX_NOTICES", 5)
+async def test_a_reader_that_is_too_slow_reads_anew(core: Core, client: Client) -> None:
+    client.changes.max_notices = 5
     async with aclosing(client.changes.watch(5)) as events:  # type: ignore[type-var]
         following = asyncio.ensure_future(anext(events))
         await until(lambda: core.requests and core.requests[-1])

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from restante import errors, renewal
+from restante import errors
 from restante.session import UserSession
 from restante.v1.batch_pb2 import Operation, OperationResult
 from restante.v1.session_pb2 import AuthenticateResponse, ChangePasswordResponse, RenewSessionResponse, Session
@@ -71,8 +71,7 @@ async def test_a_token_is_renewed_well_before_it_lapses_whatever_the_clocks(
     assert session.left_seconds == pytest.approx(left, abs=0.1)
 
 
-async def test_renewal_goes_on_and_each_token_is_told(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renewal, "SHORTEST_PAUSE_SECONDS", 0.02)
+async def test_renewal_goes_on_and_each_token_is_told(servers: Servers) -> None:
     accounts = Accounts(token_seconds=0.1)
     session, _ = await log_on(servers, accounts)
     tokens = {session.token}
@@ -85,8 +84,7 @@ async def test_renewal_goes_on_and_each_token_is_told(servers: Servers, monkeypa
     assert not session.ended.is_set()
 
 
-async def test_a_core_that_is_busy_does_not_end_a_session(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renewal, "SHORTEST_PAUSE_SECONDS", 0.02)
+async def test_a_core_that_is_busy_does_not_end_a_session(servers: Servers) -> None:
     accounts = Accounts(token_seconds=0.2)
     session, _ = await log_on(servers, accounts)
     accounts.refuse_renewal = errors.StoreBusy()
@@ -107,8 +105,7 @@ async def test_after_its_day_a_session_is_begun_anew_where_the_password_is_kept(
     assert not session.ended.is_set()
 
 
-async def test_after_its_day_a_session_ends_where_it_is_not(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renewal, "SHORTEST_PAUSE_SECONDS", 0.02)
+async def test_after_its_day_a_session_ends_where_it_is_not(servers: Servers) -> None:
     accounts = Accounts(token_seconds=0.1)
     session, _ = await log_on(servers, accounts, keep_password=False)
     accounts.refuse_renewal = errors.SessionExpired()

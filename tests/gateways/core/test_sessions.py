@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from restante import errors, renewal
+from restante import errors
 from restante.methods import Method, Request, Response
 from restante.v1.session_pb2 import RenewSessionResponse, Session
 from restante.v1.sync_pb2 import SessionsEnded
@@ -58,11 +58,6 @@ class Core:
 
     def on_resumed(self, listener: Callable[[], None]) -> None:
         self.resumed.append(listener)
-
-
-@pytest.fixture(autouse=True)
-def haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renewal, "SHORTEST_PAUSE_SECONDS", 0.02)
 
 
 def keep(held: AccountSessions, session: Session) -> tuple[AccountSession, list[errors.RestanteError]]:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
-from restante import errors, renewal
+from restante import errors
 from restante.v1 import methods
 from restante.v1.message_pb2 import DeleteMode
 from restante.v1.sync_pb2 import SessionsEnded
@@ -170,10 +170,9 @@ async def test_a_lease_that_was_lost_ends_the_session(running: Running) -> None:
 
 @pytest.mark.parametrize("token_seconds", [60.0])
 async def test_a_token_that_cannot_be_renewed_now_does_not_postpone_the_renewal_of_the_lease(
-    running: Running, monkeypatch: pytest.MonkeyPatch
+    running: Running,
 ) -> None:
     running.set_maildrop(lease_renewed_seconds=0.1)
-    monkeypatch.setattr(renewal, "SHORTEST_PAUSE_SECONDS", 0.02)
     running.link.refuse(errors.StoreBusy(), methods.RENEW_SESSION.name)
     async with dial(running) as client:
         await client.log_in()

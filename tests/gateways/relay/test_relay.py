@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -12,7 +13,6 @@ from structlog.testing import capture_logs
 
 from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
 from restante_cli import authority
-from restante_gateways.relay import leases, pool
 from restante_gateways.relay.gateway import Relay, RelaySettings
 from restante_gateways.relay.metrics import RelayMetrics
 from restante_process.config import load
@@ -259,12 +259,11 @@ async def test_connections_are_bounded_for_each_host_and_slots_come_back() -> No
         assert await core.outcomes(core.put(BOB)) == [("relayed", "2.0.0")]
 
 
-async def test_idle_connections_are_bounded_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "KEEP_SECONDS", 0.2)
+async def test_idle_connections_are_bounded_and_end() -> None:
     core = FakeCore()
     async with smtp_peer() as one, smtp_peer("127.0.0.2") as other:
         routes = {"one.example": f"127.0.0.1:{one.port}", "other.example": f"127.0.0.2:{other.port}"}
-        async with running(core, routes, connections=1):
+        async with running(core, routes, connections=1, keep_seconds=0.2):
             await core.outcomes(core.put(BOB, destination="one.example"))
             await core.outcomes(core.put(BOB, destination="other.example"))
             assert one.open_now == 0 and other.open_now == 1
@@ -272,11 +271,10 @@ async def test_idle_connections_are_bounded_and_end(monkeypatch: pytest.MonkeyPa
             assert other.open_now == 0 and other.commands[-1] == "QUIT"
 
 
-async def test_a_host_that_says_nothing_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "SLOW_SECONDS", 0.3)
-    monkeypatch.setattr(pool, "ALONE_SECONDS", 0.6)
+async def test_a_host_that_says_nothing_is_left_alone_for_a_while() -> None:
+    quick: dict[str, Any] = {"connections_per_host": 1, "slow_seconds": 0.3, "alone_seconds": 0.6}
     core = FakeCore()
-    async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}, connections_per_host=1):
+    async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}, **quick):
         peer.replies["greeting"] = HANG
         many = [core.put(BOB) for _ in range(10)]
         ends = [await core.outcomes(lease, seconds=2.0) for lease in many]
@@ -321,10 +319,9 @@ async def test_a_lost_lease_is_neither_sent_nor_reported() -> None:
         assert [message.recipients for message in peer.messages] == [[f"<{CAROL}>"]]
 
 
-async def test_a_lease_that_is_lost_on_the_way_cuts_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.05)
+async def test_a_lease_that_is_lost_on_the_way_cuts_the_attempt() -> None:
     core = FakeCore()
-    async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
+    async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}, renew_seconds=0.05):
         peer.replies["RCPT"] = HANG
         lease = core.put(BOB)
         while not any(command.startswith("RCPT") for command in peer.commands):

@@ -11,9 +11,10 @@ MAX_UIDS = 8_192  # in all entries together
 class Journal:
     """Change numbers with the UIDs whose flags they changed, oldest first. The oldest entries are dropped."""
 
-    __slots__ = ("_entries", "_floor", "_size")
+    __slots__ = ("_entries", "_floor", "_most_uids", "_size")
 
-    def __init__(self, change_number: int) -> None:
+    def __init__(self, change_number: int, most_uids: int = MAX_UIDS) -> None:
+        self._most_uids = most_uids
         self._entries: list[tuple[int, array[int]]] = []
         self._size = 0  # UIDs in all entries
         self._floor = change_number  # changes up to here are not in the journal
@@ -23,7 +24,7 @@ class Journal:
         self._entries.append((change_number, uids))
         self._size += len(uids)
         drop = 0
-        while self._size > MAX_UIDS:
+        while self._size > self._most_uids:
             self._floor, dropped = self._entries[drop]
             self._size -= len(dropped)
             drop += 1

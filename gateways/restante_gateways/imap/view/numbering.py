@@ -81,10 +81,10 @@ class Numbering:
         lag = self._lagging()
         return [span for first, stop in spans for span in lag.there(first, stop)]
 
-    def limit_lag(self) -> None:
-        """Release the rows of removed messages if this session lags by more than MOST_KEPT of them."""
+    def limit_lag(self, most_kept: int = departed.MOST_KEPT) -> None:
+        """Release the rows of removed messages if this session lags by more than `most_kept` of them."""
         since = self._step or (self._lag.step if self._lag is not None else self.folder.step)
-        if self.folder.step.before - since.before > departed.MOST_KEPT:
+        if self.folder.step.before - since.before > most_kept:
             self._step = self._lag = None
 
     def _lagging(self) -> Lag:

@@ -114,18 +114,17 @@ def test_flags_are_taken_over_by_sessions_that_count_alike() -> None:
         assert [line.partition(b"FLAGS ")[2] for line in lines(session)] == [b"(\\Seen))", b"(\\Seen))", b"())", b"())"]
 
 
-def test_beyond_the_bound_nothing_is_told_rather_than_something_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("restante_gateways.imap.view.departed.MOST_KEPT", 2)
+def test_beyond_the_bound_nothing_is_told_rather_than_something_wrong() -> None:
     view = folder(1, 2, 3, 4, 5)
     slow = SessionView(view, False)
     for uid in (1, 2):
         view.apply(changes(view, gone=[uid]))
-        slow.limit_lag()
+        slow.limit_lag(2)
     prompt = SessionView(view, False)
     assert len(lines(slow)) == 5
     view.apply(changes(view, [(5, SEEN)], gone=[4]))
     for session in (slow, prompt):
-        session.limit_lag()
+        session.limit_lag(2)
     for ask in (slow.flags_at, slow.change_number_at):
         with pytest.raises(Lapsed):
             ask(1)

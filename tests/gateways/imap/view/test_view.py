@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 from restante_gateways.imap.grammar.sets import MAX_NUMBER, STAR, SequenceSet
 from restante_gateways.imap.values import Changes
-from restante_gateways.imap.view import departed, journal
 from restante_gateways.imap.view.departed import Lapsed
 from restante_gateways.imap.view.folder import FolderView, Gap
+from restante_gateways.imap.view.journal import Journal
 from restante_gateways.imap.view.pending import PendingStore
 from restante_gateways.imap.view.session import SessionView
 from restante_mail.ranges import compress
@@ -338,10 +338,10 @@ def test_an_own_change_that_is_still_to_come_is_not_told_either() -> None:
     assert told(session) == []
 
 
-def test_a_change_of_ours_that_changed_nothing_hides_none_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_ours_that_changed_nothing_hides_none_of_others() -> None:
     for most in (8_192, 0):
-        monkeypatch.setattr(journal, "MAX_UIDS", most)
         view = folder(1, 2, 3)
+        view.journal = Journal(view.change_number, most)
         session = SessionView(view, False)
         view.apply(changes(view, [(1, DELETED)]))
         session.note_own_change(101, 101, [(1, 2)])  # the latest number, which is another's
@@ -394,9 +394,9 @@ def test_a_keyword_that_comes_amid_a_long_fetch_is_told_before_it_is_used() -> N
     assert b"* 2999 FETCH (FLAGS ($Later))\r\n" in third and not list(blocks)
 
 
-def test_what_the_journal_has_forgotten_is_found_by_change_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "MAX_UIDS", 2)
+def test_what_the_journal_has_forgotten_is_found_by_change_number() -> None:
     view = folder(1, 2, 3, 4)
+    view.journal = Journal(view.change_number, 2)
     session = SessionView(view, False)
     for uid in (1, 2, 4):
         view.apply(changes(view, [(uid, SEEN)]))
@@ -404,13 +404,12 @@ def test_what_the_journal_has_forgotten_is_found_by_change_number(monkeypatch: p
     assert [line.split()[1] for line in told(session)] == [b"1", b"2", b"4"]
 
 
-def test_removals_too_long_ago_are_found_by_comparing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(departed, "MOST_KEPT", 1)
+def test_removals_too_long_ago_are_found_by_comparing() -> None:
     view = folder(1, 2, 3, 4)
     session = SessionView(view, False)
     for uid in (1, 3):
         view.apply(changes(view, gone=[uid]))
-        session.limit_lag()
+        session.limit_lag(1)
     with pytest.raises(Lapsed):
         fetched(session)
     assert session.still_there([(0, 4)]) == [(1, 2), (3, 4)]
