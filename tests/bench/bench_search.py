@@ -103,7 +103,7 @@ class Unhurried:
 
 
 def _step(tx: Connection, box: Box, query: Query, after: Key | None) -> Step:
-    return search.uids(tx, box.place(tx, box.inbox), Path(), query, after)
+    return search.matches(tx, box.place(tx, box.inbox), Path(), query, after)
 
 
 async def answer(db: Database, box: Box, restriction: Restriction) -> int:

@@ -35,7 +35,7 @@ from restante.v1 import (
     sync_pb2,
     transport_pb2,
 )
-from restante.v1.message_pb2 import MessageSet
+from restante.v1.message_pb2 import MatchingMessages, MessageSet
 from restante.v1.session_pb2 import Scope
 from restante.v1.types_pb2 import CommitToken, IdRange, MailAddress, MessageIdSet, UidSet
 from restante_server.db import schema
@@ -214,8 +214,13 @@ def transfers(request: Any, messages: Callable[[World], MessageSet]) -> Callable
             return made
 
         hers, his = world.alice.mailbox_id, world.bob.mailbox_id
+        marked = [make(), make(target_mailbox_id=his), make(), make(mailbox_id=hers)]
+        for at, one in enumerate(marked):
+            one.messages.CopyFrom(matching(world.alice.folder_id if at % 2 else 0))
         return [
             *against(lambda _: make())(world),
+            *(Try(one, answer=_touches_nothing) for one in marked[:3]),
+            Try(marked[3], (errors.MailboxNotFound,)),
             Try(make(target_mailbox_id=hers), (errors.MailboxNotFound,)),
             Try(make(mailbox_id=his, target_mailbox_id=hers), (errors.MailboxNotFound,)),
             Try(make(mailbox_id=hers, target_mailbox_id=his), (errors.MailboxNotFound,)),
@@ -233,6 +238,31 @@ def hunt() -> search_pb2.Restriction:
     """A restriction that matches alice's marker in any field."""
     text = search_pb2.TextRestriction(field=search_pb2.TEXT_FIELD_ANY, value=SECRET)
     return search_pb2.Restriction(text=text)
+
+
+def matching(folder_id: int = 0) -> MessageSet:
+    """All messages with alice's marker, of a folder or of the mailbox."""
+    return MessageSet(matching=MatchingMessages(folder_id=folder_id, restriction=hunt()))
+
+
+def bulk(
+    request: Callable[[World, MessageSet], Any], named: Callable[[World], MessageSet]
+) -> Callable[[World], list[Try]]:
+    """A bulk request about messages named by number, and about those with alice's marker, of which bob has none."""
+
+    def tries(world: World) -> list[Try]:
+        found = against(lambda world: request(world, named(world)))(world)
+        for folder_id in (0, world.alice.folder_id):
+            hers, own = request(world, matching(folder_id)), request(world, matching(folder_id))
+            hers.mailbox_id = world.alice.mailbox_id
+            found += [Try(hers, (errors.MailboxNotFound,)), Try(own, answer=_touches_nothing)]
+        return found
+
+    return tries
+
+
+def _touches_nothing(answer: Any) -> bool:
+    return not any(value for field, value in answer.ListFields() if field.name.endswith(("_ids", "_uids", "_count")))
 
 
 def draft_with(upload_id: bytes) -> message_pb2.Draft:
@@ -458,6 +488,7 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
             message_pb2.SearchMessagesRequest(folder_id=world.alice.folder_id, restriction=hunt()),
             answer=lambda answer: not answer.uids,
         ),
+        Try(message_pb2.SearchMessagesRequest(restriction=hunt()), answer=lambda answer: not answer.message_ids),
     ],
     "MessageService/BatchGetMessages": lambda world: [
         found
@@ -467,6 +498,8 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
             (with_deleted(world), {"include_removed": True}),
             (by_uid(world), {}),
             (by_uid(world), {"mark_seen": True}),
+            (matching(), {}),
+            (matching(world.alice.folder_id), {"mark_seen": True}),
         )
         for found in against(
             lambda _, messages=messages, more=more: message_pb2.BatchGetMessagesRequest(
@@ -476,7 +509,13 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
     ],
     "MessageService/StreamMessages": lambda world: [
         found
-        for messages, removed in ((both(world), False), (with_deleted(world), True), (by_uid(world), False))
+        for messages, removed in (
+            (both(world), False),
+            (with_deleted(world), True),
+            (by_uid(world), False),
+            (matching(), False),
+            (matching(world.alice.folder_id), False),
+        )
         for found in against(
             lambda _, messages=messages, removed=removed: message_pb2.StreamMessagesRequest(
                 messages=messages, columns=EVERY_COLUMN, sections=[WHOLE], include_removed=removed
@@ -491,15 +530,17 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
             (errors.UploadNotFound,),
         ),
     ],
-    "MessageService/UpdateMessages": against(
-        lambda world: message_pb2.UpdateMessagesRequest(
-            messages=by_uid(world), operation=message_pb2.FLAG_OPERATION_REPLACE, flags=1, keywords=["$bob"]
-        )
+    "MessageService/UpdateMessages": bulk(
+        lambda _, messages: message_pb2.UpdateMessagesRequest(
+            messages=messages, operation=message_pb2.FLAG_OPERATION_REPLACE, flags=1, keywords=["$bob"]
+        ),
+        by_uid,
     ),
     "MessageService/CopyMessages": transfers(message_pb2.CopyMessagesRequest, by_uid),
     "MessageService/MoveMessages": transfers(message_pb2.MoveMessagesRequest, both),
-    "MessageService/DeleteMessages": against(
-        lambda world: message_pb2.DeleteMessagesRequest(messages=both(world), mode=message_pb2.DELETE_MODE_HARD)
+    "MessageService/DeleteMessages": bulk(
+        lambda _, messages: message_pb2.DeleteMessagesRequest(messages=messages, mode=message_pb2.DELETE_MODE_HARD),
+        both,
     ),
     "MessageService/ListRecoverableMessages": against(lambda _: message_pb2.ListRecoverableMessagesRequest()),
     "MessageService/RecoverMessages": against(

@@ -245,6 +245,26 @@ def test_messages_are_marked_moved_copied_deleted_and_recovered(alice: Mail, bob
     assert one(bob.json("search", "--subject", subject))["folder"] == "Inbox"
 
 
+def test_all_messages_that_match_are_changed_by_one_command(alice: Mail, bob: Mail, subject: str) -> None:
+    for _ in range(2):
+        alice("send", "--to", "bob@example.test", "--subject", subject, "x")
+    bob("flag", "--subject", subject, "--in", "Inbox", "--add", "flagged")
+    assert [row["flags"] for row in bob.json("search", "--subject", subject)] == [["flagged"]] * 2
+    bob("copy", "--subject", subject, "--to", "Drafts")
+    bob("move", "--match", subject, "--flagged", "--in", "Inbox", "--to", "Archive")
+    folders = sorted(row["folder"] for row in bob.json("search", "--subject", subject))
+    assert folders == ["Archive", "Archive", "Drafts", "Drafts"]
+    bob("delete", "--subject", subject, "--hard", "--yes")
+    assert bob.json("search", "--subject", subject) == []
+    refused = bob.run("move", "--subject", subject, "--to", "Archive")
+    assert refused.exit_code == 1
+    assert "No message matches." in refused.stderr and "MESSAGE_NOT_FOUND" in refused.stderr
+    refused = bob.run("move", "--in", "Archiv", "--to", "Inbox")
+    assert refused.stderr == 'Error: no folder "Archiv"; did you mean "Archive"? [FOLDER_NOT_FOUND]\n'
+    for usage in (["move", "--to", "Archive"], ["copy", "5", "--in", "Inbox", "--to", "Archive"], ["delete", "--yes"]):
+        assert bob.run(*usage).exit_code == 2
+
+
 def test_what_is_not_there_is_told(alice: Mail) -> None:
     for command in (["move", "999999", "--to", "Archive"], ["delete", "999999"], ["show", "999999"]):
         refused = alice.run(*command)

@@ -10,17 +10,27 @@ from pathlib import Path
 
 import pytest
 
+from restante.errors import from_status
 from restante.link import CoreLink
 from restante.v1 import methods
+from restante.v1.batch_pb2 import ExecuteRequest
 from restante.v1.content_pb2 import UPLOAD_KIND_MESSAGE
 from restante.v1.folder_pb2 import GetFolderRequest
-from restante.v1.message_pb2 import AppendMessageRequest, CopyMessagesRequest, MessageSet, SearchMessagesRequest
+from restante.v1.message_pb2 import (
+    DELETE_MODE_HARD,
+    AppendMessageRequest,
+    CopyMessagesRequest,
+    DeleteMessagesRequest,
+    MatchingMessages,
+    MessageSet,
+    SearchMessagesRequest,
+)
 from restante.v1.search_pb2 import TEXT_FIELD_ANY, Restriction, TextRestriction
 from restante.v1.types_pb2 import IdRange, UidSet
 from restante_gateways.net.authentication import AuthenticationPolicy
 from tests.gateways.imap.conftest import start
 from tests.gateways.imap.stage import Stage
-from tests.server.api.served import Served, request_id, served
+from tests.server.api.served import Served, operation, request_id, served, token_metadata
 
 pytestmark = pytest.mark.end_to_end
 
@@ -117,6 +127,32 @@ async def test_a_call_that_is_cancelled_ends_its_search(core: Served) -> None:
     await within(5, lambda: searches.running == 1)
     calling.cancel()
     await within(2, lambda: searches.running == 0)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+async def test_a_bulk_change_that_is_cancelled_ends_its_search_and_changes_nothing(core: Served, batched: bool) -> None:
+    searches, token = core.core.searches, (await core.session("alice")).session_token
+    everywhere = Restriction(negation=Restriction(text=TextRestriction(field=TEXT_FIELD_ANY, value="absent")))
+    matching = MessageSet(matching=MatchingMessages(restriction=everywhere))
+    request = DeleteMessagesRequest(messages=matching, mode=DELETE_MODE_HARD)
+    before = await core.call("FolderService/GetFolder", GetFolderRequest(path=["Inbox"]), token=token)
+    if batched:
+        stream = core.stub("BatchService/Execute")(metadata=token_metadata(token), timeout=30)
+        deletion = operation("MessageService/DeleteMessages", request, token=token, timeout_milliseconds=60_000)
+        await stream.write(ExecuteRequest(operations=[deletion]))
+        await within(5, lambda: searches.running == 1)
+        await stream.write(ExecuteRequest(cancel_operation_ids=[deletion.operation_id]))
+        async with asyncio.timeout(5):
+            (result,) = (await stream.read()).results
+        assert from_status(result.status).reason == "CANCELLED"
+        stream.cancel()
+    else:
+        calling = asyncio.create_task(core.call("MessageService/DeleteMessages", request, token=token))
+        await within(5, lambda: searches.running == 1)
+        calling.cancel()
+    await within(2, lambda: searches.running == 0)
+    after = await core.call("FolderService/GetFolder", GetFolderRequest(path=["Inbox"]), token=token)
+    assert after.folder == before.folder
 
 
 async def test_searches_in_large_mail_keep_nobody_waiting(core: Served, gateway: Stage) -> None:

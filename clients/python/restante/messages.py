@@ -48,7 +48,7 @@ MAX_IDS = 1_000
 PAGE_SIZE = 100
 
 MessageIds = int | Iterable[int] | MessageSet
-"""Messages: one id, several ids, or a MessageSet of ids or of a folder's UIDs."""
+"""Messages: one id, several ids, or a MessageSet: ids, a folder's UIDs, or all that match (`query.matching`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +239,18 @@ class Messages:
         return updated
 
     async def move(
-        self, messages: MessageIds, folder: FolderName, *, mailbox_id: int = 0, target_mailbox_id: int = 0
+        self,
+        messages: MessageIds,
+        folder: FolderName,
+        *,
+        if_change_number: int | None = None,
+        mailbox_id: int = 0,
+        target_mailbox_id: int = 0,
     ) -> int:
         """Move messages to a folder and return their number. In another mailbox they get new ids.
 
-        Raises MailboxNotFound, FolderNotFound, QuotaExceeded (in another mailbox).
+        Messages that changed after `if_change_number` stay. Raises MailboxNotFound, FolderNotFound, QuotaExceeded (in
+        another mailbox).
         """
         target, moved = await self._folders.id_of(folder, mailbox_id=target_mailbox_id or mailbox_id), 0
         for wanted in message_sets(messages):
@@ -252,6 +259,7 @@ class Messages:
                 messages=wanted,
                 target_mailbox_id=target_mailbox_id,
                 target_folder_id=target,
+                if_change_number=if_change_number,
             )
             moved += count((await self._calls.execute(methods.MOVE_MESSAGES, request)).message_ids)
         return moved
@@ -279,12 +287,18 @@ class Messages:
         messages: MessageIds,
         mode: DeleteMode.ValueType = DeleteMode.DELETE_MODE_TO_TRASH,
         *,
+        if_change_number: int | None = None,
         mailbox_id: int = 0,
     ) -> int:
-        """Delete messages, by default to the Trash, and return their number."""
+        """Delete messages, by default to the Trash, and return their number.
+
+        Messages that changed after `if_change_number` stay.
+        """
         deleted = 0
         for wanted in message_sets(messages):
-            request = DeleteMessagesRequest(mailbox_id=mailbox_id, messages=wanted, mode=mode)
+            request = DeleteMessagesRequest(
+                mailbox_id=mailbox_id, messages=wanted, mode=mode, if_change_number=if_change_number
+            )
             deleted += count((await self._calls.execute(methods.DELETE_MESSAGES, request)).deleted_message_ids)
         return deleted
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from restante.rows import FLAGS
+from restante.v1.message_pb2 import MatchingMessages, MessageSet
 from restante.v1.search_pb2 import (
     CompareProperty,
     CompareRestriction,
@@ -41,7 +42,7 @@ LATEST_FIRST = SortKey(property=SortProperty.SORT_PROPERTY_RECEIVED_AT, descendi
 
 
 def all_of(*restrictions: Restriction) -> Restriction:
-    """All of the conditions."""
+    """All of the conditions; without any, every message matches."""
     return restrictions[0] if len(restrictions) == 1 else Restriction(all_of=RestrictionList(restrictions=restrictions))
 
 
@@ -104,6 +105,11 @@ def smaller(octets: int) -> Restriction:
 def ids(message_ids: Iterable[int]) -> Restriction:
     """These messages, at most 1000."""
     return Restriction(ids=MessageIdSet(message_ids=message_ids))
+
+
+def matching(restriction: Restriction | None = None, *, folder_id: int = 0) -> MessageSet:
+    """All messages of a folder (0: of all folders) that match, for a call that takes a MessageSet."""
+    return MessageSet(matching=MatchingMessages(folder_id=folder_id, restriction=restriction))
 
 
 def _time(which: TimeProperty.ValueType, since: datetime | None, before: datetime | None) -> Restriction:

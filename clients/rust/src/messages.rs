@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::events::{Events, Resume, Told};
 use crate::link::authorize;
 use crate::v1;
-use crate::v1::message_set::Messages;
 use crate::v1::message_service_client::MessageServiceClient;
+use crate::v1::message_set::Messages;
 use crate::v1::restriction::Condition;
 
 impl Client {
@@ -262,7 +262,8 @@ mod tests {
         let told = v1::MessageRows { message_ids: vec![11, 14], uids: vec![3, 6], ..Default::default() };
         let seen = Condition::Flags(v1::FlagRestriction { mask: 1, value: 1 });
         let seen = v1::Restriction { condition: Some(seen) };
-        for (folder_id, property, value) in [(0, v1::CompareProperty::MessageId, 14), (7, v1::CompareProperty::Uid, 6)] {
+        for (folder_id, property, value) in [(0, v1::CompareProperty::MessageId, 14), (7, v1::CompareProperty::Uid, 6)]
+        {
             let restriction = Some(seen.clone());
             let whole = set(Messages::Matching(v1::MatchingMessages { folder_id, restriction }));
             let comparison = v1::Comparison::Greater.into();

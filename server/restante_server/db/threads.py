@@ -25,4 +25,6 @@ async def on_thread(threads: Executor, work: Callable[[], R], *, stop: Callable[
         while not running.done():
             with contextlib.suppress(asyncio.CancelledError):  # the first cancellation is raised at the end
                 await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # retrieved, so that asyncio does not report it: the caller is gone
         raise

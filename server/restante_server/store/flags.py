@@ -26,11 +26,10 @@ from restante_server.db import prepared
 from restante_server.db.schema import message
 from restante_server.directory import rights
 from restante_server.directory.rights import Place
-from restante_server.store import changes, folders, keywords
+from restante_server.store import changes, folders, keywords, rows
 from restante_server.store.folders import Tally
 from restante_server.store.messages import ALL_FLAGS
-from restante_server.store.rows import columns_of
-from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Listed, Selection, chosen, key_of, members
+from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Listed, Selection, chosen, members
 
 
 class FlagChange(IntEnum):
@@ -79,7 +78,7 @@ def change_flags(
         return Updated(None, 0)
     flags &= ALL_FLAGS
     conditional = if_change_number is not None
-    left = _left(tx, place, selection, if_change_number) if if_change_number is not None else Listed()
+    left = rows.changed_after(tx, place, selection, if_change_number)
     where = selection.parameters(place.mailbox_id)
     if if_change_number is not None:
         where["limit"] = if_change_number
@@ -160,22 +159,6 @@ def _change(shape: _Shape) -> Update:
     )
 
 
-@cache
-def _changed_after(kind: Kind) -> Select[*tuple[Any, ...]]:
-    source, condition = chosen(kind)
-    return (
-        select(message.c.message_id, message.c.uid)
-        .select_from(source)
-        .where(condition, message.c.change_number > bindparam("limit"))
-        .order_by(key_of(kind))
-    )
-
-
-def _left(tx: Connection, place: Place, selection: Selection, if_change_number: int) -> Listed:
-    where = selection.parameters(place.mailbox_id, limit=if_change_number)
-    return Listed(*columns_of(prepared.rows(tx, _changed_after(selection.kind), where), 2))
-
-
 # --- Adding and removing keywords: the new column depends on the old one, so each message is updated by itself ------
 
 
@@ -207,11 +190,11 @@ def _one_by_one(
 ) -> Updated:
     adds = shape.change is FlagChange.ADD
     given = (keywords.spell if adds else keywords.known)(tx, place, keyword_names)
-    rows = prepared.rows(tx, _present(shape.kind, shape.conditional), where)
+    present = prepared.rows(tx, _present(shape.kind, shape.conditional), where)
     columns: dict[str, str] = {}  # {old column: new column}: messages share few different keyword sets
     updates: list[dict[str, object]] = []
     tallies: dict[int, Tally] = {}
-    for message_id, folder_id, bits, stored in rows:
+    for message_id, folder_id, bits, stored in present:
         named = columns.get(stored)
         if named is None:
             had = set(keywords.names(stored))
@@ -225,11 +208,11 @@ def _one_by_one(
         deleted += ((after & FLAG_DELETED) - (bits & FLAG_DELETED)) // FLAG_DELETED
         tallies[folder_id] = Tally(0, unread, deleted, 0)
     if not updates:
-        return Updated(None, len(rows), left)
+        return Updated(None, len(present), left)
     number = changes.next_number(tx, place)
     for values in updates:
         values["number"] = number
     prepared.run_many(tx, _set_one, updates)
     for folder_id, tally in tallies.items():
         folders.adjust(tx, place, folder_id, number, tally)
-    return Updated(number, len(rows), left)
+    return Updated(number, len(present), left)

@@ -39,7 +39,7 @@ from restante_server.db.schema import (
 )
 from restante_server.directory import rights
 from restante_server.directory.rights import Place
-from restante_server.store import changes, erasure, folders, transfer
+from restante_server.store import changes, erasure, folders, rows, transfer
 from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import Role, Tally
 from restante_server.store.mailboxes import check_quota
@@ -62,6 +62,7 @@ class Deleted:
 
     messages: Listed
     change_number: int | None
+    left: Listed = Listed()  # messages that stay because they had changed after if_change_number
 
 
 class Recovered(NamedTuple):
@@ -86,16 +87,25 @@ class Recoverable(NamedTuple):
 # --- Deleting -------------------------------------------------------------------------------------------------------
 
 
-def remove(tx: Connection, place: Place, selection: Selection, mode: Mode, now: int) -> Deleted:
+def remove(
+    tx: Connection,
+    place: Place,
+    selection: Selection,
+    mode: Mode,
+    now: int,
+    *,
+    if_change_number: int | None = None,
+) -> Deleted:
     """Delete the messages that exist. Mode.TO_TRASH deletes softly in the Trash and in a mailbox that has none.
 
-    Raises FolderNotFound.
+    A message whose change number is above `if_change_number` stays. Raises FolderNotFound.
     """
     if selection.folder_id is not None:
         rights.within(tx, place, selection.folder_id)
-    found = transfer.find(tx, place, selection)
+    found = transfer.find(tx, place, selection, if_change_number)
+    left = rows.changed_after(tx, place, selection, if_change_number)
     if not found:
-        return Deleted(Listed(), None)
+        return Deleted(Listed(), None, left)
     number = changes.next_number(tx, place)
     trash = folders.with_role(tx, place, Role.TRASH) if mode is Mode.TO_TRASH else None
     if mode is Mode.HARD:
@@ -109,7 +119,7 @@ def remove(tx: Connection, place: Place, selection: Selection, mode: Mode, now: 
             _hide(tx, place, selection, inside, number, now, Removal.SOFT)
         if outside:
             transfer.move_found(tx, place, selection, outside, trash, number, now)
-    return Deleted(found.listed, number)
+    return Deleted(found.listed, number, left)
 
 
 def delete_folder(tx: Connection, place: Place, folder_id: int, now: int) -> tuple[int, int]:
@@ -172,16 +182,16 @@ def recover(tx: Connection, place: Place, message_ids: IdSet, now: int, *, targe
     """
     if target is not None:
         rights.within(tx, place, target)
-    rows = tx.execute(_lost, {"mailbox": place.mailbox_id, "runs": encode_runs(message_ids)}).all()
-    if not rows:
+    lost = tx.execute(_lost, {"mailbox": place.mailbox_id, "runs": encode_runs(message_ids)}).all()
+    if not lost:
         return Recovered()
     number = changes.next_number(tx, place)
-    octets = sum(row.size_octets for row in rows)
-    counters = tx.execute(_back_to_mailbox, {"mailbox": place.mailbox_id, "count": len(rows), "octets": octets}).one()
+    octets = sum(row.size_octets for row in lost)
+    counters = tx.execute(_back_to_mailbox, {"mailbox": place.mailbox_id, "count": len(lost), "octets": octets}).one()
     check_quota(counters.quota_octets, counters.used_octets - octets, octets)
     by_target: dict[int, list[tuple[int, int, int]]] = {}
     inbox = folders.inbox(tx, place)
-    for message_id, flags, size, origin, _, still_there in rows:
+    for message_id, flags, size, origin, _, still_there in lost:
         into = target if target is not None else (origin if still_there else inbox)
         by_target.setdefault(into, []).append((message_id, flags, size))
     placed: list[dict[str, int]] = []
@@ -207,18 +217,18 @@ def recover(tx: Connection, place: Place, message_ids: IdSet, now: int, *, targe
 
 def purge(tx: Connection, place: Place, message_ids: IdSet, now: int) -> int:
     """Remove recoverable messages permanently; returns their number. Takes no change number."""
-    rows = tx.execute(_lost, {"mailbox": place.mailbox_id, "runs": encode_runs(message_ids)}).all()
-    if not rows:
+    lost = tx.execute(_lost, {"mailbox": place.mailbox_id, "runs": encode_runs(message_ids)}).all()
+    if not lost:
         return 0
-    gone = IdSet.of(row.message_id for row in rows)
-    octets = sum(row.size_octets for row in rows)
-    tx.execute(_from_recoverable, {"mailbox": place.mailbox_id, "count": len(rows), "octets": octets})
+    gone = IdSet.of(row.message_id for row in lost)
+    octets = sum(row.size_octets for row in lost)
+    tx.execute(_from_recoverable, {"mailbox": place.mailbox_id, "count": len(lost), "octets": octets})
     tx.execute(_drop_recoverable, {"mailbox": place.mailbox_id, "runs": encode_runs(gone)})
     known_since = now - erasure.LEASE_MICROSECONDS  # every reader knows of the removals before this time
-    lately = IdSet.of(row.message_id for row in rows if row.deleted_at > known_since)
+    lately = IdSet.of(row.message_id for row in lost if row.deleted_at > known_since)
     erasure.lease(tx, place, Selection(None, lately, removed=True))
-    erasure.erase(tx, place, IdSet.of(row.message_id for row in rows if row.deleted_at <= known_since), now)
-    return len(rows)
+    erasure.erase(tx, place, IdSet.of(row.message_id for row in lost if row.deleted_at <= known_since), now)
+    return len(lost)
 
 
 def due(tx: Connection, before: int, most: int) -> dict[int, IdSet]:

@@ -20,7 +20,7 @@ from restante_server.directory.rights import Place
 from restante_server.store.changes import FolderDelta
 from restante_server.store.folders import HIGHEST_UID
 from restante_server.store.runs import join_from
-from restante_server.store.selection import Kind, Selection, chosen, key_of
+from restante_server.store.selection import Kind, Listed, Selection, chosen, key_of
 
 OF_MESSAGE: Final = frozenset(
     ("folder_id flags keywords change_number received_at received_offset_minutes size_octets content_id head").split()
@@ -69,6 +69,14 @@ def page(
     else:
         end = wanted.ids.last
     return Page(columns, end if end < selection.ids.last else None)
+
+
+def changed_after(tx: Connection, place: Place, selection: Selection, change_number: int | None) -> Listed:
+    """The messages of a selection whose change number is above the given one; none without a number."""
+    if change_number is None or not selection.ids:
+        return Listed()
+    where = selection.parameters(place.mailbox_id, limit=change_number)
+    return Listed(*columns_of(prepared.rows(tx, _changed_after(selection.kind), where), 2))
 
 
 def folder_page(tx: Connection, place: Place, folder_id: int, after_uid: int, most: int) -> tuple[FolderDelta, bool]:
@@ -131,6 +139,17 @@ _whole = (
     .limit(bindparam("most"))
 )
 _maildrop = select(message.c.uid, message.c.message_id, message.c.size_octets).where(_folder).order_by(message.c.uid)
+
+
+@cache
+def _changed_after(kind: Kind) -> Select[*tuple[Any, ...]]:
+    source, condition = chosen(kind)
+    return (
+        select(message.c.message_id, message.c.uid)
+        .select_from(source)
+        .where(condition, message.c.change_number > bindparam("limit"))
+        .order_by(key_of(kind))
+    )
 
 
 @cache

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, Connection, FromClause, and_, collate, func, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, bindparam, collate, func, or_, select
 
-from restante_server.db.schema import listing, message
+from restante_server.db import prepared
+from restante_server.db.schema import folder, listing, mailbox, message
 from restante_server.directory.rights import Place
 from restante_server.store import contents
 from restante_server.store.conditions import Bounds, Conditions, Truth
@@ -40,6 +41,7 @@ class By(NamedTuple):
 
 
 BY_UID: Final = (By(message.c.uid),)  # unique within a folder
+BY_MESSAGE_ID: Final = (By(message.c.message_id),)  # unique within a mailbox
 SORTED_BY: Final[dict[str, ColumnElement[Any]]] = {
     "received_at": message.c.received_at,
     "sent_at": func.coalesce(listing.c.sent_at, message.c.received_at),
@@ -130,9 +132,32 @@ class Step:
         return tuple(hit[: self.width])
 
 
-def uids(tx: Connection, place: Place, directory: Path, query: Query, after: Key | None) -> Step:
-    """The next step of a search of one folder, in UID order."""
-    return _step(tx, place, directory, query, BY_UID, after, None)
+class Horizon(NamedTuple):
+    """The state of a place in one snapshot. Later changes and arrivals are above it."""
+
+    change_number: int
+    next_key: int  # the next UID of the folder, or the next message id of the mailbox
+
+
+def horizon(tx: Connection, place: Place) -> Horizon:
+    """The horizon of this snapshot. The place exists."""
+    where = {"mailbox": place.mailbox_id, "folder": place.folder_id}
+    row = prepared.first(tx, _folder_horizon if place.folder_id else _mailbox_horizon, where)
+    assert row is not None
+    return Horizon(*row)
+
+
+_folder_horizon = select(folder.c.change_number, folder.c.uid_next).where(
+    folder.c.mailbox_id == bindparam("mailbox"), folder.c.folder_id == bindparam("folder")
+)
+_mailbox_horizon = select(mailbox.c.change_number, mailbox.c.next_message_id).where(
+    mailbox.c.mailbox_id == bindparam("mailbox")
+)
+
+
+def matches(tx: Connection, place: Place, directory: Path, query: Query, after: Key | None) -> Step:
+    """The next step of a search for all messages that match: of one folder by UID, of the mailbox by message id."""
+    return _step(tx, place, directory, query, BY_UID if place.folder_id else BY_MESSAGE_ID, after, None)
 
 
 def page(tx: Connection, place: Place, directory: Path, query: Query, after: Key | None, most: int) -> Step:

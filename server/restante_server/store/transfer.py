@@ -6,7 +6,7 @@ The messages of a set get ascending UIDs in the order of their old keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import compress
 from operator import eq
@@ -50,7 +50,8 @@ class Transferred:
     target_uids: IdSet
     target_ids: IdSet  # new message ids; EMPTY for a move within the mailbox, which keeps the ids
     uid_validity: int
-    change_number: int | None  # of the target's mailbox; None when no message of the selection exists
+    change_number: int | None  # of the target's mailbox; None when no message was copied or moved
+    left: Listed = Listed()  # messages that stay because they had changed after if_change_number
     source_change_number: int | None = None  # of the mailbox that the messages left for another
 
 
@@ -132,32 +133,45 @@ _spell = (
 )
 
 
-def find(tx: Connection, place: Place, selection: Selection) -> Found:
-    """The messages of a selection that exist."""
+def find(tx: Connection, place: Place, selection: Selection, if_change_number: int | None = None) -> Found:
+    """The messages of a selection that exist, without those whose change number is above `if_change_number`."""
     kind = selection.kind
     if not selection.ids:
         return Found(kind.by_uid, (), (), (), (), ())
-    return Found(
-        kind.by_uid, *rows.columns_of(prepared.rows(tx, _find(kind), selection.parameters(place.mailbox_id)), 5)
-    )
+    where = selection.parameters(place.mailbox_id)
+    if if_change_number is not None:
+        where["limit"] = if_change_number
+    found = prepared.rows(tx, _find(kind, if_change_number is not None), where)
+    return Found(kind.by_uid, *rows.columns_of(found, 5))
 
 
-def copy(tx: Connection, place: Place, selection: Selection, target: Place, expected: int | None = None) -> Transferred:
+def copy(
+    tx: Connection,
+    place: Place,
+    selection: Selection,
+    target: Place,
+    expected: int | None = None,
+    *,
+    if_change_number: int | None = None,
+) -> Transferred:
     """Copy the messages that exist to `target`, a folder of this or another mailbox, keeping flags, keywords and
     received time. RFC 9051 6.4.7.
 
     The copies take ids, UIDs, room and a change number of the target's mailbox, and share the contents. The transaction
-    has locked both mailboxes, so that no content can lose its last holder meanwhile. With `expected`, raises
-    MessageNotFound unless exactly so many exist. Raises FolderNotFound, QuotaExceeded, LimitExceeded (UIDs, keywords);
-    the caller's savepoint undoes the writes.
+    has locked both mailboxes, so that no content can lose its last holder meanwhile. A message whose change number is
+    above `if_change_number` is not copied. With `expected`, raises MessageNotFound unless exactly so many exist. Raises
+    FolderNotFound, QuotaExceeded, LimitExceeded (UIDs, keywords); the caller's savepoint undoes the writes.
     """
-    return copy_found(tx, place, selection, require(tx, place, selection, expected), target)
+    found, left = require(tx, place, selection, expected, if_change_number)
+    return copy_found(tx, place, selection, found, target, left)
 
 
-def copy_found(tx: Connection, place: Place, selection: Selection, found: Found, target: Place) -> Transferred:
-    """Copy the messages `found` of `selection`. See `copy`."""
+def copy_found(
+    tx: Connection, place: Place, selection: Selection, found: Found, target: Place, left: Listed
+) -> Transferred:
+    """Copy the messages `found` of `selection`, without those in `left`. See `copy`."""
     if not found:
-        return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, target, target.folder_id).uid_validity, None)
+        return _nothing(tx, target, left)
     tally = found.tally()
     number = changes.next_number(tx, target)
     given = {"mailbox": target.mailbox_id, "count": tally.messages, "octets": tally.octets}
@@ -175,7 +189,7 @@ def copy_found(tx: Connection, place: Place, selection: Selection, found: Found,
     copies = IdSet(((next_message_id - tally.messages, next_message_id - 1),))
     if target.mailbox_id != place.mailbox_id:
         _respell(tx, target, copies)
-    return Transferred(found.listed, _given(reserved), copies, reserved.uid_validity, number)
+    return Transferred(found.listed, _given(reserved), copies, reserved.uid_validity, number, left)
 
 
 def _respell(tx: Connection, target: Place, copies: IdSet) -> None:
@@ -188,17 +202,25 @@ def _respell(tx: Connection, target: Place, copies: IdSet) -> None:
 
 
 def move(
-    tx: Connection, place: Place, selection: Selection, target: Place, now: int, expected: int | None = None
+    tx: Connection,
+    place: Place,
+    selection: Selection,
+    target: Place,
+    now: int,
+    expected: int | None = None,
+    *,
+    if_change_number: int | None = None,
 ) -> Transferred:
     """Move the messages that exist to another folder of the mailbox, keeping ids, flags and received time. RFC 6851 3.
 
-    With `expected`, raises MessageNotFound unless exactly so many exist. Raises FolderNotFound, LimitExceeded (UIDs).
+    A message whose change number is above `if_change_number` stays in its folder. With `expected`, raises
+    MessageNotFound unless exactly so many exist. Raises FolderNotFound, LimitExceeded (UIDs).
     """
-    found = require(tx, place, selection, expected)
+    found, left = require(tx, place, selection, expected, if_change_number)
     if not found:
-        return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, target, target.folder_id).uid_validity, None)
+        return _nothing(tx, target, left)
     number = changes.next_number(tx, place)
-    return move_found(tx, place, selection, found, target.folder_id, number, now)
+    return replace(move_found(tx, place, selection, found, target.folder_id, number, now), left=left)
 
 
 def move_found(
@@ -229,14 +251,25 @@ def leave(tx: Connection, place: Place, found: Found, number: int, now: int, kin
     changes.write_tombstones(tx, place, now, tombstones)
 
 
-def require(tx: Connection, place: Place, selection: Selection, expected: int | None) -> Found:
-    """The messages of a selection that exist. With `expected`, raises MessageNotFound unless exactly so many exist."""
+def require(
+    tx: Connection, place: Place, selection: Selection, expected: int | None, if_change_number: int | None
+) -> tuple[Found, Listed]:
+    """The messages of a selection that exist, and apart those that have changed after `if_change_number`.
+
+    With `expected`, raises MessageNotFound unless exactly so many exist. Raises FolderNotFound.
+    """
     if selection.folder_id is not None:
         rights.within(tx, place, selection.folder_id)
-    found = find(tx, place, selection)
-    if expected is not None and len(found) != expected:
+    found = find(tx, place, selection, if_change_number)
+    left = rows.changed_after(tx, place, selection, if_change_number)
+    if expected is not None and len(found) + len(left.message_ids) != expected:
         raise MessageNotFound
-    return found
+    return found, left
+
+
+def _nothing(tx: Connection, target: Place, left: Listed) -> Transferred:
+    """The result when no message is copied or moved."""
+    return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, target, target.folder_id).uid_validity, None, left)
 
 
 def _given(reserved: Reserved) -> IdSet:
@@ -253,15 +286,16 @@ def _shifts(keys: IdSet, first_uid: int, first_message_id: int) -> list[Shift]:
 
 
 @cache
-def _find(kind: Kind) -> Select[*tuple[Any, ...]]:
+def _find(kind: Kind, conditional: bool) -> Select[*tuple[Any, ...]]:
     source, condition = chosen(kind)
     columns = message.c
-    return (
+    statement = (
         select(columns.message_id, columns.folder_id, columns.uid, columns.flags, columns.size_octets)
         .select_from(source)
         .where(condition)
         .order_by(key_of(kind))
     )
+    return statement.where(columns.change_number <= bindparam("limit")) if conditional else statement
 
 
 def _source(

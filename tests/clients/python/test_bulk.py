@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from restante import query
 from restante.bulk import WholeBatches, behind
 from restante.v1.message_pb2 import MessageRows, MessageSet, SectionCells, SectionRest, StreamMessagesResponse
+from restante.v1.search_pb2 import CompareProperty, CompareRestriction, Comparison, Restriction
 from restante.v1.types_pb2 import IdRange, MessageIdSet, UidSet
 
 
@@ -47,10 +49,16 @@ def test_what_was_told_is_not_asked_for_again() -> None:
         ids=MessageIdSet(message_ids=[9, 8])
     )
     ranges = [IdRange(first=1, last=2), IdRange(first=4, last=6), IdRange(first=8, last=9)]
-    left = [IdRange(first=6, last=6), IdRange(first=8, last=9)]
+    rest = [IdRange(first=6, last=6), IdRange(first=8, last=9)]
     assert behind(MessageSet(uids=UidSet(folder_id=5, ranges=ranges)), told) == MessageSet(
-        uids=UidSet(folder_id=5, ranges=left)
+        uids=UidSet(folder_id=5, ranges=rest)
     )
+    seen = query.flag("seen")
+    for folder_id, key, value in ((5, "UID", 5), (0, "MESSAGE_ID", 7)):
+        last = CompareRestriction(comparison=Comparison.COMPARISON_GREATER, value=value)
+        last.property = CompareProperty.Value(f"COMPARE_PROPERTY_{key}")
+        left = query.matching(query.all_of(Restriction(compare=last), seen), folder_id=folder_id)
+        assert behind(query.matching(seen, folder_id=folder_id), told) == left
     assert behind(MessageSet(ids=MessageIdSet(message_ids=[1])), MessageRows()) == MessageSet(
         ids=MessageIdSet(message_ids=[1])
     )

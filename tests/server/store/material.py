@@ -109,17 +109,30 @@ def add_to(
 
 
 def copy_to(
-    tx: Connection, place: Place, selection: Selection, folder_id: int, expected: int | None = None
+    tx: Connection,
+    place: Place,
+    selection: Selection,
+    folder_id: int,
+    expected: int | None = None,
+    if_change_number: int | None = None,
 ) -> Transferred:
     """Copy messages into another folder of their mailbox."""
-    return transfer.copy(tx, place, selection, rights.within(tx, place, folder_id), expected)
+    target = rights.within(tx, place, folder_id)
+    return transfer.copy(tx, place, selection, target, expected, if_change_number=if_change_number)
 
 
 def move_to(
-    tx: Connection, place: Place, selection: Selection, folder_id: int, now: int, expected: int | None = None
+    tx: Connection,
+    place: Place,
+    selection: Selection,
+    folder_id: int,
+    now: int,
+    expected: int | None = None,
+    if_change_number: int | None = None,
 ) -> Transferred:
     """Move messages into another folder of their mailbox."""
-    return transfer.move(tx, place, selection, rights.within(tx, place, folder_id), now, expected)
+    target = rights.within(tx, place, folder_id)
+    return transfer.move(tx, place, selection, target, now, expected, if_change_number=if_change_number)
 
 
 def erase(tx: Connection, place: Place, selection: Selection) -> None:

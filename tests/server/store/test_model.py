@@ -37,6 +37,7 @@ R = TypeVar("R")
 FOLDERS = st.sampled_from(["inbox", "trash", "archive"])
 UIDS = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 6)), min_size=1, max_size=4)
 WORDS = st.lists(st.sampled_from(["work", "Home", "later"]), max_size=2)
+BACK = st.integers(-1, 3)  # how far a limit of change numbers lies back; -1: no limit
 BITS = st.integers(0, 31)
 SEEN, DELETED = 1, 8
 
@@ -107,6 +108,13 @@ class StoreMachine(RuleBasedStateMachine):
         there = [uid for uid in sorted(self.places[name].messages) if uid in ids]
         return Selection(self.id_of(name), ids, **named), there
 
+    def split(self, name: str, there: list[int], back: int) -> tuple[int | None, list[int], list[int]]:
+        """(a limit of change numbers, UIDs not above it, UIDs above it); a negative `back` is no limit."""
+        limit = None if back < 0 else self.change - back
+        messages = self.places[name].messages
+        left = [uid for uid in there if limit is not None and messages[uid].change > limit]
+        return limit, [uid for uid in there if uid not in left], left
+
     @rule(name=FOLDERS, count=st.integers(1, 4), bits=BITS, words=WORDS)
     def add(self, name: str, count: int, bits: int, words: list[str]) -> None:
         self.put(name, count, bits, words)
@@ -119,17 +127,16 @@ class StoreMachine(RuleBasedStateMachine):
             assert (where.message_id, where.uid) == (self.next_id, self.places[name].add(known))
             self.next_id += 1
 
-    @rule(name=FOLDERS, runs=UIDS, how=st.sampled_from(FlagChange), bits=BITS, words=WORDS, back=st.integers(-1, 3))
+    @rule(name=FOLDERS, runs=UIDS, how=st.sampled_from(FlagChange), bits=BITS, words=WORDS, back=BACK)
     def set_flags(
         self, name: str, runs: list[tuple[int, int]], how: FlagChange, bits: int, words: list[str], back: int
     ) -> None:
         selection, there = self.select(name, runs)
-        limit = None if back < 0 else self.change - back
+        limit, _, left = self.split(name, there, back)
         done = self.write(flags.change_flags, selection, how, bits, words, if_change_number=limit)
         messages = self.places[name].messages
-        left = [uid for uid in there if limit is not None and messages[uid].change > limit]
-        assert (done.left.uids, done.found) == (left, len(there) - len(left))
-        assert done.left.message_ids == [messages[uid].message_id for uid in left]
+        assert (list(done.left.uids), done.found) == (left, len(there) - len(left))
+        assert list(done.left.message_ids) == [messages[uid].message_id for uid in left]
         changed = {}
         for uid in set(there) - set(left):
             known = messages[uid]
@@ -144,39 +151,44 @@ class StoreMachine(RuleBasedStateMachine):
         self.raise_change(bool(changed), done.change_number)
         messages.update({uid: replace(known, change=self.change) for uid, known in changed.items()})
 
-    @rule(name=FOLDERS, runs=UIDS, into=FOLDERS)
-    def copy(self, name: str, runs: list[tuple[int, int]], into: str) -> None:
+    @rule(name=FOLDERS, runs=UIDS, into=FOLDERS, back=BACK)
+    def copy(self, name: str, runs: list[tuple[int, int]], into: str, back: int) -> None:
         selection, there = self.select(name, runs)
-        done = self.write(copy_to, selection, self.id_of(into))
+        limit, there, left = self.split(name, there, back)
+        done = self.write(copy_to, selection, self.id_of(into), if_change_number=limit)
+        assert list(done.left.uids) == left
         self.raise_change(bool(there), done.change_number)
         made = []
         for known in [self.places[name].messages[uid] for uid in there]:
             made.append(self.places[into].add(replace(known, message_id=self.next_id, change=self.change)))
             self.next_id += 1
-        assert (done.source.uids, done.target_uids) == (there, IdSet.of(made))
-        assert done.source.message_ids == [self.places[name].messages[uid].message_id for uid in there]
+        assert (list(done.source.uids), done.target_uids) == (there, IdSet.of(made))
+        assert list(done.source.message_ids) == [self.places[name].messages[uid].message_id for uid in there]
         assert done.target_ids == IdSet.of(self.places[into].messages[uid].message_id for uid in made)
 
-    @rule(name=FOLDERS, runs=UIDS, into=FOLDERS)
-    def move(self, name: str, runs: list[tuple[int, int]], into: str) -> None:
+    @rule(name=FOLDERS, runs=UIDS, into=FOLDERS, back=BACK)
+    def move(self, name: str, runs: list[tuple[int, int]], into: str, back: int) -> None:
         selection, there = self.select(name, runs)
-        done = self.write(move_to, selection, self.id_of(into), NOW)
+        limit, there, left = self.split(name, there, back)
+        done = self.write(move_to, selection, self.id_of(into), NOW, if_change_number=limit)
+        assert list(done.left.uids) == left
         self.raise_change(bool(there), done.change_number)
         moved = [self.places[name].messages.pop(uid) for uid in there]
         made = [self.places[into].add(replace(known, change=self.change)) for known in moved]
-        assert (done.source.uids, done.target_uids) == (there, IdSet.of(made))
-        assert done.source.message_ids == [known.message_id for known in moved]
+        assert (list(done.source.uids), done.target_uids) == (there, IdSet.of(made))
+        assert list(done.source.message_ids) == [known.message_id for known in moved]
 
-    @rule(name=FOLDERS, runs=UIDS, mode=st.sampled_from(Mode), marked=st.sampled_from([False, False, True]))
-    def delete(self, name: str, runs: list[tuple[int, int]], mode: Mode, marked: bool) -> None:
+    @rule(name=FOLDERS, runs=UIDS, mode=st.sampled_from(Mode), marked=st.sampled_from([False, False, True]), back=BACK)
+    def delete(self, name: str, runs: list[tuple[int, int]], mode: Mode, marked: bool, back: int) -> None:
         selection, there = self.select(name, runs, only_deleted=marked)
         place = self.places[name]
         if marked:
             there = [uid for uid in there if place.messages[uid].flags & DELETED]
-        done = self.write(removal.remove, selection, mode, NOW)
+        limit, there, left = self.split(name, there, back)
+        done = self.write(removal.remove, selection, mode, NOW, if_change_number=limit)
         self.raise_change(bool(there), done.change_number)
-        assert done.messages.uids == there
-        assert done.messages.message_ids == [place.messages[uid].message_id for uid in there]
+        assert (list(done.messages.uids), list(done.left.uids)) == (there, left)
+        assert list(done.messages.message_ids) == [place.messages[uid].message_id for uid in there]
         for uid in there:
             known = replace(place.messages.pop(uid), change=self.change)
             if mode is Mode.TO_TRASH and name != "trash":

@@ -38,7 +38,7 @@ class Unhurried:
 
 
 def _step(tx: Connection, box: Box, directory: Path, query: Query, after: Key | None) -> Step:
-    return search.uids(tx, box.place(tx, box.inbox), directory, query, after)
+    return search.matches(tx, box.place(tx, box.inbox), directory, query, after)
 
 
 async def found(box: Box, restriction: Restriction, directory: Path = Path("/nonexistent")) -> list[int]:

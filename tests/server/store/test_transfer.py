@@ -6,8 +6,9 @@ import pytest
 
 from restante.errors import FolderNotFound, QuotaExceeded
 from restante_mail.idset import EMPTY, IdSet
-from restante_server.store import changes, folders, mailboxes
+from restante_server.store import changes, flags, folders, mailboxes
 from restante_server.store.changes import Removal
+from restante_server.store.flags import FlagChange
 from restante_server.store.selection import Listed
 from tests.server.store.material import NOW, SIMPLE, Box, copy_to, ids, move_to, uids
 
@@ -91,3 +92,19 @@ async def test_nothing_there_is_nothing_done(box: Box) -> None:
         await box.write(copy_to, uids(box.inbox, 1), 999)
     with pytest.raises(FolderNotFound):
         await box.write(move_to, uids(999, 1), box.inbox, NOW)
+
+
+async def test_messages_that_changed_since_are_neither_copied_nor_moved(box: Box) -> None:
+    await box.fill(box.inbox, 5)
+    since = (await box.read(mailboxes.get)).change_number
+    await box.write(flags.change_flags, uids(box.inbox, 2, 5), FlagChange.ADD, 1)
+
+    some = uids(box.inbox, (1, 3), 5)
+    copied = await box.write(copy_to, some, box.archive, if_change_number=since)
+    assert (copied.source.uids, copied.left.uids, copied.target_uids) == ([1, 3], [2, 5], IdSet.of([1, 2]))
+    moved = await box.write(move_to, some, box.archive, NOW, if_change_number=since)
+    assert (moved.source.uids, moved.left.uids, moved.target_uids) == ([1, 3], [2, 5], IdSet.of([3, 4]))
+    assert moved.left.message_ids == [2, 5]
+    assert (await box.read(changes.folder_changes, box.inbox, 0)).uids == [2, 4, 5]
+    none = await box.write(move_to, uids(box.inbox, 2, 5), box.archive, NOW, 2, if_change_number=since)
+    assert (none.source, none.left.uids, none.change_number) == (Listed(), [2, 5], None)

@@ -991,7 +991,11 @@ func (*MessageSet_Ids) isMessageSet_Messages() {}
 
 func (*MessageSet_Matching) isMessageSet_Messages() {}
 
-// MatchingMessages selects the messages that match a restriction.
+// MatchingMessages selects the messages that match a restriction. The server evaluates it before it reads or writes, as
+// SearchMessages does and with the same errors: TOO_COMPLEX, DEADLINE_EXCEEDED, TOO_MANY_OPERATIONS. A request may be
+// cancelled meanwhile. Messages that arrive after the evaluation has begun are not selected. A write leaves messages as
+// they are that have changed since then, and lists them as modified. A repeated request_id gets the first response, for
+// the messages that matched then.
 type MatchingMessages struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	FolderId      int64                  `protobuf:"varint,1,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"` // The folder; 0: all folders.
@@ -1198,15 +1202,16 @@ func (x *QueryMessagesResponse) GetNextPageToken() string {
 	return ""
 }
 
-// SearchMessagesRequest is a condition on one folder.
+// SearchMessagesRequest is a condition on one folder or on the whole mailbox.
 type SearchMessagesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MailboxId     int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"` // The mailbox; 0: the session's own.
-	FolderId      int64                  `protobuf:"varint,2,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`    // The folder.
-	Restriction   *Restriction           `protobuf:"bytes,3,opt,name=restriction,proto3" json:"restriction,omitempty"`               // Absent: all messages.
-	MinCommit     *CommitToken           `protobuf:"bytes,4,opt,name=min_commit,json=minCommit,proto3" json:"min_commit,omitempty"`  // See this commit at least.
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                  // The mailbox; 0: the session's own.
+	FolderId       int64                  `protobuf:"varint,2,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                     // The folder; 0: all folders.
+	Restriction    *Restriction           `protobuf:"bytes,3,opt,name=restriction,proto3" json:"restriction,omitempty"`                                // Absent: all messages.
+	MinCommit      *CommitToken           `protobuf:"bytes,4,opt,name=min_commit,json=minCommit,proto3" json:"min_commit,omitempty"`                   // See this commit at least.
+	WithMessageIds bool                   `protobuf:"varint,5,opt,name=with_message_ids,json=withMessageIds,proto3" json:"with_message_ids,omitempty"` // Answer with message ids, too. In all folders the server always does.
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SearchMessagesRequest) Reset() {
@@ -1267,14 +1272,23 @@ func (x *SearchMessagesRequest) GetMinCommit() *CommitToken {
 	return nil
 }
 
-// SearchMessagesResponse lists the matches.
+func (x *SearchMessagesRequest) GetWithMessageIds() bool {
+	if x != nil {
+		return x.WithMessageIds
+	}
+	return false
+}
+
+// SearchMessagesResponse lists the matches: by UID if the request names a folder, else by message id.
 type SearchMessagesResponse struct {
 	state                    protoimpl.MessageState `protogen:"open.v1"`
-	Uids                     []*IdRange             `protobuf:"bytes,1,rep,name=uids,proto3" json:"uids,omitempty"`                                                                              // UIDs that match, ascending.
-	ChangeNumber             int64                  `protobuf:"varint,2,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"`                                         // The folder's change number at the time of the search.
+	Uids                     []*IdRange             `protobuf:"bytes,1,rep,name=uids,proto3" json:"uids,omitempty"`                                                                              // UIDs that match, ascending; none if the request names no folder.
+	ChangeNumber             int64                  `protobuf:"varint,2,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"`                                         // Of the folder, or of the mailbox, when the search began.
 	HighestMatchChangeNumber int64                  `protobuf:"varint,3,opt,name=highest_match_change_number,json=highestMatchChangeNumber,proto3" json:"highest_match_change_number,omitempty"` // Highest change number among the matches, 0 when none match.
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	// Their message ids, when requested: the n-th id belongs to the n-th UID. See CopyMessagesResponse for runs.
+	MessageIds    []*IdRange `protobuf:"bytes,4,rep,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchMessagesResponse) Reset() {
@@ -1326,6 +1340,13 @@ func (x *SearchMessagesResponse) GetHighestMatchChangeNumber() int64 {
 		return x.HighestMatchChangeNumber
 	}
 	return 0
+}
+
+func (x *SearchMessagesResponse) GetMessageIds() []*IdRange {
+	if x != nil {
+		return x.MessageIds
+	}
+	return nil
 }
 
 // BatchGetMessagesRequest names messages, columns and sections.
@@ -2461,16 +2482,18 @@ func (x *CopyMessagesRequest) GetTargetMailboxId() int64 {
 // successive numbers in the order of the messages: by UID if the request names one folder, else by message id. A list
 // that is not in that order by itself is therefore not sorted.
 type CopyMessagesResponse struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	SourceMessageIds  []*IdRange             `protobuf:"bytes,1,rep,name=source_message_ids,json=sourceMessageIds,proto3" json:"source_message_ids,omitempty"`     // Messages copied.
-	TargetMessageIds  []*IdRange             `protobuf:"bytes,2,rep,name=target_message_ids,json=targetMessageIds,proto3" json:"target_message_ids,omitempty"`     // The copies.
-	SourceUids        []*IdRange             `protobuf:"bytes,3,rep,name=source_uids,json=sourceUids,proto3" json:"source_uids,omitempty"`                         // UIDs of the messages copied, if the request names one folder.
-	TargetUids        []*IdRange             `protobuf:"bytes,4,rep,name=target_uids,json=targetUids,proto3" json:"target_uids,omitempty"`                         // UIDs of the copies in the target folder.
-	TargetUidValidity int64                  `protobuf:"varint,5,opt,name=target_uid_validity,json=targetUidValidity,proto3" json:"target_uid_validity,omitempty"` // Of the target folder.
-	Commit            *CommitToken           `protobuf:"bytes,6,opt,name=commit,proto3" json:"commit,omitempty"`                                                   // The commit in the mailbox of the target folder; unset when nothing was copied.
-	TargetFolderId    int64                  `protobuf:"varint,7,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`          // The target folder.
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	SourceMessageIds   []*IdRange             `protobuf:"bytes,1,rep,name=source_message_ids,json=sourceMessageIds,proto3" json:"source_message_ids,omitempty"`       // Messages copied.
+	TargetMessageIds   []*IdRange             `protobuf:"bytes,2,rep,name=target_message_ids,json=targetMessageIds,proto3" json:"target_message_ids,omitempty"`       // The copies.
+	SourceUids         []*IdRange             `protobuf:"bytes,3,rep,name=source_uids,json=sourceUids,proto3" json:"source_uids,omitempty"`                           // UIDs of the messages copied, if the request names one folder.
+	TargetUids         []*IdRange             `protobuf:"bytes,4,rep,name=target_uids,json=targetUids,proto3" json:"target_uids,omitempty"`                           // UIDs of the copies in the target folder.
+	TargetUidValidity  int64                  `protobuf:"varint,5,opt,name=target_uid_validity,json=targetUidValidity,proto3" json:"target_uid_validity,omitempty"`   // Of the target folder.
+	Commit             *CommitToken           `protobuf:"bytes,6,opt,name=commit,proto3" json:"commit,omitempty"`                                                     // The commit in the mailbox of the target folder; unset when nothing was copied.
+	TargetFolderId     int64                  `protobuf:"varint,7,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`            // The target folder.
+	ModifiedMessageIds []*IdRange             `protobuf:"bytes,8,rep,name=modified_message_ids,json=modifiedMessageIds,proto3" json:"modified_message_ids,omitempty"` // Messages that changed after a restriction was evaluated: not copied.
+	ModifiedUids       []*IdRange             `protobuf:"bytes,9,rep,name=modified_uids,json=modifiedUids,proto3" json:"modified_uids,omitempty"`                     // Their UIDs, if the request names one folder.
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *CopyMessagesResponse) Reset() {
@@ -2552,6 +2575,20 @@ func (x *CopyMessagesResponse) GetTargetFolderId() int64 {
 	return 0
 }
 
+func (x *CopyMessagesResponse) GetModifiedMessageIds() []*IdRange {
+	if x != nil {
+		return x.ModifiedMessageIds
+	}
+	return nil
+}
+
+func (x *CopyMessagesResponse) GetModifiedUids() []*IdRange {
+	if x != nil {
+		return x.ModifiedUids
+	}
+	return nil
+}
+
 // MoveMessagesRequest names messages and a target.
 type MoveMessagesRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -2562,6 +2599,7 @@ type MoveMessagesRequest struct {
 	ChangesSince    *int64                 `protobuf:"varint,5,opt,name=changes_since,json=changesSince,proto3,oneof" json:"changes_since,omitempty"`         // With a folder: answer with its changes above this number.
 	TargetPath      []string               `protobuf:"bytes,6,rep,name=target_path,json=targetPath,proto3" json:"target_path,omitempty"`                      // Or names from the top (Inbox in any letter case).
 	IfMessageCount  *int64                 `protobuf:"varint,7,opt,name=if_message_count,json=ifMessageCount,proto3,oneof" json:"if_message_count,omitempty"` // Move nothing unless exactly so many of them exist.
+	IfChangeNumber  *int64                 `protobuf:"varint,8,opt,name=if_change_number,json=ifChangeNumber,proto3,oneof" json:"if_change_number,omitempty"` // Only messages whose change number is not above this.
 	TargetMailboxId int64                  `protobuf:"varint,9,opt,name=target_mailbox_id,json=targetMailboxId,proto3" json:"target_mailbox_id,omitempty"`    // The mailbox of the target folder; 0: that of the messages.
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -2646,6 +2684,13 @@ func (x *MoveMessagesRequest) GetIfMessageCount() int64 {
 	return 0
 }
 
+func (x *MoveMessagesRequest) GetIfChangeNumber() int64 {
+	if x != nil && x.IfChangeNumber != nil {
+		return *x.IfChangeNumber
+	}
+	return 0
+}
+
 func (x *MoveMessagesRequest) GetTargetMailboxId() int64 {
 	if x != nil {
 		return x.TargetMailboxId
@@ -2655,18 +2700,20 @@ func (x *MoveMessagesRequest) GetTargetMailboxId() int64 {
 
 // MoveMessagesResponse pairs old and new, as CopyMessagesResponse does.
 type MoveMessagesResponse struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	MessageIds        []*IdRange             `protobuf:"bytes,1,rep,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`                         // Messages moved, which keep their ids within their mailbox.
-	SourceUids        []*IdRange             `protobuf:"bytes,2,rep,name=source_uids,json=sourceUids,proto3" json:"source_uids,omitempty"`                         // Their former UIDs, if the request names one folder.
-	TargetUids        []*IdRange             `protobuf:"bytes,3,rep,name=target_uids,json=targetUids,proto3" json:"target_uids,omitempty"`                         // Their UIDs in the target folder.
-	TargetUidValidity int64                  `protobuf:"varint,4,opt,name=target_uid_validity,json=targetUidValidity,proto3" json:"target_uid_validity,omitempty"` // Of the target folder.
-	Commit            *CommitToken           `protobuf:"bytes,5,opt,name=commit,proto3" json:"commit,omitempty"`                                                   // The commit in the mailbox of the target folder; unset when nothing was moved.
-	Changes           *FolderChanges         `protobuf:"bytes,6,opt,name=changes,proto3" json:"changes,omitempty"`                                                 // Of the source folder, when requested and small enough.
-	TargetFolderId    int64                  `protobuf:"varint,7,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`          // The target folder.
-	TargetMessageIds  []*IdRange             `protobuf:"bytes,10,rep,name=target_message_ids,json=targetMessageIds,proto3" json:"target_message_ids,omitempty"`    // Their new ids, when the target folder is in another mailbox.
-	SourceCommit      *CommitToken           `protobuf:"bytes,11,opt,name=source_commit,json=sourceCommit,proto3" json:"source_commit,omitempty"`                  // The commit in the mailbox that they left, when it is another.
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	MessageIds         []*IdRange             `protobuf:"bytes,1,rep,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`                           // Messages moved, which keep their ids within their mailbox.
+	SourceUids         []*IdRange             `protobuf:"bytes,2,rep,name=source_uids,json=sourceUids,proto3" json:"source_uids,omitempty"`                           // Their former UIDs, if the request names one folder.
+	TargetUids         []*IdRange             `protobuf:"bytes,3,rep,name=target_uids,json=targetUids,proto3" json:"target_uids,omitempty"`                           // Their UIDs in the target folder.
+	TargetUidValidity  int64                  `protobuf:"varint,4,opt,name=target_uid_validity,json=targetUidValidity,proto3" json:"target_uid_validity,omitempty"`   // Of the target folder.
+	Commit             *CommitToken           `protobuf:"bytes,5,opt,name=commit,proto3" json:"commit,omitempty"`                                                     // The commit in the mailbox of the target folder; unset when nothing was moved.
+	Changes            *FolderChanges         `protobuf:"bytes,6,opt,name=changes,proto3" json:"changes,omitempty"`                                                   // Of the source folder, when requested and small enough.
+	TargetFolderId     int64                  `protobuf:"varint,7,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`            // The target folder.
+	ModifiedMessageIds []*IdRange             `protobuf:"bytes,8,rep,name=modified_message_ids,json=modifiedMessageIds,proto3" json:"modified_message_ids,omitempty"` // Messages that if_change_number kept from being moved.
+	ModifiedUids       []*IdRange             `protobuf:"bytes,9,rep,name=modified_uids,json=modifiedUids,proto3" json:"modified_uids,omitempty"`                     // Their UIDs, if the request names one folder.
+	TargetMessageIds   []*IdRange             `protobuf:"bytes,10,rep,name=target_message_ids,json=targetMessageIds,proto3" json:"target_message_ids,omitempty"`      // Their new ids, when the target folder is in another mailbox.
+	SourceCommit       *CommitToken           `protobuf:"bytes,11,opt,name=source_commit,json=sourceCommit,proto3" json:"source_commit,omitempty"`                    // The commit in the mailbox that they left, when it is another.
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *MoveMessagesResponse) Reset() {
@@ -2748,6 +2795,20 @@ func (x *MoveMessagesResponse) GetTargetFolderId() int64 {
 	return 0
 }
 
+func (x *MoveMessagesResponse) GetModifiedMessageIds() []*IdRange {
+	if x != nil {
+		return x.ModifiedMessageIds
+	}
+	return nil
+}
+
+func (x *MoveMessagesResponse) GetModifiedUids() []*IdRange {
+	if x != nil {
+		return x.ModifiedUids
+	}
+	return nil
+}
+
 func (x *MoveMessagesResponse) GetTargetMessageIds() []*IdRange {
 	if x != nil {
 		return x.TargetMessageIds
@@ -2770,6 +2831,7 @@ type DeleteMessagesRequest struct {
 	Mode               DeleteMode             `protobuf:"varint,3,opt,name=mode,proto3,enum=restante.v1.DeleteMode" json:"mode,omitempty"`                             // The destination.
 	OnlyFlaggedDeleted bool                   `protobuf:"varint,4,opt,name=only_flagged_deleted,json=onlyFlaggedDeleted,proto3" json:"only_flagged_deleted,omitempty"` // Only those with FLAG_DELETED (IMAP's EXPUNGE).
 	ChangesSince       *int64                 `protobuf:"varint,5,opt,name=changes_since,json=changesSince,proto3,oneof" json:"changes_since,omitempty"`               // With a folder: answer with its changes above this number.
+	IfChangeNumber     *int64                 `protobuf:"varint,6,opt,name=if_change_number,json=ifChangeNumber,proto3,oneof" json:"if_change_number,omitempty"`       // Only messages whose change number is not above this.
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -2839,15 +2901,24 @@ func (x *DeleteMessagesRequest) GetChangesSince() int64 {
 	return 0
 }
 
+func (x *DeleteMessagesRequest) GetIfChangeNumber() int64 {
+	if x != nil && x.IfChangeNumber != nil {
+		return *x.IfChangeNumber
+	}
+	return 0
+}
+
 // DeleteMessagesResponse lists the deleted messages. See CopyMessagesResponse for the order of lists.
 type DeleteMessagesResponse struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	DeletedMessageIds []*IdRange             `protobuf:"bytes,1,rep,name=deleted_message_ids,json=deletedMessageIds,proto3" json:"deleted_message_ids,omitempty"` // Messages deleted.
-	DeletedUids       []*IdRange             `protobuf:"bytes,2,rep,name=deleted_uids,json=deletedUids,proto3" json:"deleted_uids,omitempty"`                     // Their former UIDs, if the request names one folder.
-	Commit            *CommitToken           `protobuf:"bytes,3,opt,name=commit,proto3" json:"commit,omitempty"`                                                  // The commit; unset when nothing was deleted.
-	Changes           *FolderChanges         `protobuf:"bytes,4,opt,name=changes,proto3" json:"changes,omitempty"`                                                // When requested and small enough.
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	DeletedMessageIds  []*IdRange             `protobuf:"bytes,1,rep,name=deleted_message_ids,json=deletedMessageIds,proto3" json:"deleted_message_ids,omitempty"`    // Messages deleted.
+	DeletedUids        []*IdRange             `protobuf:"bytes,2,rep,name=deleted_uids,json=deletedUids,proto3" json:"deleted_uids,omitempty"`                        // Their former UIDs, if the request names one folder.
+	Commit             *CommitToken           `protobuf:"bytes,3,opt,name=commit,proto3" json:"commit,omitempty"`                                                     // The commit; unset when nothing was deleted.
+	Changes            *FolderChanges         `protobuf:"bytes,4,opt,name=changes,proto3" json:"changes,omitempty"`                                                   // When requested and small enough.
+	ModifiedMessageIds []*IdRange             `protobuf:"bytes,5,rep,name=modified_message_ids,json=modifiedMessageIds,proto3" json:"modified_message_ids,omitempty"` // Messages that if_change_number kept from being deleted.
+	ModifiedUids       []*IdRange             `protobuf:"bytes,6,rep,name=modified_uids,json=modifiedUids,proto3" json:"modified_uids,omitempty"`                     // Their UIDs, if the request names one folder.
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *DeleteMessagesResponse) Reset() {
@@ -2904,6 +2975,20 @@ func (x *DeleteMessagesResponse) GetCommit() *CommitToken {
 func (x *DeleteMessagesResponse) GetChanges() *FolderChanges {
 	if x != nil {
 		return x.Changes
+	}
+	return nil
+}
+
+func (x *DeleteMessagesResponse) GetModifiedMessageIds() []*IdRange {
+	if x != nil {
+		return x.ModifiedMessageIds
+	}
+	return nil
+}
+
+func (x *DeleteMessagesResponse) GetModifiedUids() []*IdRange {
+	if x != nil {
+		return x.ModifiedUids
 	}
 	return nil
 }
@@ -3432,18 +3517,21 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"min_commit\x18\b \x01(\v2\x18.restante.v1.CommitTokenR\tminCommit\"m\n" +
 	"\x15QueryMessagesResponse\x12,\n" +
 	"\x04rows\x18\x01 \x01(\v2\x18.restante.v1.MessageRowsR\x04rows\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd0\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfa\x01\n" +
 	"\x15SearchMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x1f\n" +
 	"\tfolder_id\x18\x02 \x01(\x03B\x020\x01R\bfolderId\x12:\n" +
 	"\vrestriction\x18\x03 \x01(\v2\x18.restante.v1.RestrictionR\vrestriction\x127\n" +
 	"\n" +
-	"min_commit\x18\x04 \x01(\v2\x18.restante.v1.CommitTokenR\tminCommit\"\xae\x01\n" +
+	"min_commit\x18\x04 \x01(\v2\x18.restante.v1.CommitTokenR\tminCommit\x12(\n" +
+	"\x10with_message_ids\x18\x05 \x01(\bR\x0ewithMessageIds\"\xe5\x01\n" +
 	"\x16SearchMessagesResponse\x12(\n" +
 	"\x04uids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\x04uids\x12'\n" +
 	"\rchange_number\x18\x02 \x01(\x03B\x020\x01R\fchangeNumber\x12A\n" +
-	"\x1bhighest_match_change_number\x18\x03 \x01(\x03B\x020\x01R\x18highestMatchChangeNumber\"\x98\x03\n" +
+	"\x1bhighest_match_change_number\x18\x03 \x01(\x03B\x020\x01R\x18highestMatchChangeNumber\x125\n" +
+	"\vmessage_ids\x18\x04 \x03(\v2\x14.restante.v1.IdRangeR\n" +
+	"messageIds\"\x98\x03\n" +
 	"\x17BatchGetMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
@@ -3566,7 +3654,7 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"targetPath\x121\n" +
 	"\x10if_message_count\x18\x06 \x01(\x03B\x020\x01H\x00R\x0eifMessageCount\x88\x01\x01\x12.\n" +
 	"\x11target_mailbox_id\x18\a \x01(\x03B\x020\x01R\x0ftargetMailboxIdB\x13\n" +
-	"\x11_if_message_count\"\xa0\x03\n" +
+	"\x11_if_message_count\"\xa3\x04\n" +
 	"\x14CopyMessagesResponse\x12B\n" +
 	"\x12source_message_ids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\x10sourceMessageIds\x12B\n" +
 	"\x12target_message_ids\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\x10targetMessageIds\x125\n" +
@@ -3576,7 +3664,9 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"targetUids\x122\n" +
 	"\x13target_uid_validity\x18\x05 \x01(\x03B\x020\x01R\x11targetUidValidity\x120\n" +
 	"\x06commit\x18\x06 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x12,\n" +
-	"\x10target_folder_id\x18\a \x01(\x03B\x020\x01R\x0etargetFolderId\"\x93\x03\n" +
+	"\x10target_folder_id\x18\a \x01(\x03B\x020\x01R\x0etargetFolderId\x12F\n" +
+	"\x14modified_message_ids\x18\b \x03(\v2\x14.restante.v1.IdRangeR\x12modifiedMessageIds\x129\n" +
+	"\rmodified_uids\x18\t \x03(\v2\x14.restante.v1.IdRangeR\fmodifiedUids\"\xdb\x03\n" +
 	"\x13MoveMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
@@ -3587,10 +3677,12 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\rchanges_since\x18\x05 \x01(\x03B\x020\x01H\x00R\fchangesSince\x88\x01\x01\x12\x1f\n" +
 	"\vtarget_path\x18\x06 \x03(\tR\n" +
 	"targetPath\x121\n" +
-	"\x10if_message_count\x18\a \x01(\x03B\x020\x01H\x01R\x0eifMessageCount\x88\x01\x01\x12.\n" +
+	"\x10if_message_count\x18\a \x01(\x03B\x020\x01H\x01R\x0eifMessageCount\x88\x01\x01\x121\n" +
+	"\x10if_change_number\x18\b \x01(\x03B\x020\x01H\x02R\x0eifChangeNumber\x88\x01\x01\x12.\n" +
 	"\x11target_mailbox_id\x18\t \x01(\x03B\x020\x01R\x0ftargetMailboxIdB\x10\n" +
 	"\x0e_changes_sinceB\x13\n" +
-	"\x11_if_message_count\"\x88\x04\n" +
+	"\x11_if_message_countB\x13\n" +
+	"\x11_if_change_number\"\x8b\x05\n" +
 	"\x14MoveMessagesResponse\x125\n" +
 	"\vmessage_ids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\n" +
 	"messageIds\x125\n" +
@@ -3601,23 +3693,29 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\x13target_uid_validity\x18\x04 \x01(\x03B\x020\x01R\x11targetUidValidity\x120\n" +
 	"\x06commit\x18\x05 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x124\n" +
 	"\achanges\x18\x06 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\x12,\n" +
-	"\x10target_folder_id\x18\a \x01(\x03B\x020\x01R\x0etargetFolderId\x12B\n" +
+	"\x10target_folder_id\x18\a \x01(\x03B\x020\x01R\x0etargetFolderId\x12F\n" +
+	"\x14modified_message_ids\x18\b \x03(\v2\x14.restante.v1.IdRangeR\x12modifiedMessageIds\x129\n" +
+	"\rmodified_uids\x18\t \x03(\v2\x14.restante.v1.IdRangeR\fmodifiedUids\x12B\n" +
 	"\x12target_message_ids\x18\n" +
 	" \x03(\v2\x14.restante.v1.IdRangeR\x10targetMessageIds\x12=\n" +
-	"\rsource_commit\x18\v \x01(\v2\x18.restante.v1.CommitTokenR\fsourceCommit\"\x8e\x02\n" +
+	"\rsource_commit\x18\v \x01(\v2\x18.restante.v1.CommitTokenR\fsourceCommit\"\xd6\x02\n" +
 	"\x15DeleteMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
 	"\bmessages\x18\x02 \x01(\v2\x17.restante.v1.MessageSetR\bmessages\x12+\n" +
 	"\x04mode\x18\x03 \x01(\x0e2\x17.restante.v1.DeleteModeR\x04mode\x120\n" +
 	"\x14only_flagged_deleted\x18\x04 \x01(\bR\x12onlyFlaggedDeleted\x12,\n" +
-	"\rchanges_since\x18\x05 \x01(\x03B\x020\x01H\x00R\fchangesSince\x88\x01\x01B\x10\n" +
-	"\x0e_changes_since\"\xff\x01\n" +
+	"\rchanges_since\x18\x05 \x01(\x03B\x020\x01H\x00R\fchangesSince\x88\x01\x01\x121\n" +
+	"\x10if_change_number\x18\x06 \x01(\x03B\x020\x01H\x01R\x0eifChangeNumber\x88\x01\x01B\x10\n" +
+	"\x0e_changes_sinceB\x13\n" +
+	"\x11_if_change_number\"\x82\x03\n" +
 	"\x16DeleteMessagesResponse\x12D\n" +
 	"\x13deleted_message_ids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\x11deletedMessageIds\x127\n" +
 	"\fdeleted_uids\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\vdeletedUids\x120\n" +
 	"\x06commit\x18\x03 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x124\n" +
-	"\achanges\x18\x04 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\"\x7f\n" +
+	"\achanges\x18\x04 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\x12F\n" +
+	"\x14modified_message_ids\x18\x05 \x03(\v2\x14.restante.v1.IdRangeR\x12modifiedMessageIds\x129\n" +
+	"\rmodified_uids\x18\x06 \x03(\v2\x14.restante.v1.IdRangeR\fmodifiedUids\"\x7f\n" +
 	"\x1eListRecoverableMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x1b\n" +
@@ -3801,89 +3899,96 @@ var file_restante_v1_message_proto_depIdxs = []int32{
 	46, // 18: restante.v1.SearchMessagesRequest.restriction:type_name -> restante.v1.Restriction
 	48, // 19: restante.v1.SearchMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
 	49, // 20: restante.v1.SearchMessagesResponse.uids:type_name -> restante.v1.IdRange
-	10, // 21: restante.v1.BatchGetMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	0,  // 22: restante.v1.BatchGetMessagesRequest.columns:type_name -> restante.v1.MessageColumn
-	5,  // 23: restante.v1.BatchGetMessagesRequest.sections:type_name -> restante.v1.Section
-	48, // 24: restante.v1.BatchGetMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	9,  // 25: restante.v1.BatchGetMessagesResponse.rows:type_name -> restante.v1.MessageRows
-	10, // 26: restante.v1.StreamMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	0,  // 27: restante.v1.StreamMessagesRequest.columns:type_name -> restante.v1.MessageColumn
-	5,  // 28: restante.v1.StreamMessagesRequest.sections:type_name -> restante.v1.Section
-	48, // 29: restante.v1.StreamMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	9,  // 30: restante.v1.StreamMessagesResponse.rows:type_name -> restante.v1.MessageRows
-	7,  // 31: restante.v1.StreamMessagesResponse.rest:type_name -> restante.v1.SectionRest
-	50, // 32: restante.v1.AppendMessageRequest.received_at:type_name -> google.protobuf.Timestamp
-	48, // 33: restante.v1.AppendMessageResponse.commit:type_name -> restante.v1.CommitToken
-	51, // 34: restante.v1.Draft.author:type_name -> restante.v1.MailAddress
-	51, // 35: restante.v1.Draft.to:type_name -> restante.v1.MailAddress
-	51, // 36: restante.v1.Draft.cc:type_name -> restante.v1.MailAddress
-	51, // 37: restante.v1.Draft.bcc:type_name -> restante.v1.MailAddress
-	51, // 38: restante.v1.Draft.reply_to:type_name -> restante.v1.MailAddress
-	22, // 39: restante.v1.Draft.attachments:type_name -> restante.v1.Attachment
-	23, // 40: restante.v1.CreateDraftRequest.draft:type_name -> restante.v1.Draft
-	48, // 41: restante.v1.CreateDraftResponse.commit:type_name -> restante.v1.CommitToken
-	10, // 42: restante.v1.UpdateMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	3,  // 43: restante.v1.UpdateMessagesRequest.operation:type_name -> restante.v1.FlagOperation
-	48, // 44: restante.v1.UpdateMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	49, // 45: restante.v1.UpdateMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
-	49, // 46: restante.v1.UpdateMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
-	52, // 47: restante.v1.UpdateMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	10, // 48: restante.v1.CopyMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	49, // 49: restante.v1.CopyMessagesResponse.source_message_ids:type_name -> restante.v1.IdRange
-	49, // 50: restante.v1.CopyMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
-	49, // 51: restante.v1.CopyMessagesResponse.source_uids:type_name -> restante.v1.IdRange
-	49, // 52: restante.v1.CopyMessagesResponse.target_uids:type_name -> restante.v1.IdRange
-	48, // 53: restante.v1.CopyMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	10, // 54: restante.v1.MoveMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	49, // 55: restante.v1.MoveMessagesResponse.message_ids:type_name -> restante.v1.IdRange
-	49, // 56: restante.v1.MoveMessagesResponse.source_uids:type_name -> restante.v1.IdRange
-	49, // 57: restante.v1.MoveMessagesResponse.target_uids:type_name -> restante.v1.IdRange
-	48, // 58: restante.v1.MoveMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	52, // 59: restante.v1.MoveMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	49, // 60: restante.v1.MoveMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
-	48, // 61: restante.v1.MoveMessagesResponse.source_commit:type_name -> restante.v1.CommitToken
-	10, // 62: restante.v1.DeleteMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	4,  // 63: restante.v1.DeleteMessagesRequest.mode:type_name -> restante.v1.DeleteMode
-	49, // 64: restante.v1.DeleteMessagesResponse.deleted_message_ids:type_name -> restante.v1.IdRange
-	49, // 65: restante.v1.DeleteMessagesResponse.deleted_uids:type_name -> restante.v1.IdRange
-	48, // 66: restante.v1.DeleteMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	52, // 67: restante.v1.DeleteMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	50, // 68: restante.v1.RecoverableMessage.deleted_at:type_name -> google.protobuf.Timestamp
-	50, // 69: restante.v1.RecoverableMessage.purged_after:type_name -> google.protobuf.Timestamp
-	42, // 70: restante.v1.RecoverableMessage.summary:type_name -> restante.v1.MessageSummary
-	35, // 71: restante.v1.ListRecoverableMessagesResponse.messages:type_name -> restante.v1.RecoverableMessage
-	48, // 72: restante.v1.RecoverMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	12, // 73: restante.v1.MessageService.QueryMessages:input_type -> restante.v1.QueryMessagesRequest
-	14, // 74: restante.v1.MessageService.SearchMessages:input_type -> restante.v1.SearchMessagesRequest
-	16, // 75: restante.v1.MessageService.BatchGetMessages:input_type -> restante.v1.BatchGetMessagesRequest
-	18, // 76: restante.v1.MessageService.StreamMessages:input_type -> restante.v1.StreamMessagesRequest
-	20, // 77: restante.v1.MessageService.AppendMessage:input_type -> restante.v1.AppendMessageRequest
-	24, // 78: restante.v1.MessageService.CreateDraft:input_type -> restante.v1.CreateDraftRequest
-	26, // 79: restante.v1.MessageService.UpdateMessages:input_type -> restante.v1.UpdateMessagesRequest
-	28, // 80: restante.v1.MessageService.CopyMessages:input_type -> restante.v1.CopyMessagesRequest
-	30, // 81: restante.v1.MessageService.MoveMessages:input_type -> restante.v1.MoveMessagesRequest
-	32, // 82: restante.v1.MessageService.DeleteMessages:input_type -> restante.v1.DeleteMessagesRequest
-	34, // 83: restante.v1.MessageService.ListRecoverableMessages:input_type -> restante.v1.ListRecoverableMessagesRequest
-	37, // 84: restante.v1.MessageService.RecoverMessages:input_type -> restante.v1.RecoverMessagesRequest
-	39, // 85: restante.v1.MessageService.PurgeRecoverableMessages:input_type -> restante.v1.PurgeRecoverableMessagesRequest
-	13, // 86: restante.v1.MessageService.QueryMessages:output_type -> restante.v1.QueryMessagesResponse
-	15, // 87: restante.v1.MessageService.SearchMessages:output_type -> restante.v1.SearchMessagesResponse
-	17, // 88: restante.v1.MessageService.BatchGetMessages:output_type -> restante.v1.BatchGetMessagesResponse
-	19, // 89: restante.v1.MessageService.StreamMessages:output_type -> restante.v1.StreamMessagesResponse
-	21, // 90: restante.v1.MessageService.AppendMessage:output_type -> restante.v1.AppendMessageResponse
-	25, // 91: restante.v1.MessageService.CreateDraft:output_type -> restante.v1.CreateDraftResponse
-	27, // 92: restante.v1.MessageService.UpdateMessages:output_type -> restante.v1.UpdateMessagesResponse
-	29, // 93: restante.v1.MessageService.CopyMessages:output_type -> restante.v1.CopyMessagesResponse
-	31, // 94: restante.v1.MessageService.MoveMessages:output_type -> restante.v1.MoveMessagesResponse
-	33, // 95: restante.v1.MessageService.DeleteMessages:output_type -> restante.v1.DeleteMessagesResponse
-	36, // 96: restante.v1.MessageService.ListRecoverableMessages:output_type -> restante.v1.ListRecoverableMessagesResponse
-	38, // 97: restante.v1.MessageService.RecoverMessages:output_type -> restante.v1.RecoverMessagesResponse
-	40, // 98: restante.v1.MessageService.PurgeRecoverableMessages:output_type -> restante.v1.PurgeRecoverableMessagesResponse
-	86, // [86:99] is the sub-list for method output_type
-	73, // [73:86] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	49, // 21: restante.v1.SearchMessagesResponse.message_ids:type_name -> restante.v1.IdRange
+	10, // 22: restante.v1.BatchGetMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	0,  // 23: restante.v1.BatchGetMessagesRequest.columns:type_name -> restante.v1.MessageColumn
+	5,  // 24: restante.v1.BatchGetMessagesRequest.sections:type_name -> restante.v1.Section
+	48, // 25: restante.v1.BatchGetMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	9,  // 26: restante.v1.BatchGetMessagesResponse.rows:type_name -> restante.v1.MessageRows
+	10, // 27: restante.v1.StreamMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	0,  // 28: restante.v1.StreamMessagesRequest.columns:type_name -> restante.v1.MessageColumn
+	5,  // 29: restante.v1.StreamMessagesRequest.sections:type_name -> restante.v1.Section
+	48, // 30: restante.v1.StreamMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	9,  // 31: restante.v1.StreamMessagesResponse.rows:type_name -> restante.v1.MessageRows
+	7,  // 32: restante.v1.StreamMessagesResponse.rest:type_name -> restante.v1.SectionRest
+	50, // 33: restante.v1.AppendMessageRequest.received_at:type_name -> google.protobuf.Timestamp
+	48, // 34: restante.v1.AppendMessageResponse.commit:type_name -> restante.v1.CommitToken
+	51, // 35: restante.v1.Draft.author:type_name -> restante.v1.MailAddress
+	51, // 36: restante.v1.Draft.to:type_name -> restante.v1.MailAddress
+	51, // 37: restante.v1.Draft.cc:type_name -> restante.v1.MailAddress
+	51, // 38: restante.v1.Draft.bcc:type_name -> restante.v1.MailAddress
+	51, // 39: restante.v1.Draft.reply_to:type_name -> restante.v1.MailAddress
+	22, // 40: restante.v1.Draft.attachments:type_name -> restante.v1.Attachment
+	23, // 41: restante.v1.CreateDraftRequest.draft:type_name -> restante.v1.Draft
+	48, // 42: restante.v1.CreateDraftResponse.commit:type_name -> restante.v1.CommitToken
+	10, // 43: restante.v1.UpdateMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	3,  // 44: restante.v1.UpdateMessagesRequest.operation:type_name -> restante.v1.FlagOperation
+	48, // 45: restante.v1.UpdateMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	49, // 46: restante.v1.UpdateMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
+	49, // 47: restante.v1.UpdateMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
+	52, // 48: restante.v1.UpdateMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	10, // 49: restante.v1.CopyMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	49, // 50: restante.v1.CopyMessagesResponse.source_message_ids:type_name -> restante.v1.IdRange
+	49, // 51: restante.v1.CopyMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
+	49, // 52: restante.v1.CopyMessagesResponse.source_uids:type_name -> restante.v1.IdRange
+	49, // 53: restante.v1.CopyMessagesResponse.target_uids:type_name -> restante.v1.IdRange
+	48, // 54: restante.v1.CopyMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	49, // 55: restante.v1.CopyMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
+	49, // 56: restante.v1.CopyMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
+	10, // 57: restante.v1.MoveMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	49, // 58: restante.v1.MoveMessagesResponse.message_ids:type_name -> restante.v1.IdRange
+	49, // 59: restante.v1.MoveMessagesResponse.source_uids:type_name -> restante.v1.IdRange
+	49, // 60: restante.v1.MoveMessagesResponse.target_uids:type_name -> restante.v1.IdRange
+	48, // 61: restante.v1.MoveMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	52, // 62: restante.v1.MoveMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	49, // 63: restante.v1.MoveMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
+	49, // 64: restante.v1.MoveMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
+	49, // 65: restante.v1.MoveMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
+	48, // 66: restante.v1.MoveMessagesResponse.source_commit:type_name -> restante.v1.CommitToken
+	10, // 67: restante.v1.DeleteMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	4,  // 68: restante.v1.DeleteMessagesRequest.mode:type_name -> restante.v1.DeleteMode
+	49, // 69: restante.v1.DeleteMessagesResponse.deleted_message_ids:type_name -> restante.v1.IdRange
+	49, // 70: restante.v1.DeleteMessagesResponse.deleted_uids:type_name -> restante.v1.IdRange
+	48, // 71: restante.v1.DeleteMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	52, // 72: restante.v1.DeleteMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	49, // 73: restante.v1.DeleteMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
+	49, // 74: restante.v1.DeleteMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
+	50, // 75: restante.v1.RecoverableMessage.deleted_at:type_name -> google.protobuf.Timestamp
+	50, // 76: restante.v1.RecoverableMessage.purged_after:type_name -> google.protobuf.Timestamp
+	42, // 77: restante.v1.RecoverableMessage.summary:type_name -> restante.v1.MessageSummary
+	35, // 78: restante.v1.ListRecoverableMessagesResponse.messages:type_name -> restante.v1.RecoverableMessage
+	48, // 79: restante.v1.RecoverMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	12, // 80: restante.v1.MessageService.QueryMessages:input_type -> restante.v1.QueryMessagesRequest
+	14, // 81: restante.v1.MessageService.SearchMessages:input_type -> restante.v1.SearchMessagesRequest
+	16, // 82: restante.v1.MessageService.BatchGetMessages:input_type -> restante.v1.BatchGetMessagesRequest
+	18, // 83: restante.v1.MessageService.StreamMessages:input_type -> restante.v1.StreamMessagesRequest
+	20, // 84: restante.v1.MessageService.AppendMessage:input_type -> restante.v1.AppendMessageRequest
+	24, // 85: restante.v1.MessageService.CreateDraft:input_type -> restante.v1.CreateDraftRequest
+	26, // 86: restante.v1.MessageService.UpdateMessages:input_type -> restante.v1.UpdateMessagesRequest
+	28, // 87: restante.v1.MessageService.CopyMessages:input_type -> restante.v1.CopyMessagesRequest
+	30, // 88: restante.v1.MessageService.MoveMessages:input_type -> restante.v1.MoveMessagesRequest
+	32, // 89: restante.v1.MessageService.DeleteMessages:input_type -> restante.v1.DeleteMessagesRequest
+	34, // 90: restante.v1.MessageService.ListRecoverableMessages:input_type -> restante.v1.ListRecoverableMessagesRequest
+	37, // 91: restante.v1.MessageService.RecoverMessages:input_type -> restante.v1.RecoverMessagesRequest
+	39, // 92: restante.v1.MessageService.PurgeRecoverableMessages:input_type -> restante.v1.PurgeRecoverableMessagesRequest
+	13, // 93: restante.v1.MessageService.QueryMessages:output_type -> restante.v1.QueryMessagesResponse
+	15, // 94: restante.v1.MessageService.SearchMessages:output_type -> restante.v1.SearchMessagesResponse
+	17, // 95: restante.v1.MessageService.BatchGetMessages:output_type -> restante.v1.BatchGetMessagesResponse
+	19, // 96: restante.v1.MessageService.StreamMessages:output_type -> restante.v1.StreamMessagesResponse
+	21, // 97: restante.v1.MessageService.AppendMessage:output_type -> restante.v1.AppendMessageResponse
+	25, // 98: restante.v1.MessageService.CreateDraft:output_type -> restante.v1.CreateDraftResponse
+	27, // 99: restante.v1.MessageService.UpdateMessages:output_type -> restante.v1.UpdateMessagesResponse
+	29, // 100: restante.v1.MessageService.CopyMessages:output_type -> restante.v1.CopyMessagesResponse
+	31, // 101: restante.v1.MessageService.MoveMessages:output_type -> restante.v1.MoveMessagesResponse
+	33, // 102: restante.v1.MessageService.DeleteMessages:output_type -> restante.v1.DeleteMessagesResponse
+	36, // 103: restante.v1.MessageService.ListRecoverableMessages:output_type -> restante.v1.ListRecoverableMessagesResponse
+	38, // 104: restante.v1.MessageService.RecoverMessages:output_type -> restante.v1.RecoverMessagesResponse
+	40, // 105: restante.v1.MessageService.PurgeRecoverableMessages:output_type -> restante.v1.PurgeRecoverableMessagesResponse
+	93, // [93:106] is the sub-list for method output_type
+	80, // [80:93] is the sub-list for method input_type
+	80, // [80:80] is the sub-list for extension type_name
+	80, // [80:80] is the sub-list for extension extendee
+	0,  // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_message_proto_init() }

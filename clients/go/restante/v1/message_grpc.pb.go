@@ -47,7 +47,7 @@ type MessageServiceClient interface {
 	// SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (one row alone is too large: ask
 	// for fewer columns).
 	QueryMessages(ctx context.Context, in *QueryMessagesRequest, opts ...grpc.CallOption) (*QueryMessagesResponse, error)
-	// Finds messages of one folder and answers only with UIDs. A condition on text makes the server read messages, which
+	// Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes the server read messages, which
 	// takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
 	// searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
 	// at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
@@ -76,13 +76,15 @@ type MessageServiceClient interface {
 	// MESSAGE_NOT_FOUND (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}, LIMIT_EXCEEDED
 	// (keywords of the target's mailbox).
 	CopyMessages(ctx context.Context, in *CopyMessagesRequest, opts ...grpc.CallOption) (*CopyMessagesResponse, error)
-	// Moves messages, all that exist or none, with their ids, flags, keywords and received time. In another mailbox they
-	// get new ids and count for its quota, and they cannot be recovered in the mailbox that they left. Errors: as
-	// CopyMessages; QUOTA_EXCEEDED and LIMIT_EXCEEDED only for another mailbox.
+	// Moves messages, all that exist or none, with their ids, flags, keywords and received time. A message that changed
+	// after if_change_number stays in its folder and is listed. In another mailbox messages get new ids and count for its
+	// quota, and they cannot be recovered in the mailbox that they left. Errors: as CopyMessages; QUOTA_EXCEEDED and
+	// LIMIT_EXCEEDED only for another mailbox.
 	MoveMessages(ctx context.Context, in *MoveMessagesRequest, opts ...grpc.CallOption) (*MoveMessagesResponse, error)
 	// Deletes messages: to the Trash, to the recoverable items, or for good. A message that is deleted for good leaves
 	// every folder, list and quota at once; its octets are erased an hour later, so that a reader that has not heard of
-	// the removal can finish (include_removed). Errors: FOLDER_NOT_FOUND.
+	// the removal can finish (include_removed). A message that changed after if_change_number stays and is listed.
+	// Errors: FOLDER_NOT_FOUND.
 	DeleteMessages(ctx context.Context, in *DeleteMessagesRequest, opts ...grpc.CallOption) (*DeleteMessagesResponse, error)
 	// Lists deleted messages that can still be recovered, latest first.
 	ListRecoverableMessages(ctx context.Context, in *ListRecoverableMessagesRequest, opts ...grpc.CallOption) (*ListRecoverableMessagesResponse, error)
@@ -251,7 +253,7 @@ type MessageServiceServer interface {
 	// SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (one row alone is too large: ask
 	// for fewer columns).
 	QueryMessages(context.Context, *QueryMessagesRequest) (*QueryMessagesResponse, error)
-	// Finds messages of one folder and answers only with UIDs. A condition on text makes the server read messages, which
+	// Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes the server read messages, which
 	// takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
 	// searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
 	// at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
@@ -280,13 +282,15 @@ type MessageServiceServer interface {
 	// MESSAGE_NOT_FOUND (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}, LIMIT_EXCEEDED
 	// (keywords of the target's mailbox).
 	CopyMessages(context.Context, *CopyMessagesRequest) (*CopyMessagesResponse, error)
-	// Moves messages, all that exist or none, with their ids, flags, keywords and received time. In another mailbox they
-	// get new ids and count for its quota, and they cannot be recovered in the mailbox that they left. Errors: as
-	// CopyMessages; QUOTA_EXCEEDED and LIMIT_EXCEEDED only for another mailbox.
+	// Moves messages, all that exist or none, with their ids, flags, keywords and received time. A message that changed
+	// after if_change_number stays in its folder and is listed. In another mailbox messages get new ids and count for its
+	// quota, and they cannot be recovered in the mailbox that they left. Errors: as CopyMessages; QUOTA_EXCEEDED and
+	// LIMIT_EXCEEDED only for another mailbox.
 	MoveMessages(context.Context, *MoveMessagesRequest) (*MoveMessagesResponse, error)
 	// Deletes messages: to the Trash, to the recoverable items, or for good. A message that is deleted for good leaves
 	// every folder, list and quota at once; its octets are erased an hour later, so that a reader that has not heard of
-	// the removal can finish (include_removed). Errors: FOLDER_NOT_FOUND.
+	// the removal can finish (include_removed). A message that changed after if_change_number stays and is listed.
+	// Errors: FOLDER_NOT_FOUND.
 	DeleteMessages(context.Context, *DeleteMessagesRequest) (*DeleteMessagesResponse, error)
 	// Lists deleted messages that can still be recovered, latest first.
 	ListRecoverableMessages(context.Context, *ListRecoverableMessagesRequest) (*ListRecoverableMessagesResponse, error)

@@ -626,7 +626,12 @@ Global___MessageSet: _TypeAlias = MessageSet  # noqa: Y015
 
 @_typing.final
 class MatchingMessages(_message.Message):
-    """MatchingMessages selects the messages that match a restriction."""
+    """MatchingMessages selects the messages that match a restriction. The server evaluates it before it reads or writes, as
+    SearchMessages does and with the same errors: TOO_COMPLEX, DEADLINE_EXCEEDED, TOO_MANY_OPERATIONS. A request may be
+    cancelled meanwhile. Messages that arrive after the evaluation has begun are not selected. A write leaves messages as
+    they are that have changed since then, and lists them as modified. A repeated request_id gets the first response, for
+    the messages that matched then.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -740,7 +745,7 @@ Global___QueryMessagesResponse: _TypeAlias = QueryMessagesResponse  # noqa: Y015
 
 @_typing.final
 class SearchMessagesRequest(_message.Message):
-    """SearchMessagesRequest is a condition on one folder."""
+    """SearchMessagesRequest is a condition on one folder or on the whole mailbox."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -748,10 +753,13 @@ class SearchMessagesRequest(_message.Message):
     FOLDER_ID_FIELD_NUMBER: _builtins.int
     RESTRICTION_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    WITH_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     folder_id: _builtins.int
-    """The folder."""
+    """The folder; 0: all folders."""
+    with_message_ids: _builtins.bool
+    """Answer with message ids, too. In all folders the server always does."""
     @_builtins.property
     def restriction(self) -> _search_pb2.Restriction:
         """Absent: all messages."""
@@ -767,10 +775,11 @@ class SearchMessagesRequest(_message.Message):
         folder_id: _builtins.int = ...,
         restriction: _search_pb2.Restriction | None = ...,
         min_commit: _types_pb2.CommitToken | None = ...,
+        with_message_ids: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["min_commit", b"min_commit", "restriction", b"restriction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder_id", b"folder_id", "mailbox_id", b"mailbox_id", "min_commit", b"min_commit", "restriction", b"restriction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder_id", b"folder_id", "mailbox_id", b"mailbox_id", "min_commit", b"min_commit", "restriction", b"restriction", "with_message_ids", b"with_message_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -778,20 +787,25 @@ Global___SearchMessagesRequest: _TypeAlias = SearchMessagesRequest  # noqa: Y015
 
 @_typing.final
 class SearchMessagesResponse(_message.Message):
-    """SearchMessagesResponse lists the matches."""
+    """SearchMessagesResponse lists the matches: by UID if the request names a folder, else by message id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     UIDS_FIELD_NUMBER: _builtins.int
     CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
     HIGHEST_MATCH_CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
+    MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     change_number: _builtins.int
-    """The folder's change number at the time of the search."""
+    """Of the folder, or of the mailbox, when the search began."""
     highest_match_change_number: _builtins.int
     """Highest change number among the matches, 0 when none match."""
     @_builtins.property
     def uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
-        """UIDs that match, ascending."""
+        """UIDs that match, ascending; none if the request names no folder."""
+
+    @_builtins.property
+    def message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """Their message ids, when requested: the n-th id belongs to the n-th UID. See CopyMessagesResponse for runs."""
 
     def __init__(
         self,
@@ -799,10 +813,11 @@ class SearchMessagesResponse(_message.Message):
         uids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         change_number: _builtins.int = ...,
         highest_match_change_number: _builtins.int = ...,
+        message_ids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "highest_match_change_number", b"highest_match_change_number", "uids", b"uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "highest_match_change_number", b"highest_match_change_number", "message_ids", b"message_ids", "uids", b"uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1459,6 +1474,8 @@ class CopyMessagesResponse(_message.Message):
     TARGET_UID_VALIDITY_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
     TARGET_FOLDER_ID_FIELD_NUMBER: _builtins.int
+    MODIFIED_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    MODIFIED_UIDS_FIELD_NUMBER: _builtins.int
     target_uid_validity: _builtins.int
     """Of the target folder."""
     target_folder_id: _builtins.int
@@ -1483,6 +1500,14 @@ class CopyMessagesResponse(_message.Message):
     def commit(self) -> _types_pb2.CommitToken:
         """The commit in the mailbox of the target folder; unset when nothing was copied."""
 
+    @_builtins.property
+    def modified_message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """Messages that changed after a restriction was evaluated: not copied."""
+
+    @_builtins.property
+    def modified_uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """Their UIDs, if the request names one folder."""
+
     def __init__(
         self,
         *,
@@ -1493,10 +1518,12 @@ class CopyMessagesResponse(_message.Message):
         target_uid_validity: _builtins.int = ...,
         commit: _types_pb2.CommitToken | None = ...,
         target_folder_id: _builtins.int = ...,
+        modified_message_ids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
+        modified_uids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "source_message_ids", b"source_message_ids", "source_uids", b"source_uids", "target_folder_id", b"target_folder_id", "target_message_ids", b"target_message_ids", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "modified_message_ids", b"modified_message_ids", "modified_uids", b"modified_uids", "source_message_ids", b"source_message_ids", "source_uids", b"source_uids", "target_folder_id", b"target_folder_id", "target_message_ids", b"target_message_ids", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1515,6 +1542,7 @@ class MoveMessagesRequest(_message.Message):
     CHANGES_SINCE_FIELD_NUMBER: _builtins.int
     TARGET_PATH_FIELD_NUMBER: _builtins.int
     IF_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    IF_CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
     TARGET_MAILBOX_ID_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
@@ -1526,6 +1554,8 @@ class MoveMessagesRequest(_message.Message):
     """With a folder: answer with its changes above this number."""
     if_message_count: _builtins.int
     """Move nothing unless exactly so many of them exist."""
+    if_change_number: _builtins.int
+    """Only messages whose change number is not above this."""
     target_mailbox_id: _builtins.int
     """The mailbox of the target folder; 0: that of the messages."""
     @_builtins.property
@@ -1546,18 +1576,23 @@ class MoveMessagesRequest(_message.Message):
         changes_since: _builtins.int | None = ...,
         target_path: _abc.Iterable[_builtins.str] | None = ...,
         if_message_count: _builtins.int | None = ...,
+        if_change_number: _builtins.int | None = ...,
         target_mailbox_id: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "_if_message_count", b"_if_message_count", "changes_since", b"changes_since", "if_message_count", b"if_message_count", "messages", b"messages"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "_if_change_number", b"_if_change_number", "_if_message_count", b"_if_message_count", "changes_since", b"changes_since", "if_change_number", b"if_change_number", "if_message_count", b"if_message_count", "messages", b"messages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "_if_message_count", b"_if_message_count", "changes_since", b"changes_since", "if_message_count", b"if_message_count", "mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id", "target_mailbox_id", b"target_mailbox_id", "target_path", b"target_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "_if_change_number", b"_if_change_number", "_if_message_count", b"_if_message_count", "changes_since", b"changes_since", "if_change_number", b"if_change_number", "if_message_count", b"if_message_count", "mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id", "target_mailbox_id", b"target_mailbox_id", "target_path", b"target_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__changes_since: _TypeAlias = _typing.Literal["changes_since"]  # noqa: Y015
     _WhichOneofArgType__changes_since: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since"]  # noqa: Y015
+    _WhichOneofReturnType__if_change_number: _TypeAlias = _typing.Literal["if_change_number"]  # noqa: Y015
+    _WhichOneofArgType__if_change_number: _TypeAlias = _typing.Literal["_if_change_number", b"_if_change_number"]  # noqa: Y015
     _WhichOneofReturnType__if_message_count: _TypeAlias = _typing.Literal["if_message_count"]  # noqa: Y015
     _WhichOneofArgType__if_message_count: _TypeAlias = _typing.Literal["_if_message_count", b"_if_message_count"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__changes_since) -> _WhichOneofReturnType__changes_since | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__if_change_number) -> _WhichOneofReturnType__if_change_number | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__if_message_count) -> _WhichOneofReturnType__if_message_count | None: ...
 
@@ -1576,6 +1611,8 @@ class MoveMessagesResponse(_message.Message):
     COMMIT_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     TARGET_FOLDER_ID_FIELD_NUMBER: _builtins.int
+    MODIFIED_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    MODIFIED_UIDS_FIELD_NUMBER: _builtins.int
     TARGET_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     SOURCE_COMMIT_FIELD_NUMBER: _builtins.int
     target_uid_validity: _builtins.int
@@ -1603,6 +1640,14 @@ class MoveMessagesResponse(_message.Message):
         """Of the source folder, when requested and small enough."""
 
     @_builtins.property
+    def modified_message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """Messages that if_change_number kept from being moved."""
+
+    @_builtins.property
+    def modified_uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """Their UIDs, if the request names one folder."""
+
+    @_builtins.property
     def target_message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
         """Their new ids, when the target folder is in another mailbox."""
 
@@ -1620,12 +1665,14 @@ class MoveMessagesResponse(_message.Message):
         commit: _types_pb2.CommitToken | None = ...,
         changes: _types_pb2.FolderChanges | None = ...,
         target_folder_id: _builtins.int = ...,
+        modified_message_ids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
+        modified_uids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         target_message_ids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         source_commit: _types_pb2.CommitToken | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "source_commit", b"source_commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "message_ids", b"message_ids", "source_commit", b"source_commit", "source_uids", b"source_uids", "target_folder_id", b"target_folder_id", "target_message_ids", b"target_message_ids", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "message_ids", b"message_ids", "modified_message_ids", b"modified_message_ids", "modified_uids", b"modified_uids", "source_commit", b"source_commit", "source_uids", b"source_uids", "target_folder_id", b"target_folder_id", "target_message_ids", b"target_message_ids", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1642,6 +1689,7 @@ class DeleteMessagesRequest(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     ONLY_FLAGGED_DELETED_FIELD_NUMBER: _builtins.int
     CHANGES_SINCE_FIELD_NUMBER: _builtins.int
+    IF_CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     mode: Global___DeleteMode.ValueType
@@ -1650,6 +1698,8 @@ class DeleteMessagesRequest(_message.Message):
     """Only those with FLAG_DELETED (IMAP's EXPUNGE)."""
     changes_since: _builtins.int
     """With a folder: answer with its changes above this number."""
+    if_change_number: _builtins.int
+    """Only messages whose change number is not above this."""
     @_builtins.property
     def messages(self) -> Global___MessageSet:
         """The messages."""
@@ -1662,14 +1712,20 @@ class DeleteMessagesRequest(_message.Message):
         mode: Global___DeleteMode.ValueType = ...,
         only_flagged_deleted: _builtins.bool = ...,
         changes_since: _builtins.int | None = ...,
+        if_change_number: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "changes_since", b"changes_since", "messages", b"messages"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "_if_change_number", b"_if_change_number", "changes_since", b"changes_since", "if_change_number", b"if_change_number", "messages", b"messages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "changes_since", b"changes_since", "mailbox_id", b"mailbox_id", "messages", b"messages", "mode", b"mode", "only_flagged_deleted", b"only_flagged_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "_if_change_number", b"_if_change_number", "changes_since", b"changes_since", "if_change_number", b"if_change_number", "mailbox_id", b"mailbox_id", "messages", b"messages", "mode", b"mode", "only_flagged_deleted", b"only_flagged_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__changes_since: _TypeAlias = _typing.Literal["changes_since"]  # noqa: Y015
     _WhichOneofArgType__changes_since: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since"]  # noqa: Y015
+    _WhichOneofReturnType__if_change_number: _TypeAlias = _typing.Literal["if_change_number"]  # noqa: Y015
+    _WhichOneofArgType__if_change_number: _TypeAlias = _typing.Literal["_if_change_number", b"_if_change_number"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__changes_since) -> _WhichOneofReturnType__changes_since | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__if_change_number) -> _WhichOneofReturnType__if_change_number | None: ...
 
 Global___DeleteMessagesRequest: _TypeAlias = DeleteMessagesRequest  # noqa: Y015
 
@@ -1683,6 +1739,8 @@ class DeleteMessagesResponse(_message.Message):
     DELETED_UIDS_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    MODIFIED_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    MODIFIED_UIDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def deleted_message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
         """Messages deleted."""
@@ -1699,6 +1757,14 @@ class DeleteMessagesResponse(_message.Message):
     def changes(self) -> _types_pb2.FolderChanges:
         """When requested and small enough."""
 
+    @_builtins.property
+    def modified_message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """Messages that if_change_number kept from being deleted."""
+
+    @_builtins.property
+    def modified_uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """Their UIDs, if the request names one folder."""
+
     def __init__(
         self,
         *,
@@ -1706,10 +1772,12 @@ class DeleteMessagesResponse(_message.Message):
         deleted_uids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         commit: _types_pb2.CommitToken | None = ...,
         changes: _types_pb2.FolderChanges | None = ...,
+        modified_message_ids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
+        modified_uids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "deleted_message_ids", b"deleted_message_ids", "deleted_uids", b"deleted_uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "deleted_message_ids", b"deleted_message_ids", "deleted_uids", b"deleted_uids", "modified_message_ids", b"modified_message_ids", "modified_uids", b"modified_uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -118,7 +118,7 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchMessages(self, request, context):
-        """Finds messages of one folder and answers only with UIDs. A condition on text makes the server read messages, which
+        """Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes the server read messages, which
         takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
         searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
         at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
@@ -182,9 +182,10 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def MoveMessages(self, request, context):
-        """Moves messages, all that exist or none, with their ids, flags, keywords and received time. In another mailbox they
-        get new ids and count for its quota, and they cannot be recovered in the mailbox that they left. Errors: as
-        CopyMessages; QUOTA_EXCEEDED and LIMIT_EXCEEDED only for another mailbox.
+        """Moves messages, all that exist or none, with their ids, flags, keywords and received time. A message that changed
+        after if_change_number stays in its folder and is listed. In another mailbox messages get new ids and count for its
+        quota, and they cannot be recovered in the mailbox that they left. Errors: as CopyMessages; QUOTA_EXCEEDED and
+        LIMIT_EXCEEDED only for another mailbox.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,7 +194,8 @@ class MessageServiceServicer:
     def DeleteMessages(self, request, context):
         """Deletes messages: to the Trash, to the recoverable items, or for good. A message that is deleted for good leaves
         every folder, list and quota at once; its octets are erased an hour later, so that a reader that has not heard of
-        the removal can finish (include_removed). Errors: FOLDER_NOT_FOUND.
+        the removal can finish (include_removed). A message that changed after if_change_number stays and is listed.
+        Errors: FOLDER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

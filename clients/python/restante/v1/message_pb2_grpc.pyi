@@ -41,7 +41,7 @@ class MessageServiceStub:
     for fewer columns).
     """
     SearchMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.SearchMessagesRequest, _message_pb2.SearchMessagesResponse]
-    """Finds messages of one folder and answers only with UIDs. A condition on text makes the server read messages, which
+    """Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes the server read messages, which
     takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
     searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
     at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
@@ -77,14 +77,16 @@ class MessageServiceStub:
     (keywords of the target's mailbox).
     """
     MoveMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.MoveMessagesRequest, _message_pb2.MoveMessagesResponse]
-    """Moves messages, all that exist or none, with their ids, flags, keywords and received time. In another mailbox they
-    get new ids and count for its quota, and they cannot be recovered in the mailbox that they left. Errors: as
-    CopyMessages; QUOTA_EXCEEDED and LIMIT_EXCEEDED only for another mailbox.
+    """Moves messages, all that exist or none, with their ids, flags, keywords and received time. A message that changed
+    after if_change_number stays in its folder and is listed. In another mailbox messages get new ids and count for its
+    quota, and they cannot be recovered in the mailbox that they left. Errors: as CopyMessages; QUOTA_EXCEEDED and
+    LIMIT_EXCEEDED only for another mailbox.
     """
     DeleteMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.DeleteMessagesRequest, _message_pb2.DeleteMessagesResponse]
     """Deletes messages: to the Trash, to the recoverable items, or for good. A message that is deleted for good leaves
     every folder, list and quota at once; its octets are erased an hour later, so that a reader that has not heard of
-    the removal can finish (include_removed). Errors: FOLDER_NOT_FOUND.
+    the removal can finish (include_removed). A message that changed after if_change_number stays and is listed.
+    Errors: FOLDER_NOT_FOUND.
     """
     ListRecoverableMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.ListRecoverableMessagesRequest, _message_pb2.ListRecoverableMessagesResponse]
     """Lists deleted messages that can still be recovered, latest first."""
@@ -108,7 +110,7 @@ class MessageServiceAsyncStub(MessageServiceStub):
     for fewer columns).
     """
     SearchMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.SearchMessagesRequest, _message_pb2.SearchMessagesResponse]  # type: ignore[assignment]
-    """Finds messages of one folder and answers only with UIDs. A condition on text makes the server read messages, which
+    """Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes the server read messages, which
     takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
     searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
     at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
@@ -144,14 +146,16 @@ class MessageServiceAsyncStub(MessageServiceStub):
     (keywords of the target's mailbox).
     """
     MoveMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.MoveMessagesRequest, _message_pb2.MoveMessagesResponse]  # type: ignore[assignment]
-    """Moves messages, all that exist or none, with their ids, flags, keywords and received time. In another mailbox they
-    get new ids and count for its quota, and they cannot be recovered in the mailbox that they left. Errors: as
-    CopyMessages; QUOTA_EXCEEDED and LIMIT_EXCEEDED only for another mailbox.
+    """Moves messages, all that exist or none, with their ids, flags, keywords and received time. A message that changed
+    after if_change_number stays in its folder and is listed. In another mailbox messages get new ids and count for its
+    quota, and they cannot be recovered in the mailbox that they left. Errors: as CopyMessages; QUOTA_EXCEEDED and
+    LIMIT_EXCEEDED only for another mailbox.
     """
     DeleteMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.DeleteMessagesRequest, _message_pb2.DeleteMessagesResponse]  # type: ignore[assignment]
     """Deletes messages: to the Trash, to the recoverable items, or for good. A message that is deleted for good leaves
     every folder, list and quota at once; its octets are erased an hour later, so that a reader that has not heard of
-    the removal can finish (include_removed). Errors: FOLDER_NOT_FOUND.
+    the removal can finish (include_removed). A message that changed after if_change_number stays and is listed.
+    Errors: FOLDER_NOT_FOUND.
     """
     ListRecoverableMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.ListRecoverableMessagesRequest, _message_pb2.ListRecoverableMessagesResponse]  # type: ignore[assignment]
     """Lists deleted messages that can still be recovered, latest first."""
@@ -184,7 +188,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_pb2.SearchMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.SearchMessagesResponse, _abc.Awaitable[_message_pb2.SearchMessagesResponse]]:
-        """Finds messages of one folder and answers only with UIDs. A condition on text makes the server read messages, which
+        """Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes the server read messages, which
         takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
         searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
         at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
@@ -262,9 +266,10 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_pb2.MoveMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.MoveMessagesResponse, _abc.Awaitable[_message_pb2.MoveMessagesResponse]]:
-        """Moves messages, all that exist or none, with their ids, flags, keywords and received time. In another mailbox they
-        get new ids and count for its quota, and they cannot be recovered in the mailbox that they left. Errors: as
-        CopyMessages; QUOTA_EXCEEDED and LIMIT_EXCEEDED only for another mailbox.
+        """Moves messages, all that exist or none, with their ids, flags, keywords and received time. A message that changed
+        after if_change_number stays in its folder and is listed. In another mailbox messages get new ids and count for its
+        quota, and they cannot be recovered in the mailbox that they left. Errors: as CopyMessages; QUOTA_EXCEEDED and
+        LIMIT_EXCEEDED only for another mailbox.
         """
 
     @_abc_1.abstractmethod
@@ -275,7 +280,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_message_pb2.DeleteMessagesResponse, _abc.Awaitable[_message_pb2.DeleteMessagesResponse]]:
         """Deletes messages: to the Trash, to the recoverable items, or for good. A message that is deleted for good leaves
         every folder, list and quota at once; its octets are erased an hour later, so that a reader that has not heard of
-        the removal can finish (include_removed). Errors: FOLDER_NOT_FOUND.
+        the removal can finish (include_removed). A message that changed after if_change_number stays and is listed.
+        Errors: FOLDER_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -72,11 +72,12 @@ class Mail:
 async def _no_folder(client: Client, error: errors.FolderNotFound) -> click.ClickException:
     """The failure for a missing folder, with the nearest existing name."""
     context = click.get_current_context(silent=True)
-    wanted = context.params.get("folder") if context is not None else None
-    if not wanted:
-        return Failure(described(error), error.reason)
+    named = [context.params.get(name) for name in ("within", "folder")] if context is not None else []
     names = ["/".join(folder.path) async for folder in client.folders.list()]
     by_key = {name.lower(): name for name in names}
+    wanted = next((name for name in named if name and name.lower() not in by_key), None)
+    if not wanted:
+        return Failure(described(error), error.reason)
     near = difflib.get_close_matches(wanted.lower(), by_key, 1)
     hint = f'did you mean "{by_key[near[0]]}"?' if near else "`restante mail folders` lists your folders"
     return Failure(f'no folder "{wanted}"; {hint} [{error.reason}]', error.reason)
@@ -120,9 +121,6 @@ class Number(click.ParamType[int]):
 def flat(ids: Iterable[list[int]]) -> list[int]:
     """One list without repetitions, in the order given."""
     return list(dict.fromkeys(each for some in ids for each in some))
-
-
-ids_argument = click.argument("ids", nargs=-1, required=True, type=MessageIds())
 
 
 def written(address: MailAddress) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import click
@@ -14,17 +14,11 @@ from restante.v1.folder_pb2 import FolderRole
 from restante.v1.search_pb2 import Restriction
 from restante.v1.submission_pb2 import RecipientState
 from restante_cli.failures import run
+from restante_cli.mail.conditions import condition_options
 from restante_cli.mail.context import Mail, listed
 from restante_cli.output import cell, one_line, output_option, print_json_line, say, show, size
 
 COLUMNS = ("id", "read", "from", "subject", "received_at", "size")
-DAYS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z")
-
-
-def moment(_context: click.Context, _option: click.Parameter, value: datetime | None) -> datetime | None:
-    """An aware time; a time without a zone is local."""
-    return value.astimezone() if value is not None else None
-
 
 limit_option = click.option(
     "--limit", type=click.IntRange(1), default=50, show_default=True, help="Number of messages at most."
@@ -71,14 +65,8 @@ def list_messages(mail: Mail, folder: str, unread: bool, limit: int, form: str) 
 @click.command()
 @click.argument("words", nargs=-1)
 @click.option("--folder", help="Only in this folder.")
-@click.option("--from", "sender", help="Name or address in From.")
 @click.option("--to", help="Name or address in To.")
-@click.option("--subject", help="Text of the subject.")
-@click.option("--since", type=click.DateTime(DAYS), callback=moment, help="Received on this day or later.")
-@click.option("--before", type=click.DateTime(DAYS), callback=moment, help="Received before this day.")
-@click.option("--unread", is_flag=True, help="Only unread messages.")
-@click.option("--flagged", is_flag=True, help="Only flagged messages.")
-@click.option("--larger", type=click.IntRange(0), metavar="OCTETS", help="Only messages larger than this size.")
+@condition_options
 @limit_option
 @output_option
 @click.pass_obj
@@ -86,30 +74,13 @@ def search(
     mail: Mail,
     words: tuple[str, ...],
     folder: str | None,
-    sender: str | None,
     to: str | None,
-    subject: str | None,
-    since: datetime | None,
-    before: datetime | None,
-    unread: bool,
-    flagged: bool,
-    larger: int | None,
+    conditions: list[Restriction],
     limit: int,
     form: str,
 ) -> None:
     """Find messages that have all WORDS in header or text and match every option."""
-    wanted = [query.text("any", word) for word in words]
-    wanted += [
-        query.text(field, value) for field, value in (("from", sender), ("to", to), ("subject", subject)) if value
-    ]
-    if since is not None or before is not None:
-        wanted.append(query.received(since=since, before=before))
-    if unread:
-        wanted.append(query.unread())
-    if flagged:
-        wanted.append(query.flag("flagged"))
-    if larger is not None:
-        wanted.append(query.larger(larger))
+    wanted = [*(query.text("any", word) for word in words), *([query.text("to", to)] if to else []), *conditions]
     if not wanted:
         raise click.UsageError("No condition was given: name words, or an option such as --from.")
     run(_list(mail, folder, query.all_of(*wanted), limit, form))

@@ -10,8 +10,8 @@ import click
 
 from restante.v1.submission_pb2 import RecipientState, SubmissionRecord
 from restante_cli.failures import run
+from restante_cli.mail.conditions import DAYS, moment
 from restante_cli.mail.context import Mail, Number
-from restante_cli.mail.lists import DAYS, moment
 from restante_cli.output import output_option, print_json, say, transfer_progress
 from restante_mail.text.html import lines_of_html
 

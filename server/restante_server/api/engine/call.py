@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -16,7 +17,7 @@ from restante.v1.types_pb2 import CommitToken
 from restante_server.api.engine import access
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.core import Core
-from restante_server.api.engine.writes import HandlerWrite
+from restante_server.api.engine.writes import HandlerWrite, known_answer, once_of, request_id
 from restante_server.directory.rights import Claim, Place
 from restante_server.store import mailboxes as store_mailboxes
 
@@ -83,6 +84,17 @@ class Call:
             contents=contents,
         )
         return await self.core.db.write(operation, deadline=self.deadline)
+
+    async def known_answer(self, request: Message, claims: tuple[Claim, ...]) -> Message | None:
+        """The answer that is kept for the request's id; None if it is new, or if the request type has no id.
+
+        Raises RequestIdRequired, RequestIdReused, MailboxNotFound.
+        """
+        if not request_id(request):
+            return None
+        once = once_of(request, self.caller.actor, claims, self.now)
+        known: Message | None = await self.read(partial(known_answer, once=once, claims=claims))
+        return known
 
     async def reach(self, token: CommitToken) -> None:
         """Wait until reads see the commit that a token names (docs/design.md "Read your writes").

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from restante_server.api.engine.observe import CallObserver
 from restante_server.api.engine.registry import Handler, HandlerKind
 from restante_server.api.engine.writes import HandlerWrite
 from restante_server.db import turns
+from restante_server.directory.rights import Claim
 
 SHARED_SECONDS = 5.0  # a read with less time left than this does not share a thread hop
 
@@ -33,6 +34,7 @@ class Dispatcher:
 
     def __init__(self, core: Core, observer: CallObserver) -> None:
         self._core, self._observer = core, observer
+        self._finding: set[asyncio.Task[Any] | None] = set()  # calls that look for the messages of their write
 
     def call(self, caller: Caller, deadline: float, result_octets: int = MAX_LONE_RESULT_OCTETS) -> Call:
         """A call that arrives now; `deadline` is a moment of `time.monotonic()`."""
@@ -86,19 +88,61 @@ class Dispatcher:
                 return await db.read_short(partial(_in_transaction, handler, call, request), deadline=call.deadline)
             case HandlerKind.READ | HandlerKind.SLOW_READ:  # a short read close to its deadline shares no thread hop
                 return await call.read(partial(_in_transaction, handler, call, request))
+            case HandlerKind.WRITE if handler.find is not None:
+                return await self._write_found(handler, handler.find(call, request), call, request, claims)
             case HandlerKind.WRITE:
-                write: HandlerWrite[Any] = HandlerWrite(
-                    actor=call.caller.actor,
-                    now=call.now,
-                    request=request,
-                    function=partial(_in_transaction, handler, call, request),
-                    claims=claims,
-                    rows=handler.rows(request),
-                    octets=handler.octets(request),
-                )
-                return await db.write(write, deadline=call.deadline)
+                function = partial(_in_transaction, handler, call, request)
+                return await self._write(handler, function, handler.rows(request), call, request, claims)
             case HandlerKind.DIRECT:
                 return await _within(call, handler.run(call, request))
+
+    async def _write(
+        self,
+        handler: Handler,
+        function: Callable[[Connection], Any],
+        rows: int,
+        call: Call,
+        request: Any,
+        claims: tuple[Claim, ...],
+    ) -> Any:
+        write: HandlerWrite[Any] = HandlerWrite(
+            actor=call.caller.actor,
+            now=call.now,
+            request=request,
+            function=function,
+            claims=claims,
+            rows=rows,
+            octets=handler.octets(request),
+        )
+        return await self._core.db.write(write, deadline=call.deadline)
+
+    async def _write_found(
+        self, handler: Handler, found: Any, call: Call, request: Any, claims: tuple[Claim, ...]
+    ) -> Any:
+        """Write what was found, after finding it if `found` is a function. A repeated request finds nothing anew."""
+        if callable(found):
+            known = await call.known_answer(request, claims)
+            if known is not None:
+                return known
+            found = await self._found(call, found)
+        function = partial(_with_found, handler, call, request, found)
+        return await self._write(handler, function, handler.rows(found), call, request, claims)
+
+    async def _found(self, call: Call, find: Callable[[], Awaitable[Any]]) -> Any:
+        task = asyncio.current_task()
+        self._finding.add(task)
+        try:
+            return await _within(call, find())
+        finally:
+            self._finding.discard(task)
+
+    def may_cancel(self, handler: Handler, task: asyncio.Task[Any]) -> bool:
+        """Whether a call may be cancelled now: it only reads, or its write has not begun."""
+        return handler.only_reads or task in self._finding
+
+
+def _with_found(handler: Handler, call: Call, request: Any, found: Any, tx: Connection) -> Any:
+    return handler.run(tx, call, request, found)
 
 
 def _in_transaction(handler: Handler, call: Call, request: Any, tx: Connection) -> Any:

@@ -294,7 +294,7 @@ class Execution:
         if flight is None:
             return
         flight.cancelled = True
-        if flight.task is not None and self._handlers[flight.field].only_reads:
+        if flight.task is not None and self._dispatcher.may_cancel(self._handlers[flight.field], flight.task):
             flight.task.cancel()  # a write that has begun runs on, because its outcome matters
 
     def _answer(

@@ -21,11 +21,13 @@ from restante_server.directory.rights import Claim
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
+Found = TypeVar("Found")
 Streamer = TypeVar("Streamer", bound=Callable[..., AsyncIterator[Any] | Awaitable[Any]])
 
 Claims = Callable[[Call, Any], tuple[Claim, ...]]
 Estimate = Callable[[Any], int]
 InTransaction = Callable[[Connection, Call, Request], Response]
+WithFound = Callable[[Connection, Call, Request, Found], Response]
 OnLoop = Callable[[Call, Request], Awaitable[Response]]
 
 _WITH_MIN_COMMIT = frozenset(known for known in methods.ALL if "min_commit" in known.request.DESCRIPTOR.fields_by_name)
@@ -52,6 +54,7 @@ class Handler:
     rows: Estimate
     octets: Estimate
     reads: bool = False  # a coroutine without effects, which may be cancelled or repeated
+    find: Callable[[Call, Any], Any] | None = None  # see `Handlers.write_found`
 
     @property
     def only_reads(self) -> bool:
@@ -143,6 +146,27 @@ class Handlers:
 
         def decorate(run: InTransaction[Request, Response]) -> InTransaction[Request, Response]:
             self.unary.append(Handler(method, HandlerKind.WRITE, rule, run, _claims(method), rows, octets))
+            return run
+
+        return decorate
+
+    def write_found(
+        self,
+        method: Method[Request, Response],
+        *,
+        rule: Rule,
+        find: Callable[[Call, Request], Found | Callable[[], Awaitable[Found]]],
+        rows: Callable[[Found], int],
+    ) -> Callable[[WithFound[Request, Found, Response]], WithFound[Request, Found, Response]]:
+        """Register a handler that writes what `find` has found before: it runs as `run(tx, call, request, found)`.
+
+        `find(call, request)` returns that, or a function to await for it. The function has no effects, is awaited
+        within the call's deadline and may be cancelled, and runs only if the request's id is not known yet. `rows`
+        estimates the amount.
+        """
+
+        def decorate(run: WithFound[Request, Found, Response]) -> WithFound[Request, Found, Response]:
+            self.unary.append(Handler(method, HandlerKind.WRITE, rule, run, _claims(method), rows, _nothing, find=find))
             return run
 
         return decorate

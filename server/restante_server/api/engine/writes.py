@@ -51,6 +51,24 @@ def once_only(request: Message, actor: str, mailbox_id: int, now: int) -> reques
     return requests.Request(key, method, fingerprint(request), now + KEPT.get(method, DAY))
 
 
+def once_of(request: Message, actor: str, claims: tuple[Claim, ...], now: int) -> requests.Request:
+    """The same for a request with these claims: the mailbox of the first is the scope of the id."""
+    return once_only(request, actor, claims[0].mailbox_id if claims else 0, now)
+
+
+def known_answer(tx: Connection, once: requests.Request, claims: tuple[Claim, ...]) -> Any:
+    """The response that is kept for a request id; None if the id is new.
+
+    The rights are decided here: a caller that has lost them gets none. Raises RequestIdReused, and as rights.decide.
+    """
+    kept = requests.find(tx, once)
+    if kept is None:
+        return None
+    for claim in claims:
+        claim.at(0).place(tx)
+    return RESPONSES[once.method].FromString(kept)
+
+
 @dataclass(frozen=True, slots=True)
 class HandlerWrite(Generic[Response]):
     """One write of one call. See db.operation.Operation."""
@@ -76,13 +94,10 @@ class HandlerWrite(Generic[Response]):
         """
         if not request_id(self.request):
             return self.function(tx)
-        once = once_only(self.request, self.actor, self.claims[0].mailbox_id if self.claims else 0, self.now)
-        answer = requests.find(tx, once)
+        once = once_of(self.request, self.actor, self.claims, self.now)
+        answer: Response | None = known_answer(tx, once, self.claims)
         if answer is not None:
-            for claim in self.claims:
-                claim.at(0).place(tx)
-            kept: Response = RESPONSES[once.method].FromString(answer)
-            return kept
+            return answer
         response = self.function(tx)
         requests.keep(tx, [(once, response.SerializeToString())], is_locked=once.key.mailbox_id != 0)
         return response

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -11,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from restante.errors import InvalidArgument, TooComplex
 from restante.v1.folder_pb2 import Folder, FolderRole
 from restante.v1.mailbox_pb2 import Mailbox
-from restante.v1.message_pb2 import MessageSet, Section, SectionDecoding, SectionKind
+from restante.v1.message_pb2 import Section, SectionDecoding, SectionKind
 from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet, UidSet
 from restante_mail import ranges
 from restante_mail.idset import IdSet
@@ -103,23 +102,6 @@ def uid_set(given: UidSet, field: str) -> Selection:
     if ids and ids.last > HIGHEST_UID:
         ids = ids.intersect(IdSet(((1, HIGHEST_UID),)))
     return Selection(given.folder_id, ids)
-
-
-def selection(messages: MessageSet, *, only_deleted: bool = False, removed: bool = False) -> Selection:
-    """The messages that a request names. Raises InvalidArgument, TooComplex."""
-    match messages.WhichOneof("messages"):
-        case "ids":
-            ids = message_ids(messages.ids.message_ids, "messages.ids.message_ids")
-            return Selection(None, ids, only_deleted, removed)
-        case "uids":
-            if removed:
-                raise InvalidArgument(field="include_removed", problem="needs messages named by ids")
-            found = uid_set(messages.uids, "messages.uids")
-            return replace(found, only_deleted=True) if only_deleted else found
-        case "matching":
-            raise InvalidArgument(field="messages.matching", problem="is not served yet")
-        case _:
-            raise InvalidArgument(field="messages", problem="must name messages by uids, ids or matching")
 
 
 def wanted(section: Section) -> Wanted:

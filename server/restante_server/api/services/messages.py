@@ -12,12 +12,11 @@ from restante.errors import CursorInvalid, InvalidArgument, ResultTooLarge
 from restante.v1 import message_pb2 as v1
 from restante.v1 import methods
 from restante.v1.message_pb2 import MessageSet
-from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, MessageSummary
-from restante_mail.idset import EMPTY, IdSet
+from restante.v1.types_pb2 import CommitToken, FolderChanges, MessageSummary
 from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
-from restante_server.api.services import convert, message_rows, pages
+from restante_server.api.services import convert, message_rows, pages, sets
 from restante_server.api.services.message_rows import Ask, Batch, Rest
 from restante_server.api.services.section_octets import Source, decoded_total, pieces
 from restante_server.api.services.violations import collected
@@ -26,7 +25,7 @@ from restante_server.store import changes, flags, folders, keywords, mailboxes, 
 from restante_server.store.flags import FlagChange
 from restante_server.store.messages import ALL_FLAGS
 from restante_server.store.removal import Mode
-from restante_server.store.selection import FLAG_SEEN, Listed, Selection
+from restante_server.store.selection import FLAG_SEEN
 
 handlers = Handlers()
 
@@ -37,20 +36,24 @@ MODES: frozenset[int] = frozenset(Mode)
 DAY = 24 * 3600 * 1_000_000  # microseconds
 
 
-def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequest) -> Ask:
+async def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequest) -> tuple[Ask, sets.Chosen]:
+    """The wanted columns and messages. A restriction is evaluated here. Raises as scans.matches."""
     since = request.changed_since if request.HasField("changed_since") else None
-    claim, selection = call.claim(request.mailbox_id), Selection(None, EMPTY)
+    chosen: sets.Chosen | sets.Pending = sets.NOTHING
+    claim = call.claim(request.mailbox_id)
+    ask = Ask(claim, sets.NOTHING.selection, frozenset(), (), since)
     with collected() as bad:
         with bad.noting("messages"):
-            selection = convert.selection(request.messages, removed=request.include_removed)
+            chosen = sets.read(call, claim, request.messages, removed=request.include_removed)
         if isinstance(request, v1.BatchGetMessagesRequest):
             apart = not (request.mark_seen and request.include_removed)
             bad.require(apart, "include_removed", "must not be set together with mark_seen")
-        claim = claim.at(selection.folder_id or 0)
-        ask = Ask(claim, selection, frozenset(), (), since)
         with bad.noting("columns"):
-            ask = Ask.of(claim, selection, request.columns, request.sections, since)
-    return ask
+            ask = Ask.of(claim, ask.selection, request.columns, request.sections, since)
+    if not isinstance(chosen, sets.Chosen):
+        chosen = await chosen()
+    claim = claim.at(chosen.selection.folder_id or 0)
+    return replace(ask, claim=claim, selection=chosen.selection), chosen
 
 
 # --- Reading --------------------------------------------------------------------------------------------------------
@@ -58,18 +61,21 @@ def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequ
 
 @handlers.direct(methods.BATCH_GET_MESSAGES, rule=READ_SESSION, reads=True)
 async def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) -> v1.BatchGetMessagesResponse:
-    ask = _ask(call, request)
-    run = partial(_batch, call=call, ask=ask, mark_seen=request.mark_seen)
+    ask, chosen = await _ask(call, request)
     if request.mark_seen:
-        return await call.write(request, run, claims=(ask.claim,), rows=_rows(request.messages))
-    return await call.core.short_read(run)
+        run = partial(_batch, call=call, ask=ask, marked=chosen)
+        return await call.write(request, run, claims=(ask.claim,), rows=chosen.rows)
+    return await call.core.short_read(partial(_batch, call=call, ask=ask))
 
 
-def _batch(tx: Connection, *, call: Call, ask: Ask, mark_seen: bool) -> v1.BatchGetMessagesResponse:
-    """The wanted rows of those messages that exist. Raises FolderNotFound, ResultTooLarge."""
+def _batch(tx: Connection, *, call: Call, ask: Ask, marked: sets.Chosen | None = None) -> v1.BatchGetMessagesResponse:
+    """The wanted rows of those messages that exist, of which those in `marked` get FLAG_SEEN first.
+
+    Raises FolderNotFound, ResultTooLarge.
+    """
     place = ask.claim.place(tx)
-    if mark_seen:
-        flags.change_flags(tx, place, ask.selection, FlagChange.ADD, FLAG_SEEN)
+    if marked is not None:
+        flags.change_flags(tx, place, marked.selection, FlagChange.ADD, FLAG_SEEN, if_change_number=marked.limit)
     found, limit, decoded_octets = v1.MessageRows(), min(RESULT_OCTETS, call.result_octets), 0
     after: int | None = 0
     while after is not None:
@@ -87,7 +93,7 @@ async def stream_messages(call: Call, request: v1.StreamMessagesRequest) -> Asyn
     """See MessageService.StreamMessages. No read is open while the client takes a response."""
     if request.HasField("min_commit"):
         await call.reach(request.min_commit)
-    ask = _ask(call, request)
+    ask, _ = await _ask(call, request)
     directory = call.core.contents.directory
     after: int | None = 0
     while after is not None:
@@ -133,9 +139,9 @@ def _changes(tx: Connection, place: Place, messages: MessageSet, asked: bool, si
     """A folder's changes above a number; None if the request does not want them or they are too large or too old."""
     if not asked:
         return None
-    folder_id = messages.uids.folder_id
+    folder_id = sets.folder_id(messages)
     if not folder_id:
-        raise InvalidArgument(field="changes_since", problem="needs messages named by UIDs of one folder")
+        raise InvalidArgument(field="changes_since", problem="needs messages of one folder")
     try:
         delta = changes.folder_changes(tx, place, folder_id, since, most=MOST_CHANGES)
     except (ResultTooLarge, CursorInvalid):
@@ -145,35 +151,8 @@ def _changes(tx: Connection, place: Place, messages: MessageSet, asked: bool, si
     return convert.folder_changes(delta)
 
 
-@handlers.write(methods.UPDATE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: _rows(request.messages))
-def update_messages(tx: Connection, call: Call, request: v1.UpdateMessagesRequest) -> v1.UpdateMessagesResponse:
-    with collected() as bad:
-        selection = Selection(None, EMPTY)
-        with bad.noting("messages"):
-            selection = convert.selection(request.messages)
-        bad.require(request.operation in OPERATIONS, "operation", "must be a known value other than UNSPECIFIED")
-        with bad.noting("flags"):
-            convert.bounded_range(request.flags, 0, ALL_FLAGS, "flags")
-        with bad.noting("keywords"):
-            keywords.valid(request.keywords)
-    place = call.place(tx, request.mailbox_id, selection.folder_id or 0)
-    done = flags.change_flags(
-        tx,
-        place,
-        selection,
-        FlagChange(request.operation),
-        request.flags,
-        list(request.keywords),
-        if_change_number=request.if_change_number if request.HasField("if_change_number") else None,
-    )
-    number = done.change_number or mailboxes.change_number(tx, place)
-    return v1.UpdateMessagesResponse(
-        commit=convert.commit_token(call, place.mailbox_id, number),
-        modified_message_ids=convert.runs(done.left.message_ids),
-        modified_uids=_uids(request.messages, done.left),
-        changes=_changes(tx, place, request.messages, request.HasField("changes_since"), request.changes_since),
-        updated_count=done.found,
-    )
+def _limit(request: v1.UpdateMessagesRequest | v1.MoveMessagesRequest | v1.DeleteMessagesRequest) -> int | None:
+    return request.if_change_number if request.HasField("if_change_number") else None
 
 
 def _target(
@@ -192,33 +171,87 @@ def _expected(request: v1.CopyMessagesRequest | v1.MoveMessagesRequest) -> int |
     return request.if_message_count if request.HasField("if_message_count") else None
 
 
-@handlers.write(methods.COPY_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
-def copy_messages(tx: Connection, call: Call, request: v1.CopyMessagesRequest) -> v1.CopyMessagesResponse:
-    selection = convert.selection(request.messages)
-    place = call.place(tx, request.mailbox_id, selection.folder_id or 0)
+def _updated_messages(call: Call, request: v1.UpdateMessagesRequest) -> sets.Chosen | sets.Pending:
+    chosen: sets.Chosen | sets.Pending = sets.NOTHING
+    claim = call.claim(request.mailbox_id)
+    with collected() as bad:
+        with bad.noting("messages"):
+            chosen = sets.read(call, claim, request.messages, limit=_limit(request))
+        bad.require(request.operation in OPERATIONS, "operation", "must be a known value other than UNSPECIFIED")
+        with bad.noting("flags"):
+            convert.bounded_range(request.flags, 0, ALL_FLAGS, "flags")
+        with bad.noting("keywords"):
+            keywords.valid(request.keywords)
+    return chosen
+
+
+@handlers.write_found(
+    methods.UPDATE_MESSAGES, rule=MAIL_SESSION, find=_updated_messages, rows=lambda chosen: chosen.rows
+)
+def update_messages(
+    tx: Connection, call: Call, request: v1.UpdateMessagesRequest, chosen: sets.Chosen
+) -> v1.UpdateMessagesResponse:
+    place = call.place(tx, request.mailbox_id, chosen.selection.folder_id or 0)
+    done = flags.change_flags(
+        tx,
+        place,
+        chosen.selection,
+        FlagChange(request.operation),
+        request.flags,
+        list(request.keywords),
+        if_change_number=chosen.limit,
+    )
+    number = done.change_number or mailboxes.change_number(tx, place)
+    return v1.UpdateMessagesResponse(
+        commit=convert.commit_token(call, place.mailbox_id, number),
+        modified_message_ids=convert.runs(done.left.message_ids),
+        modified_uids=sets.uids(request.messages, done.left),
+        changes=_changes(tx, place, request.messages, request.HasField("changes_since"), request.changes_since),
+        updated_count=done.found,
+    )
+
+
+def _copied_messages(call: Call, request: v1.CopyMessagesRequest) -> sets.Chosen | sets.Pending:
+    return sets.read(call, call.claim(request.mailbox_id), request.messages)
+
+
+@handlers.write_found(
+    methods.COPY_MESSAGES, rule=MAIL_SESSION, find=_copied_messages, rows=lambda chosen: 2 * chosen.rows
+)
+def copy_messages(
+    tx: Connection, call: Call, request: v1.CopyMessagesRequest, chosen: sets.Chosen
+) -> v1.CopyMessagesResponse:
+    place = call.place(tx, request.mailbox_id, chosen.selection.folder_id or 0)
     target = _target(tx, call, place, request)
-    done = transfer.copy(tx, place, selection, target, _expected(request))
+    done = transfer.copy(tx, place, chosen.selection, target, _expected(request), if_change_number=chosen.limit)
     return v1.CopyMessagesResponse(
         source_message_ids=convert.runs(done.source.message_ids),
         target_message_ids=convert.id_ranges(done.target_ids),
-        source_uids=_uids(request.messages, done.source),
+        source_uids=sets.uids(request.messages, done.source),
         target_uids=convert.id_ranges(done.target_uids),
         target_uid_validity=done.uid_validity,
         commit=_commit(call, target, done.change_number),
         target_folder_id=target.folder_id,
+        modified_message_ids=convert.runs(done.left.message_ids),
+        modified_uids=sets.uids(request.messages, done.left),
     )
 
 
-@handlers.write(methods.MOVE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: _rows(request.messages))
-def move_messages(tx: Connection, call: Call, request: v1.MoveMessagesRequest) -> v1.MoveMessagesResponse:
-    selection = convert.selection(request.messages)
-    place = call.place(tx, request.mailbox_id, selection.folder_id or 0)
+def _moved_messages(call: Call, request: v1.MoveMessagesRequest) -> sets.Chosen | sets.Pending:
+    return sets.read(call, call.claim(request.mailbox_id), request.messages, limit=_limit(request))
+
+
+@handlers.write_found(methods.MOVE_MESSAGES, rule=MAIL_SESSION, find=_moved_messages, rows=lambda chosen: chosen.rows)
+def move_messages(
+    tx: Connection, call: Call, request: v1.MoveMessagesRequest, chosen: sets.Chosen
+) -> v1.MoveMessagesResponse:
+    place = call.place(tx, request.mailbox_id, chosen.selection.folder_id or 0)
     target = _target(tx, call, place, request)
     move = transfer.move if target.mailbox_id == place.mailbox_id else transfer_between.move
-    done = move(tx, place, selection, target, call.now, _expected(request))
+    done = move(tx, place, chosen.selection, target, call.now, _expected(request), if_change_number=chosen.limit)
     return v1.MoveMessagesResponse(
         message_ids=convert.runs(done.source.message_ids),
-        source_uids=_uids(request.messages, done.source),
+        source_uids=sets.uids(request.messages, done.source),
         target_uids=convert.id_ranges(done.target_uids),
         target_uid_validity=done.uid_validity,
         commit=_commit(call, target, done.change_number),
@@ -226,36 +259,38 @@ def move_messages(tx: Connection, call: Call, request: v1.MoveMessagesRequest) -
         target_folder_id=target.folder_id,
         target_message_ids=convert.id_ranges(done.target_ids),
         source_commit=_commit(call, place, done.source_change_number),
+        modified_message_ids=convert.runs(done.left.message_ids),
+        modified_uids=sets.uids(request.messages, done.left),
     )
 
 
-@handlers.write(methods.DELETE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
-def delete_messages(tx: Connection, call: Call, request: v1.DeleteMessagesRequest) -> v1.DeleteMessagesResponse:
+def _deleted_messages(call: Call, request: v1.DeleteMessagesRequest) -> sets.Chosen | sets.Pending:
+    chosen: sets.Chosen | sets.Pending = sets.NOTHING
+    claim = call.claim(request.mailbox_id)
     with collected() as bad:
-        selection = Selection(None, EMPTY)
         with bad.noting("messages"):
-            selection = convert.selection(request.messages, only_deleted=request.only_flagged_deleted)
+            only_deleted = request.only_flagged_deleted
+            chosen = sets.read(call, claim, request.messages, only_deleted=only_deleted, limit=_limit(request))
         bad.require(request.mode in MODES, "mode", "must be a known value other than UNSPECIFIED")
-    place = call.place(tx, request.mailbox_id, selection.folder_id or 0)
-    done = removal.remove(tx, place, selection, Mode(request.mode), call.now)
+    return chosen
+
+
+@handlers.write_found(
+    methods.DELETE_MESSAGES, rule=MAIL_SESSION, find=_deleted_messages, rows=lambda chosen: 2 * chosen.rows
+)
+def delete_messages(
+    tx: Connection, call: Call, request: v1.DeleteMessagesRequest, chosen: sets.Chosen
+) -> v1.DeleteMessagesResponse:
+    place = call.place(tx, request.mailbox_id, chosen.selection.folder_id or 0)
+    done = removal.remove(tx, place, chosen.selection, Mode(request.mode), call.now, if_change_number=chosen.limit)
     return v1.DeleteMessagesResponse(
         deleted_message_ids=convert.runs(done.messages.message_ids),
-        deleted_uids=_uids(request.messages, done.messages),
+        deleted_uids=sets.uids(request.messages, done.messages),
         commit=_commit(call, place, done.change_number),
         changes=_changes(tx, place, request.messages, request.HasField("changes_since"), request.changes_since),
+        modified_message_ids=convert.runs(done.left.message_ids),
+        modified_uids=sets.uids(request.messages, done.left),
     )
-
-
-def _uids(messages: MessageSet, listed: Listed) -> list[IdRange]:
-    """The UIDs of messages for an answer; none unless the request names one folder."""
-    return convert.id_ranges(IdSet.from_ascending(listed.uids)) if messages.HasField("uids") else []
-
-
-def _rows(messages: MessageSet) -> int:
-    """The estimated number of rows that an operation on a set touches, at most 5000 for ranges of UIDs."""
-    if messages.HasField("ids"):
-        return len(messages.ids.message_ids)
-    return min(5_000, sum(max(0, run.last - run.first) + 1 for run in messages.uids.ranges[:1_000]))
 
 
 # --- Recoverable messages -------------------------------------------------------------------------------------------

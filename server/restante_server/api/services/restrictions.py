@@ -37,7 +37,8 @@ _FURTHEST: Final = 1 << 60  # microseconds, beyond the time of any message
 class _Reader:
     """Converts one tree and counts its nodes. Raises TooComplex, InvalidArgument."""
 
-    def __init__(self) -> None:
+    def __init__(self, field: str) -> None:
+        self._field = field  # of the tree in the request
         self._nodes = 0
 
     def read(self, given: v1.Restriction, depth: int = 1) -> Restriction:
@@ -52,45 +53,46 @@ class _Reader:
             case "negation":
                 return Not(self.read(given.negation, depth + 1))
             case "text":
-                return _text(given.text)
+                return _text(given.text, f"{self._field}.text")
             case "compare":
-                return _compare(given.compare)
+                return _compare(given.compare, f"{self._field}.compare")
             case "time":
-                return _time(given.time)
+                return _time(given.time, f"{self._field}.time")
             case "flags":
                 return HasFlags(given.flags.mask, given.flags.value)
             case "keyword":
                 return _keyword(given.keyword.keyword)
             case "header":
-                return _header(given.header)
+                return _header(given.header, f"{self._field}.header")
             case "uids":
-                among = convert.uid_set(given.uids, "restriction.uids")
+                among = convert.uid_set(given.uids, f"{self._field}.uids")
                 return Among(among.folder_id, among.ids)
             case "ids":
-                return Among(None, convert.message_ids(given.ids.message_ids, "restriction.ids.message_ids"))
+                return Among(None, convert.message_ids(given.ids.message_ids, f"{self._field}.ids.message_ids"))
             case _:
                 return EVERYTHING
 
 
-def restriction(given: v1.Restriction) -> Restriction:
-    """The store's restriction. An empty one of the contract matches all. Raises TooComplex, InvalidArgument."""
-    return _Reader().read(given)
+def restriction(given: v1.Restriction, field: str = "restriction") -> Restriction:
+    """The store's restriction. An empty one of the contract matches all. `field` is its place in the request.
+
+    Raises TooComplex, InvalidArgument.
+    """
+    return _Reader(field).read(given)
 
 
-def _text(given: v1.TextRestriction) -> Restriction:
+def _text(given: v1.TextRestriction, path: str) -> Restriction:
     try:
         field = TextField(given.field)
     except ValueError:
-        raise InvalidArgument(
-            field="restriction.text.field", problem="must be a known value other than UNSPECIFIED"
-        ) from None
+        raise InvalidArgument(field=f"{path}.field", problem="must be a known value other than UNSPECIFIED") from None
     needle = fold(given.value)
     return HasText(field, needle) if needle else EVERYTHING
 
 
-def _header(given: v1.HeaderRestriction) -> Restriction:
+def _header(given: v1.HeaderRestriction, path: str) -> Restriction:
     if not given.name:
-        raise InvalidArgument(field="restriction.header.name", problem="must not be empty")
+        raise InvalidArgument(field=f"{path}.name", problem="must not be empty")
     return HasHeader(given.name.lower(), fold(given.value))
 
 
@@ -98,21 +100,19 @@ def _keyword(name: str) -> Restriction:
     return HasKeyword(name) if name and "\0" not in name else AnyOf()
 
 
-def _compare(given: v1.CompareRestriction) -> Restriction:
+def _compare(given: v1.CompareRestriction, path: str) -> Restriction:
     try:
         return Compare(Property(given.property), Comparison(given.comparison), given.value)
     except ValueError:
-        raise InvalidArgument(
-            field="restriction.compare", problem="must have a known property and comparison"
-        ) from None
+        raise InvalidArgument(field=path, problem="must have a known property and comparison") from None
 
 
-def _time(given: v1.TimeRestriction) -> Restriction:
+def _time(given: v1.TimeRestriction, path: str) -> Restriction:
     try:
         moment = Moment(given.property)
     except ValueError:
         raise InvalidArgument(
-            field="restriction.time.property", problem="must be a known value other than UNSPECIFIED"
+            field=f"{path}.property", problem="must be a known value other than UNSPECIFIED"
         ) from None
     return Within(
         moment,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -30,14 +29,14 @@ from restante_mail.idset import EMPTY, IdSet
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
-from restante_server.api.services import convert, pages, part_trees
+from restante_server.api.services import convert, pages, part_trees, scans
 from restante_server.api.services.message_rows import Ask, message_rows
 from restante_server.api.services.restrictions import restriction
 from restante_server.api.services.sealed import seal, unseal
 from restante_server.api.services.violations import collected
 from restante_server.directory.rights import Claim, Place
-from restante_server.store import folders, rows, search
-from restante_server.store.restriction import EVERYTHING, Restriction, asks_for_text
+from restante_server.store import rows, search
+from restante_server.store.restriction import EVERYTHING, Restriction
 from restante_server.store.search import Key, Query, Step
 from restante_server.store.selection import Selection
 
@@ -53,58 +52,14 @@ PAGE_TOKEN: Final = b"page of messages"
 async def search_messages(call: Call, request: SearchMessagesRequest) -> SearchMessagesResponse:
     """See MessageService.SearchMessages. A long scan is a series of short steps within the call's deadline."""
     claim = call.claim(request.mailbox_id, request.folder_id)
-    query = Query(restriction(request.restriction))
-    directory = call.core.contents.directory
-
-    change_number = 0
-
-    def begin(tx: Connection) -> Step:
-        nonlocal change_number
-        place = claim.place(tx)
-        change_number = folders.get(tx, place, request.folder_id).change_number
-        return search.uids(tx, place, directory, query, None)
-
-    def further(tx: Connection, *, after: Key) -> Step:
-        return search.uids(tx, claim.place(tx), directory, query, after)
-
-    found: list[int] = []
-    highest = 0
-    read: Callable[[Connection], Step] = begin
-    with _under_way(call, query):
-        while True:
-            step = await _step(call, query, read)
-            found += [hit[0] for hit in step.hits]
-            highest = max(highest, *(hit[step.width + 1] for hit in step.hits), 0)
-            if step.after is None:
-                break
-            read = partial(further, after=step.after)
+    found = await scans.matches(call, claim, restriction(request.restriction))
+    with_ids = request.with_message_ids or not request.folder_id
     return SearchMessagesResponse(
-        uids=convert.id_ranges(IdSet.from_ascending(found)),
-        change_number=change_number,
-        highest_match_change_number=highest,
+        uids=convert.id_ranges(IdSet.from_ascending(found.keys)) if request.folder_id else [],
+        change_number=found.horizon.change_number,
+        highest_match_change_number=found.highest_change_number,
+        message_ids=convert.runs(found.message_ids) if with_ids else [],
     )
-
-
-@contextlib.contextmanager
-def _under_way(call: Call, query: Query) -> Iterator[None]:
-    """Count a search for text during the block: an account may have a limited number. Raises TooManyOperations."""
-    if not asks_for_text(query.restriction):
-        yield
-        return
-    with call.core.searches.under_way(call.caller.account_id):
-        yield
-
-
-async def _step(call: Call, query: Query, read: Callable[[Connection], Step], most: int | None = None) -> Step:
-    """One step of a search with confirmed hits. A search for text waits for the account's turn."""
-    if not asks_for_text(query.restriction):
-        return await call.core.db.read(read, deadline=call.deadline)
-    searches = call.core.searches
-    async with searches.turn(call.caller.account_id):
-        step = await call.core.db.read(read, deadline=call.deadline)
-        if step.looks:
-            await searches.look(partial(step.confirm, most=most), call.deadline)
-    return step
 
 
 @handlers.direct(methods.QUERY_MESSAGES, rule=access.MAIL_SESSION, reads=True)
@@ -121,10 +76,10 @@ async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMess
 
     hits: list[Sequence[Any]] = []
     width = 0
-    with _under_way(call, query):
+    with scans.under_way(call, query):
         while True:
             most = size + 1 - len(hits)
-            step = await _step(call, query, partial(further, after=after, most=most), most)
+            step = await scans.step(call, query, partial(further, after=after, most=most), most)
             hits += step.hits
             width, after = step.width, step.after
             if after is None or len(hits) > size:

@@ -57,6 +57,9 @@ class FakeDispatcher:
         finally:
             self.running -= 1
 
+    def may_cancel(self, handler: Handler, task: asyncio.Task[Any]) -> bool:
+        return handler.only_reads
+
 
 def handler(method: Any, kind: HandlerKind) -> Handler:
     return Handler(method, kind, anyone, lambda *_: None, lambda *_: (), lambda _: 1, lambda _: 0)
