@@ -34,16 +34,18 @@ from restante_server.db.operation import Write
 from restante_server.directory.service import Directory
 from restante_server.directory.settings import AuthenticationSettings
 from restante_server.fronts import Fronts
-from restante_server.jobs import now, of_sessions, of_store, of_transport
 from restante_server.local import process_secrets, socket_path
-from restante_server.observe import MailFigures, StoreObserver
+from restante_server.observe import JobFigures, MailFigures, StoreObserver
 from restante_server.opening import create_store, open_store, require_store
+from restante_server.periodic import job_kinds, now, of_sessions, of_store, of_transport
 from restante_server.security_log import SecurityLog
 from restante_server.store.changes import CHANGED
 from restante_server.store.staging import Contents, ContentSettings
 from restante_server.transport.service import Transport
 from restante_server.upkeep import figures
-from restante_server.upkeep.scheduler import Job, Scheduler
+from restante_server.upkeep.jobs.runner import Runner
+from restante_server.upkeep.kinds import store_backup
+from restante_server.upkeep.scheduler import PeriodicTask, Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,9 @@ class CoreProcess:
         self._expiries = CertificateMetrics(registry)
         self._stopped = False
         self._gauges = gauges.StoreGauges(registry, settings)
+        self._jobs = Runner(
+            core.db, job_kinds(core), store_backup.place(settings.directory), core.job_signals, JobFigures(registry)
+        )
         self.socket = Path()
         self.readiness = Readiness(core="starting", database="no answer yet")
         self._scheduler = Scheduler()
@@ -135,8 +140,9 @@ class CoreProcess:
         await self.fronts.start()
         await self._look_at_certificates()
         await self._warn_of_expiry()
-        self._scheduler.start([*of_sessions(core), *of_store(core), *of_transport(core), *self._own_jobs()])
+        self._scheduler.start([*of_sessions(core), *of_store(core), *of_transport(core), *self._own_tasks()])
         self._scheduler.run("transport deliveries", core.transport.deliver_for_ever())
+        self._scheduler.run("jobs", self._jobs.run_for_ever())
         self._scheduler.run("orphaned files", self._remove_orphans())
         self._scheduler.run("readiness", self.readiness.keep("database", self._database))
         if core.db.dialect == "postgresql":
@@ -200,11 +206,11 @@ class CoreProcess:
     async def _look(self) -> None:
         self._gauges.show(await self.core.db.read(figures.look), time.time())
 
-    def _own_jobs(self) -> list[Job]:
+    def _own_tasks(self) -> list[PeriodicTask]:
         return [
-            Job("figures", FIGURES_SECONDS, self._look, at_once=True),
-            Job("certificates", CERTIFICATE_SECONDS, self._look_at_certificates),
-            Job("expiry of certificates", DAY_SECONDS, self._warn_of_expiry),
+            PeriodicTask("figures", FIGURES_SECONDS, self._look, at_once=True),
+            PeriodicTask("certificates", CERTIFICATE_SECONDS, self._look_at_certificates),
+            PeriodicTask("expiry of certificates", DAY_SECONDS, self._warn_of_expiry),
         ]
 
     async def _remove_orphans(self) -> None:

@@ -1,4 +1,4 @@
-"""The metrics of a core's database and of mail in transport."""
+"""The metrics of a core's database, of mail in transport and of jobs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from restante_server.db.engine import Database
 from restante_server.db.hooks import Observer
 from restante_server.transport.hooks import Figures
 from restante_server.transport.states import State
+from restante_server.upkeep.jobs import hooks
+from restante_server.upkeep.jobs.records import Kind
+from restante_server.upkeep.jobs.records import State as JobState
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -61,6 +64,26 @@ class MailFigures(Figures):
         self.settled(State.DELIVERED, recipients)
         for _ in range(recipients):
             self._delivery.observe(seconds)
+
+
+class JobFigures(hooks.Figures):
+    """The metrics of jobs. See Figures."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._running = Gauge("restante_jobs_running", "Jobs that run at this core.", ["kind"], registry=registry)
+        self._ended = Counter(
+            "restante_jobs_ended", "Jobs that ended at this core.", ["kind", "state"], registry=registry
+        )
+        for kind in Kind:
+            self._running.labels(kind.name.lower()).set(0)
+
+    def running(self, kind: Kind, jobs: int) -> None:
+        """See Figures."""
+        self._running.labels(kind.name.lower()).set(jobs)
+
+    def ended(self, kind: Kind, state: JobState) -> None:
+        """See Figures."""
+        self._ended.labels(kind.name.lower(), state.name.lower()).inc()
 
 
 class StoreObserver(Observer):

@@ -133,7 +133,7 @@ ALLOWED: dict[str, set[str]] = {
     "DirectoryService/ResolveNames": API,
     "DirectoryService/ListEntries": API,
     "DirectoryService/GetEntry": API,
-    **{rpc: ADMINISTRATORS for rpc in CONTRACT if rpc.startswith("AdminService/")},
+    **{rpc: ADMINISTRATORS for rpc in CONTRACT if rpc.startswith(("AdminService/", "JobService/"))},
     # Rights apply to each operation of a batch; the stream itself needs none.
     "BatchService/Execute": set(CALLERS),
     "BatchService/ExecuteOnce": set(CALLERS),

@@ -27,6 +27,7 @@ from restante.v1 import (
     content_pb2,
     directory_pb2,
     folder_pb2,
+    job_pb2,
     mailbox_pb2,
     message_pb2,
     search_pb2,
@@ -395,22 +396,31 @@ ADMINISTRATION = {
             "ListAccounts": {},
             "UpdateAccount": {"address": "alice@example.test", "enabled": False},
             "SetPassword": {"address": "alice@example.test", "password": "bobs-now!"},
-            "DeleteAccount": {"address": "alice@example.test"},
+            "DeleteAccount": {"address": "alice@example.test", "request_id": b"0" * 16},
             "CreateAlias": {"address": "a@example.test", "targets": ["bob@example.test"], "request_id": b"0" * 16},
             "ListAliases": {},
             "DeleteAlias": {"address": "a@example.test"},
             "ListQueue": {},
             "RetryQueued": {"all": True},
             "TraceMessages": {"address": "alice@example.test"},
-            "CheckStore": {},
-            "BackupStore": {"directory": "/nowhere/at/all"},
+            "CheckStore": {"request_id": b"0" * 16},
+            "BackupStore": {"directory": "/nowhere/at/all", "request_id": b"0" * 16},
             "GetStatistics": {},
         }
     ).items()
 }
 
+JOBS = {
+    f"JobService/{name}": refused(getattr(job_pb2, f"{name}Request")(**values))
+    for name, values in (
+        {"GetJob": {"job_id": 1}, "ListJobs": {}, "ListJobFindings": {"job_id": 1}, "WatchJob": {"job_id": 1}}
+        | {"CancelJob": {"job_id": 1}}
+    ).items()
+}
+
 TRIES: dict[str, Callable[[World], list[Try]]] = {
     **ADMINISTRATION,
+    **JOBS,
     "AdminService/RemoveQueued": refused(
         lambda world: admin_pb2.RemoveQueuedRequest(transport_id=world.alice.submission_id, silently=True)
     ),

@@ -16,7 +16,7 @@ import restante_server.store
 from restante_server.directory import rights
 
 SERVER = Path(restante_server.__file__).parent
-OTHER_DATA = frozenset(("check", "contents", "garbage", "listing", "requests", "runs", "staging", "uploads"))
+OTHER_DATA = frozenset(("check", "contents", "decoded", "garbage", "listing", "requests", "runs", "staging", "uploads"))
 """Modules of the store without a Place: contents, request ids and uploads belong to no mailbox, `check` to all."""
 ACROSS = {
     "mailboxes.create": "makes the mailbox",
@@ -41,6 +41,7 @@ MAKERS = {
         "transport/inbound/deliver.py",
         "transport/submission.py",
         "transport/take.py",
+        "upkeep/kinds/account_deletion.py",
         "upkeep/sweeps.py",
     },
 }

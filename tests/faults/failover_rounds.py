@@ -36,10 +36,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from restante import errors
+from restante.calls import Calls
 from restante.client import Client
+from restante.jobs import Jobs
 from restante.target import Target
 from restante.v1 import methods
-from restante.v1.admin_pb2 import CheckStoreRequest
 from restante.v1.message_pb2 import AppendMessageRequest
 from tests.faults.kill_rounds import DOMAIN, HEADER, PATIENCE_SECONDS, PEOPLE, Load, found, imap_client, violations
 from tests.faults.wire import PORTS, Wire, deliver, message
@@ -115,8 +116,9 @@ class House:
         async def run() -> list[str]:
             link = await self.cores[0].link("admin")
             try:
-                request = CheckStoreRequest(digests=True)
-                return [answer.finding async for answer in link.check_store(request) if answer.finding]
+                jobs = Jobs(Calls(link))
+                job = await jobs.wait((await jobs.check_store(digests=True)).job_id)
+                return [finding.problem async for finding in jobs.findings(job.job_id)]
             finally:
                 await link.close()
 

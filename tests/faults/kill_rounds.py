@@ -34,7 +34,8 @@ from typing import Literal
 
 import psutil
 
-from restante.v1.admin_pb2 import CheckStoreRequest
+from restante.calls import Calls
+from restante.jobs import Jobs
 from restante_cli.connect import admin_link
 from restante_process.options import read_config
 from tests.bench.__main__ import free_base, platform
@@ -239,7 +240,9 @@ async def check(directory: Path) -> list[str]:
     """The findings of `restante admin check`."""
     link = await admin_link(read_config(None, directory, ()))
     try:
-        return [answer.finding async for answer in link.check_store(CheckStoreRequest(digests=True)) if answer.finding]
+        jobs = Jobs(Calls(link))
+        job = await jobs.wait((await jobs.check_store(digests=True)).job_id)
+        return [finding.problem async for finding in jobs.findings(job.job_id)]
     finally:
         await link.close()
 

@@ -106,7 +106,8 @@ class CoreProcess:
                 await link.execute(methods.CREATE_DOMAIN, domain)
             if fresh:
                 with contextlib.suppress(errors.AccountNotFound):
-                    await link.execute(methods.DELETE_ACCOUNT, DeleteAccountRequest(address=address))
+                    gone = DeleteAccountRequest(address=address, request_id=secrets.token_bytes(16))
+                    await link.execute(methods.DELETE_ACCOUNT, gone)
             wanted = CreateAccountRequest(address=address, password=password, request_id=secrets.token_bytes(16))
             with contextlib.suppress(errors.AddressExists):
                 await link.execute(methods.CREATE_ACCOUNT, wanted)

@@ -146,6 +146,11 @@ func (c *Client) Changes() restantev1.SyncServiceClient {
 	return restantev1.NewSyncServiceClient(c)
 }
 
+// Jobs is the generated stub of JobService, for sessions that may administer.
+func (c *Client) Jobs() restantev1.JobServiceClient {
+	return restantev1.NewJobServiceClient(c)
+}
+
 // Admin is the generated stub of AdminService, for sessions that may administer.
 func (c *Client) Admin() restantev1.AdminServiceClient {
 	return restantev1.NewAdminServiceClient(c)

@@ -190,6 +190,9 @@ const (
 	// ReasonEntryNotFound:
 	// NOT_FOUND {entry}. The directory has no such entry. Caused by clients.
 	ReasonEntryNotFound Reason = "ENTRY_NOT_FOUND"
+	// ReasonJobNotFound:
+	// NOT_FOUND {job_id}. No such job, or it ended more than 30 days ago. Caused by clients.
+	ReasonJobNotFound Reason = "JOB_NOT_FOUND"
 	// ReasonDeadlineExceeded:
 	// DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
 	// begun may have happened.
@@ -212,6 +215,9 @@ const (
 	// ReasonUnknownOperation:
 	// UNIMPLEMENTED {operation}. The server does not know the operation: it is older than the client.
 	ReasonUnknownOperation Reason = "UNKNOWN_OPERATION"
+	// ReasonBackupFailed:
+	// FAILED_PRECONDITION {problem}. The backup was not made. Only in the status of a job.
+	ReasonBackupFailed Reason = "BACKUP_FAILED"
 )
 
 var reasonCodes = map[Reason]codes.Code{
@@ -271,6 +277,7 @@ var reasonCodes = map[Reason]codes.Code{
 	ReasonAliasNotFound:            codes.NotFound,
 	ReasonTransportMessageNotFound: codes.NotFound,
 	ReasonEntryNotFound:            codes.NotFound,
+	ReasonJobNotFound:              codes.NotFound,
 	ReasonDeadlineExceeded:         codes.DeadlineExceeded,
 	ReasonCancelled:                codes.Canceled,
 	ReasonDraining:                 codes.Unavailable,
@@ -278,4 +285,5 @@ var reasonCodes = map[Reason]codes.Code{
 	ReasonCommitNotReached:         codes.Unavailable,
 	ReasonInternal:                 codes.Internal,
 	ReasonUnknownOperation:         codes.Unimplemented,
+	ReasonBackupFailed:             codes.FailedPrecondition,
 }

@@ -22,6 +22,7 @@ from restante.contents import Contents
 from restante.directory import Directory
 from restante.drafts import Drafts
 from restante.folders import Folders
+from restante.jobs import Jobs
 from restante.link import CoreLink
 from restante.mailboxes import Mailboxes
 from restante.messages import Messages
@@ -55,6 +56,7 @@ class Client:
         self.drafts = Drafts(calls, self.folders, self.contents)
         self.submissions = Submissions(calls, self.contents)
         self.changes = Changes(calls, self.mailboxes, self.folders)
+        self.jobs = Jobs(calls)
 
     @property
     def session(self) -> UserSession:

@@ -16,13 +16,13 @@ from restante.failover import PACE, Failover, Health, Move, Pace, ask_health
 from restante.methods import Method, Request, Response
 from restante.target import Target
 from restante.v1 import (
-    admin_pb2,
-    admin_pb2_grpc,
     batch_pb2_grpc,
     content_pb2,
     content_pb2_grpc,
     folder_pb2,
     folder_pb2_grpc,
+    job_pb2,
+    job_pb2_grpc,
     message_pb2,
     message_pb2_grpc,
     sync_pb2,
@@ -202,19 +202,12 @@ class CoreLink:
         stub = transport_pb2_grpc.TransportServiceStub(self._channel)
         return streams.responses(stub.ReadOutbound(request, metadata=self._metadata()))
 
-    def check_store(
-        self, request: admin_pb2.CheckStoreRequest, *, session: bytes = b""
-    ) -> AsyncIterator[admin_pb2.CheckStoreResponse]:
-        """AdminService.CheckStore: progress and findings."""
-        stub = admin_pb2_grpc.AdminServiceStub(self._channel)
-        return streams.responses(stub.CheckStore(request, metadata=self._metadata(session)))
-
-    def backup_store(
-        self, request: admin_pb2.BackupStoreRequest, *, session: bytes = b""
-    ) -> AsyncIterator[admin_pb2.BackupStoreResponse]:
-        """AdminService.BackupStore: progress."""
-        stub = admin_pb2_grpc.AdminServiceStub(self._channel)
-        return streams.responses(stub.BackupStore(request, metadata=self._metadata(session)))
+    def watch_job(
+        self, request: job_pb2.WatchJobRequest, *, session: bytes = b""
+    ) -> AsyncIterator[job_pb2.WatchJobResponse]:
+        """JobService.WatchJob: a job after each change, with its new findings."""
+        stub = job_pb2_grpc.JobServiceStub(self._channel)
+        return streams.responses(stub.WatchJob(request, metadata=self._metadata(session)))
 
     def _metadata(self, session: bytes = b"", client_address: str = "") -> tuple[tuple[str, str], ...]:
         return streams.call_metadata(self.target.metadata, session, client_address)

@@ -22,6 +22,7 @@ from restante.contents import Contents
 from restante.directory import Directory
 from restante.drafts import Drafts
 from restante.folders import Folders
+from restante.jobs import Jobs
 from restante.mailboxes import Mailboxes
 from restante.messages import Messages
 from restante.methods import Method, Request, Response
@@ -201,6 +202,20 @@ class SyncChanges(_Blocking[Changes]):
     sync = _iterator(Changes.sync)
 
 
+class SyncJobs(_Blocking[Jobs]):
+    """`restante.jobs.Jobs`, blocking."""
+
+    check_store = _call(Jobs.check_store)
+    back_up_store = _call(Jobs.back_up_store)
+    delete_account = _call(Jobs.delete_account)
+    get = _call(Jobs.get)
+    list = _iterator(Jobs.list)
+    findings = _iterator(Jobs.findings)
+    watch = _iterator(Jobs.watch)
+    wait = _call(Jobs.wait)
+    cancel = _call(Jobs.cancel)
+
+
 class SyncClient:
     """`restante.client.Client`, blocking. Any thread may use it; an iterator belongs to one thread at a time."""
 
@@ -215,6 +230,7 @@ class SyncClient:
         self.drafts = SyncDrafts(client.drafts, thread)
         self.submissions = SyncSubmissions(client.submissions, thread)
         self.changes = SyncChanges(client.changes, thread)
+        self.jobs = SyncJobs(client.jobs, thread)
 
     @classmethod
     @contextmanager

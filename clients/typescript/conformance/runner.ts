@@ -29,6 +29,7 @@ import {
 } from "../src/gen/restante/v1/content_pb.js";
 import { file_restante_v1_directory } from "../src/gen/restante/v1/directory_pb.js";
 import { file_restante_v1_folder } from "../src/gen/restante/v1/folder_pb.js";
+import { file_restante_v1_job } from "../src/gen/restante/v1/job_pb.js";
 import { file_restante_v1_mailbox } from "../src/gen/restante/v1/mailbox_pb.js";
 import { file_restante_v1_message, MessageColumn, SectionSchema } from "../src/gen/restante/v1/message_pb.js";
 import { file_restante_v1_session, SessionSchema } from "../src/gen/restante/v1/session_pb.js";
@@ -85,6 +86,7 @@ const SERVICES = new Map<string, DescService>(
     file_restante_v1_content,
     file_restante_v1_directory,
     file_restante_v1_folder,
+    file_restante_v1_job,
     file_restante_v1_mailbox,
     file_restante_v1_message,
     file_restante_v1_session,

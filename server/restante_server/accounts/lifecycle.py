@@ -37,13 +37,19 @@ def change(tx: Connection, address: str, edit: Edit, quota_octets: int | None = 
 
 
 def remove(tx: Connection, address: str) -> Account:
-    """Remove an account from the directory. Its mailbox stays without an owner until `upkeep.sweeps` deletes it.
+    """Remove an account from the directory. Its mailbox stays without an owner until a job deletes it.
 
     Returns the removed account. Raises AccountNotFound.
     """
     gone = accounts.remove(tx, address)
     mailboxes.assign(tx, rights.system(gone.mailbox_id), None)
     return gone
+
+
+def messages_left(tx: Connection, mailbox_id: int) -> int:
+    """The messages in the mailbox of a removed account, with the recoverable ones. Raises MailboxNotFound."""
+    found = mailboxes.get(tx, rights.system(mailbox_id))
+    return found.message_count + found.recoverable_count
 
 
 def require_quota(quota_octets: int | None) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    exists,
     insert,
     null,
     select,
@@ -27,6 +28,7 @@ from restante.errors import FolderHasChildren, FolderIsSpecial
 from restante_mail.idset import EMPTY, IdSet
 from restante_server.db.schema import (
     folder,
+    job,
     keyword,
     listing,
     mailbox,
@@ -258,23 +260,26 @@ def over(tx: Connection, limit_octets: int, most: int) -> list[int]:
 
 
 def ownerless(tx: Connection, most: int) -> list[int]:
-    """Mailboxes whose account is gone, as arguments for `delete_mailbox`."""
+    """Mailboxes whose account is gone and that no job names, as arguments for `delete_mailbox`."""
     return list(tx.execute(_ownerless, {"most": most}).scalars())
 
 
-def delete_mailbox(tx: Connection, place: Place, most: int, now: int) -> bool:
-    """Remove at most `most` messages of a mailbox without an owner, and last the mailbox; True once it is gone."""
+def delete_mailbox(tx: Connection, place: Place, most: int, now: int) -> int:
+    """Remove at most `most` messages of a mailbox without an owner; returns their number.
+
+    0 means that the mailbox had none left, and that the call has removed the mailbox itself.
+    """
     if tx.execute(_is_ownerless, {"mailbox": place.mailbox_id}).first() is None:
-        return True
+        return 0
     some = IdSet.of(tx.execute(_some_messages, {"mailbox": place.mailbox_id, "most": most}).scalars())
     if some:
         remove(tx, place, Selection(None, some), Mode.HARD, now)
         purge(tx, place, some, now)
         erasure.end_leases(tx, place, some, now)
-        return False
+        return len(some)
     for statement in _drop_mailbox:
         tx.execute(statement, {"mailbox": place.mailbox_id})
-    return True
+    return 0
 
 
 # --- Statements -----------------------------------------------------------------------------------------------------
@@ -418,7 +423,7 @@ _over = (
 )
 _ownerless = (
     select(mailbox.c.mailbox_id)
-    .where(mailbox.c.account_id.is_(None))
+    .where(mailbox.c.account_id.is_(None), ~exists().where(job.c.mailbox_id == mailbox.c.mailbox_id))
     .limit(bindparam("most"))
     .execution_options(across_mailboxes=True)
 )

@@ -4,6 +4,7 @@
     DIRECTORY/store.db         SQLite: the database, as of one moment
     DIRECTORY/tables/*.copy    PostgreSQL: every table as of one moment, in COPY's binary form
     DIRECTORY/contents/        the contents that are stored in files
+    DIRECTORY/incomplete       the owner of a backup that is being written
 
 The database is copied first and the files after it. Collection is paused meanwhile, so every file that the database
 copy names still exists. The manifest holds the digests of the database's files, the database those of the contents.
@@ -29,7 +30,19 @@ from sqlalchemy import URL, Connection, inspect, make_url
 from restante_server.db import migrate
 from restante_server.db.engine import open_backend
 from restante_server.store.contents import ContentState, Location
-from restante_server.upkeep.backup_files import FORMAT, BackupFailed, copy_statement, digest, emptied_on_failure, sync
+from restante_server.upkeep.backup_files import (
+    CONTENTS,
+    FORMAT,
+    MARKER,
+    TABLES,
+    BackupFailed,
+    claim_directory,
+    complete,
+    copy_statement,
+    digest,
+    remove_parts,
+    sync,
+)
 
 SCHEMA = "SELECT version_num FROM alembic_version"
 PAGES = 1_024  # of SQLite, copied in one step
@@ -38,13 +51,20 @@ Progress = Callable[[int, int], None]
 """Called with the octets written so far, and the known total."""
 
 
-def write(url: str | URL, contents: Path, target: Path, moment: int, progress: Progress) -> None:
-    """Write a backup of the store at `url` into `target`, which is absent or empty. Blocks. Raises BackupFailed."""
+def write(url: str | URL, contents: Path, target: Path, moment: int, progress: Progress, owner: str = "") -> None:
+    """Write a backup of the store at `url` into `target`, which is absent or empty. Blocks.
+
+    `owner` is a unique name of the work that the backup belongs to. Work that was interrupted may begin anew with the
+    same name: the part that it has written is removed first. Raises BackupFailed, and what `progress` raises; the
+    directory is empty then, unless somebody else has put files there.
+    """
     url = make_url(url)
-    if target.exists() and any(target.iterdir()):
-        raise BackupFailed(f"{target} is not empty; name a new or an empty directory")
-    with emptied_on_failure(target):
+    claim_directory(target, owner)
+    try:
         _write(url, contents, target, moment, progress)
+    except BaseException:
+        remove_parts(target)
+        raise
 
 
 def write_before_migration(url: str | URL, contents: Path, backups: Path, moment: int) -> Path | None:
@@ -77,10 +97,11 @@ def write_before_migration(url: str | URL, contents: Path, backups: Path, moment
 def _write(url: URL, contents: Path, target: Path, moment: int, progress: Progress) -> None:
     copying = _copy_sqlite if url.get_backend_name() == "sqlite" else _copy_tables
     copied = copying(url, target, progress)
-    done = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    written = [path for path in target.rglob("*") if path.is_file() and path.name != MARKER]
+    done = sum(path.stat().st_size for path in written)
     total = done + sum(size for _, size in copied.files)
     for name, size in copied.files:
-        place = target / "contents" / name
+        place = target / CONTENTS / name
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.copyfile(contents / name, place)
         done += size
@@ -97,7 +118,9 @@ def _write(url: URL, contents: Path, target: Path, moment: int, progress: Progre
     }
     (target / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     for path in (*target.rglob("*"), target):
+        progress(done, total)
         sync(path)
+    complete(target)
 
 
 class _Copied(NamedTuple):
@@ -125,7 +148,7 @@ def _copy_sqlite(url: URL, target: Path, progress: Progress) -> _Copied:
 
 
 def _copy_tables(url: URL, target: Path, progress: Progress) -> _Copied:
-    (target / "tables").mkdir(mode=0o700)
+    (target / TABLES).mkdir(mode=0o700)
     written = 0
     backend = open_backend(url)
     try:
@@ -136,7 +159,7 @@ def _copy_tables(url: URL, target: Path, progress: Progress) -> _Copied:
             total = live.execute("SELECT pg_database_size(current_database())").fetchone()
             for name, columns in tables.items():
                 copying = copy_statement(name, columns, "TO STDOUT")
-                path = target / "tables" / f"{name}.copy"
+                path = target / TABLES / f"{name}.copy"
                 with open(path, "wb") as file, live.cursor() as cursor, cursor.copy(copying) as rows:
                     for data in rows:
                         written += file.write(data)

@@ -1,4 +1,4 @@
-"""The check of a whole store: the invariants of mailboxes, contents and the queue, and the digests of contents."""
+"""The check of a whole store: the invariants of mailboxes, contents, queue and jobs, and the digests of contents."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from sqlalchemy import Connection
 from restante_server.store import check as store_check
 from restante_server.transport import check as transport_check
 from restante_server.upkeep import digests
+from restante_server.upkeep.jobs import check as jobs_check
 
-INVARIANTS = (store_check.check, transport_check.check)
+INVARIANTS = (store_check.check, transport_check.check, jobs_check.check)
 """Each returns one line for each violation in one snapshot."""
 
 DIGESTS_AT_ONCE = 500  # contents
@@ -21,6 +22,7 @@ def findings(tx: Connection, contents: Path) -> list[str]:
     found = [finding for check in INVARIANTS for finding in check(tx)]
     last: int | None = 0
     while last is not None:
-        last, wrong = digests.compare(tx, contents, last, DIGESTS_AT_ONCE)
-        found += wrong
+        compared = digests.compare(tx, contents, last, DIGESTS_AT_ONCE)
+        last = compared.last
+        found += compared.findings
     return found

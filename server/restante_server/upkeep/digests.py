@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select
 
@@ -34,22 +35,29 @@ def live_contents(tx: Connection) -> int:
     return int(tx.execute(_count).scalar_one())
 
 
-def compare(tx: Connection, directory: Path, after: int, most: int) -> tuple[int | None, list[str]]:
-    """Compare at most `most` contents with ids above `after`.
+class Compared(NamedTuple):
+    """The outcome of one round of `compare`."""
 
-    Returns the last id compared (None: there was none), and one line for each violation.
-    """
-    last, findings = None, []
+    last: int | None  # id of the last content compared; None: there was none
+    compared: int  # contents
+    findings: list[str]  # one line for each violation
+
+
+def compare(tx: Connection, directory: Path, after: int, most: int, most_octets: int = 1 << 62) -> Compared:
+    """Compare contents with ids above `after`: at most `most`, and no more once they have `most_octets`."""
+    last, count, octets, findings = None, 0, 0, []
     for row in tx.execute(_page, {"after": after, "most": most}):
-        last = row.content_id
+        last, count, octets = row.content_id, count + 1, octets + row.size_octets
         try:
             digest, size = _of_file(directory / row.file_name) if row.place == Location.FILE else _of(row.octets)
         except OSError as error:
             findings.append(f"content {row.content_id}: the file cannot be read: {error.strerror}")
-            continue
-        if (digest, size) != (bytes(row.digest), row.size_octets):
-            findings.append(f"content {row.content_id}: the octets do not match the stored digest")
-    return last, findings
+        else:
+            if (digest, size) != (bytes(row.digest), row.size_octets):
+                findings.append(f"content {row.content_id}: the octets do not match the stored digest")
+        if octets >= most_octets:
+            break
+    return Compared(last, count, findings)
 
 
 def _of(octets: bytes | None) -> tuple[bytes, int]:

@@ -23,6 +23,7 @@ from restante_server.db.engine import open_backend
 from restante_server.db.errors import UnknownSchema
 from restante_server.upkeep import check, collector
 from restante_server.upkeep.backup_files import FORMAT, BackupFailed, copy_statement, digest, emptied_on_failure, sync
+from restante_server.upkeep.jobs import leases
 
 SKIPPED = 1 << 16  # ids and UIDVALIDITYs that the old store may have assigned after the backup
 SHORT_LIVED = (schema.maildrop_lease, schema.used_exchange, schema.login_failure)  # useless after a restore
@@ -95,6 +96,7 @@ def begin_again(tx: Connection) -> None:
     for table in SHORT_LIVED:
         tx.execute(delete(table).execution_options(across_mailboxes=True))
     tx.execute(delete(schema.content_pin).where(schema.content_pin.c.content_id == collector.EVERYTHING))
+    leases.begin_again(tx)
     if tx.dialect.name == "sqlite":
         tx.exec_driver_sql("UPDATE sqlite_sequence SET seq = seq + ?", (SKIPPED,))
     else:

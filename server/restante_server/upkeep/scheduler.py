@@ -1,4 +1,4 @@
-"""The scheduler of background work. `app` passes it explicit lists of jobs."""
+"""The scheduler of background work. `app` passes it explicit lists of periodic tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PeriodicTask:
     """Work that is repeated."""
 
     name: str
@@ -24,15 +24,15 @@ class Job:
 
 
 class Scheduler:
-    """Runs jobs concurrently, each at its interval. A failing job does not stop any. Belongs to the event loop."""
+    """Runs periodic tasks concurrently, each at its interval. A failure stops none. Belongs to the event loop."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[Any]] = []
 
-    def start(self, jobs: Iterable[Job]) -> None:
-        """Run these jobs until `stop`."""
-        for job in jobs:
-            self.run(job.name, _repeat(job))
+    def start(self, periodic: Iterable[PeriodicTask]) -> None:
+        """Run these tasks until `stop`."""
+        for each in periodic:
+            self.run(each.name, _repeat(each))
 
     def run(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
         """Run a coroutine, which may be endless."""
@@ -51,22 +51,24 @@ class Scheduler:
         ended, _ = await asyncio.wait(tasks, timeout=seconds)
         for task in ended:
             if not task.cancelled() and (problem := task.exception()) is not None:
-                log.error("the job %s ended with an error", task.get_name(), exc_info=problem)
+                log.error("the task %s ended with an error", task.get_name(), exc_info=problem)
 
 
-async def _repeat(job: Job) -> None:
+async def _repeat(task: PeriodicTask) -> None:
     put_off = False
-    if not job.at_once:
-        await asyncio.sleep(job.seconds)
+    if not task.at_once:
+        await asyncio.sleep(task.seconds)
     while True:
         try:
-            await job.work()
+            await task.work()
         except RestanteError as error:
             # One warning is enough: while the database is away every run fails alike, and readiness reports it.
-            log.log(logging.DEBUG if put_off else logging.WARNING, "the job %s is put off: %s", job.name, error.detail)
+            log.log(
+                logging.DEBUG if put_off else logging.WARNING, "the task %s is put off: %s", task.name, error.detail
+            )
             put_off = True
         except Exception:
-            log.exception("a run of the job %s failed", job.name)
+            log.exception("a run of the task %s failed", task.name)
         else:
             put_off = False
-        await asyncio.sleep(job.seconds)
+        await asyncio.sleep(task.seconds)

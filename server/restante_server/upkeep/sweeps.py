@@ -1,18 +1,23 @@
-"""The removal of expired rows: deleted mail, tombstones, request ids, uploads. Each is a series of bounded writes."""
+"""Removal of expired rows: deleted mail, tombstones, request ids, uploads, jobs. Each is a series of short writes."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Final
 
+from sqlalchemy import Connection
+
 from restante_process.config import Store
+from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
 from restante_server.directory import rights
 from restante_server.store import changes, erasure, removal, requests, uploads
+from restante_server.upkeep.jobs import records
 
 DAY: Final = 24 * 3600 * 1_000_000  # microseconds
 AT_ONCE: Final = 500  # messages or mailboxes in one round, which limits the wait of other writers
+JOBS_AT_ONCE: Final = 10  # in one write, with all their findings
 LAPSE_OCTETS: Final = 4 << 20  # approximate octets that one step of an expiring upload frees
 UNUSED_OCTETS: Final = 64 << 20  # free space to keep in SQLite's file for new mail
 GIVE_BACK_OCTETS: Final = 4 << 20  # of SQLite's file returned to the file system in one write
@@ -28,6 +33,7 @@ async def tidy(db: Database, settings: Store, now: int) -> None:
     while await db.write(Write(partial(requests.forget_expired, now=now, most=AT_ONCE), rows=AT_ONCE)):
         continue
     await lapse_uploads(db, now)
+    await forget_jobs(db)
     await purge_ownerless(db, now)
     for _ in range(ROUNDS):
         if not await db.give_back(UNUSED_OCTETS, GIVE_BACK_OCTETS):
@@ -93,14 +99,32 @@ async def lapse_uploads(db: Database, now: int) -> int:
 
 
 async def purge_ownerless(db: Database, now: int) -> int:
-    """Remove the mailboxes of deleted accounts for good; returns their number."""
+    """Remove the mailboxes of deleted accounts that no job removes any more; returns their number.
+
+    A job that was cancelled or failed names its mailbox for as long as its row is kept.
+    """
     purged = 0
     for mailbox_id in await db.read(removal.ownerless, AT_ONCE):
         run = partial(removal.delete_mailbox, place=rights.system(mailbox_id), most=AT_ONCE, now=now)
-        while not await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=4 * AT_ONCE)):
+        while await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=4 * AT_ONCE)):
             continue
         purged += 1
     return purged
+
+
+async def forget_jobs(db: Database) -> int:
+    """Delete the rows of jobs that ended 30 days ago; returns their number."""
+    forgotten = 0
+    for _ in range(ROUNDS):
+        gone = await db.write(Write(_forget_some_jobs, rows=records.MOST_FINDINGS))
+        forgotten += gone
+        if not gone:
+            break
+    return forgotten
+
+
+def _forget_some_jobs(tx: Connection) -> int:
+    return records.forget(tx, now_microseconds(tx) - records.KEPT_MICROSECONDS, JOBS_AT_ONCE)
 
 
 async def forget_removals(db: Database, before: int) -> int:

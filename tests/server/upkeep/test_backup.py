@@ -246,11 +246,11 @@ async def test_damage_in_the_database_is_found(database: Database, staging: Cont
         tx.execute(update(schema.content_octets).values(octets=b"something else"))
 
     await database.write(Write(damage))
-    last, found = await database.read(digests.compare, staging.directory, 0, 100)
-    assert last == 2
+    last, compared, found = await database.read(digests.compare, staging.directory, 0, 100)
+    assert (last, compared) == (2, 2)
     assert len(found) == 1
     assert await database.read(digests.live_contents) == 2
-    assert await database.read(digests.compare, staging.directory, last, 100) == (None, [])
+    assert await database.read(digests.compare, staging.directory, 2, 100) == (None, 0, [])
     assert len(await database.read(contents.load, [1, 2])) == 2
 
 

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from restante.errors import StoreBusy
-from restante_server.upkeep.scheduler import Job, Scheduler
+from restante_server.upkeep.scheduler import PeriodicTask, Scheduler
 
 
 async def test_a_job_waits_its_time_unless_it_begins_at_once() -> None:
@@ -18,7 +18,9 @@ async def test_a_job_waits_its_time_unless_it_begins_at_once() -> None:
         ran.append(name)
 
     scheduler = Scheduler()
-    scheduler.start([Job("late", 60, lambda: note("late")), Job("soon", 60, lambda: note("soon"), at_once=True)])
+    scheduler.start(
+        [PeriodicTask("late", 60, lambda: note("late")), PeriodicTask("soon", 60, lambda: note("soon"), at_once=True)]
+    )
     for _ in range(5):
         await asyncio.sleep(0)
     assert ran == ["soon"]
@@ -39,7 +41,7 @@ async def test_a_job_that_fails_is_repeated_and_a_busy_store_is_logged_once(capl
 
     scheduler = Scheduler()
     with caplog.at_level(logging.DEBUG, "restante_server.upkeep.scheduler"):
-        scheduler.start([Job("sweep", 0, work, at_once=True)])
+        scheduler.start([PeriodicTask("sweep", 0, work, at_once=True)])
         await asyncio.wait_for(done.wait(), 5)
     await scheduler.stop(1)
     levels = [record.levelname for record in caplog.records if "sweep" in record.getMessage()]
@@ -66,7 +68,7 @@ async def test_stop_waits_no_longer_than_it_may(caplog: pytest.LogCaptureFixture
     began = asyncio.get_running_loop().time()
     await scheduler.stop(0.05)
     assert asyncio.get_running_loop().time() - began < 1
-    assert "background work ended: broken" in caplog.text
+    assert "the task broken ended with an error" in caplog.text
     release.set()
     await asyncio.sleep(0)
     await scheduler.stop(0)

@@ -18,6 +18,7 @@
 #include "restante/v1/directory.pb.h"
 #include "restante/v1/errors.pb.h"
 #include "restante/v1/folder.pb.h"
+#include "restante/v1/job.pb.h"
 #include "restante/v1/mailbox.pb.h"
 #include "restante/v1/message.pb.h"
 #include "restante/v1/search.pb.h"

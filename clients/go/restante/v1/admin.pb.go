@@ -1306,7 +1306,8 @@ func (*SetPasswordResponse) Descriptor() ([]byte, []int) {
 // DeleteAccountRequest names it.
 type DeleteAccountRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // Its address.
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`                      // Its address.
+	RequestId     []byte                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // Required: 16 random octets.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1348,9 +1349,17 @@ func (x *DeleteAccountRequest) GetAddress() string {
 	return ""
 }
 
-// DeleteAccountResponse is empty.
+func (x *DeleteAccountRequest) GetRequestId() []byte {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+// DeleteAccountResponse holds the job.
 type DeleteAccountResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"` // The job as it began. It removes the mailbox.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1383,6 +1392,13 @@ func (x *DeleteAccountResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use DeleteAccountResponse.ProtoReflect.Descriptor instead.
 func (*DeleteAccountResponse) Descriptor() ([]byte, []int) {
 	return file_restante_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DeleteAccountResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
 }
 
 // Alias is an address that stands for others.
@@ -2518,7 +2534,8 @@ func (x *TraceMessagesResponse) GetNextPageToken() string {
 // CheckStoreRequest has the depth of the check.
 type CheckStoreRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Digests       bool                   `protobuf:"varint,1,opt,name=digests,proto3" json:"digests,omitempty"` // Also read every content and compare its digest.
+	Digests       bool                   `protobuf:"varint,1,opt,name=digests,proto3" json:"digests,omitempty"`                     // Also read every content and compare its digest.
+	RequestId     []byte                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // Required: 16 random octets.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2560,13 +2577,17 @@ func (x *CheckStoreRequest) GetDigests() bool {
 	return false
 }
 
-// CheckStoreResponse is progress or a finding.
+func (x *CheckStoreRequest) GetRequestId() []byte {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+// CheckStoreResponse holds the job.
 type CheckStoreResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Done          int64                  `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`         // Checks made so far.
-	Total         int64                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`       // Checks to make.
-	Finding       string                 `protobuf:"bytes,3,opt,name=finding,proto3" json:"finding,omitempty"`    // A violated invariant with its place; empty: none.
-	Finished      bool                   `protobuf:"varint,4,opt,name=finished,proto3" json:"finished,omitempty"` // In the last message.
+	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"` // The job as it began.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2601,32 +2622,11 @@ func (*CheckStoreResponse) Descriptor() ([]byte, []int) {
 	return file_restante_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
-func (x *CheckStoreResponse) GetDone() int64 {
+func (x *CheckStoreResponse) GetJob() *Job {
 	if x != nil {
-		return x.Done
+		return x.Job
 	}
-	return 0
-}
-
-func (x *CheckStoreResponse) GetTotal() int64 {
-	if x != nil {
-		return x.Total
-	}
-	return 0
-}
-
-func (x *CheckStoreResponse) GetFinding() string {
-	if x != nil {
-		return x.Finding
-	}
-	return ""
-}
-
-func (x *CheckStoreResponse) GetFinished() bool {
-	if x != nil {
-		return x.Finished
-	}
-	return false
+	return nil
 }
 
 // BackupStoreRequest names the target.
@@ -2635,6 +2635,7 @@ type BackupStoreRequest struct {
 	// Absolute path on the core's machine, without ".."; the directory must be missing or empty. A session's must be below
 	// `store.backups` of the core's configuration, after symbolic links are followed.
 	Directory     string `protobuf:"bytes,1,opt,name=directory,proto3" json:"directory,omitempty"`
+	RequestId     []byte `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // Required: 16 random octets.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2676,12 +2677,17 @@ func (x *BackupStoreRequest) GetDirectory() string {
 	return ""
 }
 
-// BackupStoreResponse is progress.
+func (x *BackupStoreRequest) GetRequestId() []byte {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+// BackupStoreResponse holds the job.
 type BackupStoreResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	DoneOctets    int64                  `protobuf:"varint,1,opt,name=done_octets,json=doneOctets,proto3" json:"done_octets,omitempty"`    // Octets written.
-	TotalOctets   int64                  `protobuf:"varint,2,opt,name=total_octets,json=totalOctets,proto3" json:"total_octets,omitempty"` // Octets to write, as far as known.
-	Finished      bool                   `protobuf:"varint,3,opt,name=finished,proto3" json:"finished,omitempty"`                          // In the last message.
+	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"` // The job as it began.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2716,25 +2722,11 @@ func (*BackupStoreResponse) Descriptor() ([]byte, []int) {
 	return file_restante_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
-func (x *BackupStoreResponse) GetDoneOctets() int64 {
+func (x *BackupStoreResponse) GetJob() *Job {
 	if x != nil {
-		return x.DoneOctets
+		return x.Job
 	}
-	return 0
-}
-
-func (x *BackupStoreResponse) GetTotalOctets() int64 {
-	if x != nil {
-		return x.TotalOctets
-	}
-	return 0
-}
-
-func (x *BackupStoreResponse) GetFinished() bool {
-	if x != nil {
-		return x.Finished
-	}
-	return false
+	return nil
 }
 
 // GetStatisticsRequest is empty.
@@ -2784,9 +2776,7 @@ type GetStatisticsResponse struct {
 	ContentCount         int64                  `protobuf:"varint,5,opt,name=content_count,json=contentCount,proto3" json:"content_count,omitempty"`                           // Contents kept.
 	ContentOctets        int64                  `protobuf:"varint,6,opt,name=content_octets,json=contentOctets,proto3" json:"content_octets,omitempty"`                        // Octets of these contents.
 	QueuedRecipientCount int64                  `protobuf:"varint,7,opt,name=queued_recipient_count,json=queuedRecipientCount,proto3" json:"queued_recipient_count,omitempty"` // Recipients that wait in the queue.
-	Epoch                int64                  `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"`                                                             // The store's epoch.
-	Version              string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`                                                          // Version of the core.
-	Database             string                 `protobuf:"bytes,10,opt,name=database,proto3" json:"database,omitempty"`                                                       // Kind of database: sqlite or postgresql.
+	Database             string                 `protobuf:"bytes,8,opt,name=database,proto3" json:"database,omitempty"`                                                        // Kind of database: sqlite or postgresql.
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -2870,20 +2860,6 @@ func (x *GetStatisticsResponse) GetQueuedRecipientCount() int64 {
 	return 0
 }
 
-func (x *GetStatisticsResponse) GetEpoch() int64 {
-	if x != nil {
-		return x.Epoch
-	}
-	return 0
-}
-
-func (x *GetStatisticsResponse) GetVersion() string {
-	if x != nil {
-		return x.Version
-	}
-	return ""
-}
-
 func (x *GetStatisticsResponse) GetDatabase() string {
 	if x != nil {
 		return x.Database
@@ -2895,7 +2871,7 @@ var File_restante_v1_admin_proto protoreflect.FileDescriptor
 
 const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1crestante/v1/submission.proto\"\xe2\x01\n" +
+	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15restante/v1/job.proto\x1a\x1crestante/v1/submission.proto\"\xe2\x01\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -2993,10 +2969,13 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x12SetPasswordRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bpassword\x18\x02 \x01(\tR\bpassword\"\x15\n" +
-	"\x13SetPasswordResponse\"0\n" +
+	"\x13SetPasswordResponse\"O\n" +
 	"\x14DeleteAccountRequest\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\"\x17\n" +
-	"\x15DeleteAccountResponse\";\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\fR\trequestId\";\n" +
+	"\x15DeleteAccountResponse\x12\"\n" +
+	"\x03job\x18\x01 \x01(\v2\x10.restante.v1.JobR\x03job\";\n" +
 	"\x05Alias\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
 	"\atargets\x18\x02 \x03(\tR\atargets\"g\n" +
@@ -3077,22 +3056,20 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x06events\x18\a \x03(\v2\x17.restante.v1.TraceEventR\x06events\"r\n" +
 	"\x15TraceMessagesResponse\x121\n" +
 	"\x06traces\x18\x01 \x03(\v2\x19.restante.v1.MessageTraceR\x06traces\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"-\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"L\n" +
 	"\x11CheckStoreRequest\x12\x18\n" +
-	"\adigests\x18\x01 \x01(\bR\adigests\"|\n" +
-	"\x12CheckStoreResponse\x12\x16\n" +
-	"\x04done\x18\x01 \x01(\x03B\x020\x01R\x04done\x12\x18\n" +
-	"\x05total\x18\x02 \x01(\x03B\x020\x01R\x05total\x12\x18\n" +
-	"\afinding\x18\x03 \x01(\tR\afinding\x12\x1a\n" +
-	"\bfinished\x18\x04 \x01(\bR\bfinished\"2\n" +
+	"\adigests\x18\x01 \x01(\bR\adigests\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\fR\trequestId\"8\n" +
+	"\x12CheckStoreResponse\x12\"\n" +
+	"\x03job\x18\x01 \x01(\v2\x10.restante.v1.JobR\x03job\"Q\n" +
 	"\x12BackupStoreRequest\x12\x1c\n" +
-	"\tdirectory\x18\x01 \x01(\tR\tdirectory\"}\n" +
-	"\x13BackupStoreResponse\x12#\n" +
-	"\vdone_octets\x18\x01 \x01(\x03B\x020\x01R\n" +
-	"doneOctets\x12%\n" +
-	"\ftotal_octets\x18\x02 \x01(\x03B\x020\x01R\vtotalOctets\x12\x1a\n" +
-	"\bfinished\x18\x03 \x01(\bR\bfinished\"\x16\n" +
-	"\x14GetStatisticsRequest\"\x93\x03\n" +
+	"\tdirectory\x18\x01 \x01(\tR\tdirectory\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\fR\trequestId\"9\n" +
+	"\x13BackupStoreResponse\x12\"\n" +
+	"\x03job\x18\x01 \x01(\v2\x10.restante.v1.JobR\x03job\"\x16\n" +
+	"\x14GetStatisticsRequest\"\xdf\x02\n" +
 	"\x15GetStatisticsResponse\x12%\n" +
 	"\fdomain_count\x18\x01 \x01(\x03B\x020\x01R\vdomainCount\x12'\n" +
 	"\raccount_count\x18\x02 \x01(\x03B\x020\x01R\faccountCount\x12'\n" +
@@ -3101,11 +3078,8 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"sizeOctets\x12'\n" +
 	"\rcontent_count\x18\x05 \x01(\x03B\x020\x01R\fcontentCount\x12)\n" +
 	"\x0econtent_octets\x18\x06 \x01(\x03B\x020\x01R\rcontentOctets\x128\n" +
-	"\x16queued_recipient_count\x18\a \x01(\x03B\x020\x01R\x14queuedRecipientCount\x12\x18\n" +
-	"\x05epoch\x18\b \x01(\x03B\x020\x01R\x05epoch\x12\x18\n" +
-	"\aversion\x18\t \x01(\tR\aversion\x12\x1a\n" +
-	"\bdatabase\x18\n" +
-	" \x01(\tR\bdatabase*\x92\x01\n" +
+	"\x16queued_recipient_count\x18\a \x01(\x03B\x020\x01R\x14queuedRecipientCount\x12\x1a\n" +
+	"\bdatabase\x18\b \x01(\tR\bdatabase*\x92\x01\n" +
 	"\x0fResendingPolicy\x12 \n" +
 	"\x1cRESENDING_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16RESENDING_POLICY_NEVER\x10\x01\x12\"\n" +
@@ -3115,7 +3089,7 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x1cSENT_COPY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SENT_COPY_POLICY_API\x10\x01\x12\x1b\n" +
 	"\x17SENT_COPY_POLICY_ALWAYS\x10\x02\x12\x1a\n" +
-	"\x16SENT_COPY_POLICY_NEVER\x10\x032\x9b\r\n" +
+	"\x16SENT_COPY_POLICY_NEVER\x10\x032\x97\r\n" +
 	"\fAdminService\x12S\n" +
 	"\fCreateDomain\x12 .restante.v1.CreateDomainRequest\x1a!.restante.v1.CreateDomainResponse\x12P\n" +
 	"\vListDomains\x12\x1f.restante.v1.ListDomainsRequest\x1a .restante.v1.ListDomainsResponse\x12S\n" +
@@ -3134,10 +3108,10 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\tListQueue\x12\x1d.restante.v1.ListQueueRequest\x1a\x1e.restante.v1.ListQueueResponse\x12P\n" +
 	"\vRetryQueued\x12\x1f.restante.v1.RetryQueuedRequest\x1a .restante.v1.RetryQueuedResponse\x12S\n" +
 	"\fRemoveQueued\x12 .restante.v1.RemoveQueuedRequest\x1a!.restante.v1.RemoveQueuedResponse\x12V\n" +
-	"\rTraceMessages\x12!.restante.v1.TraceMessagesRequest\x1a\".restante.v1.TraceMessagesResponse\x12O\n" +
+	"\rTraceMessages\x12!.restante.v1.TraceMessagesRequest\x1a\".restante.v1.TraceMessagesResponse\x12M\n" +
 	"\n" +
-	"CheckStore\x12\x1e.restante.v1.CheckStoreRequest\x1a\x1f.restante.v1.CheckStoreResponse0\x01\x12R\n" +
-	"\vBackupStore\x12\x1f.restante.v1.BackupStoreRequest\x1a .restante.v1.BackupStoreResponse0\x01\x12V\n" +
+	"CheckStore\x12\x1e.restante.v1.CheckStoreRequest\x1a\x1f.restante.v1.CheckStoreResponse\x12P\n" +
+	"\vBackupStore\x12\x1f.restante.v1.BackupStoreRequest\x1a .restante.v1.BackupStoreResponse\x12V\n" +
 	"\rGetStatistics\x12!.restante.v1.GetStatisticsRequest\x1a\".restante.v1.GetStatisticsResponseB\x8f\x01\n" +
 	"\x0eio.restante.v1B\n" +
 	"AdminProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\vRestante.V1\xca\x02\vRestante\\V1\xea\x02\fRestante::V1b\x06proto3"
@@ -3206,8 +3180,9 @@ var file_restante_v1_admin_proto_goTypes = []any{
 	(*GetStatisticsRequest)(nil),  // 46: restante.v1.GetStatisticsRequest
 	(*GetStatisticsResponse)(nil), // 47: restante.v1.GetStatisticsResponse
 	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
-	(*SubmissionRecipient)(nil),   // 49: restante.v1.SubmissionRecipient
-	(RecipientState)(0),           // 50: restante.v1.RecipientState
+	(*Job)(nil),                   // 49: restante.v1.Job
+	(*SubmissionRecipient)(nil),   // 50: restante.v1.SubmissionRecipient
+	(RecipientState)(0),           // 51: restante.v1.RecipientState
 }
 var file_restante_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
@@ -3223,61 +3198,64 @@ var file_restante_v1_admin_proto_depIdxs = []int32{
 	3,  // 10: restante.v1.ListAccountsResponse.accounts:type_name -> restante.v1.Account
 	1,  // 11: restante.v1.UpdateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
 	3,  // 12: restante.v1.UpdateAccountResponse.account:type_name -> restante.v1.Account
-	24, // 13: restante.v1.CreateAliasResponse.created:type_name -> restante.v1.Alias
-	24, // 14: restante.v1.ListAliasesResponse.aliases:type_name -> restante.v1.Alias
-	48, // 15: restante.v1.QueueEntry.accepted_at:type_name -> google.protobuf.Timestamp
-	49, // 16: restante.v1.QueueEntry.recipient:type_name -> restante.v1.SubmissionRecipient
-	31, // 17: restante.v1.ListQueueResponse.entries:type_name -> restante.v1.QueueEntry
-	48, // 18: restante.v1.TraceEvent.happened_at:type_name -> google.protobuf.Timestamp
-	50, // 19: restante.v1.TraceEvent.state:type_name -> restante.v1.RecipientState
-	48, // 20: restante.v1.MessageTrace.accepted_at:type_name -> google.protobuf.Timestamp
-	39, // 21: restante.v1.MessageTrace.events:type_name -> restante.v1.TraceEvent
-	40, // 22: restante.v1.TraceMessagesResponse.traces:type_name -> restante.v1.MessageTrace
-	4,  // 23: restante.v1.AdminService.CreateDomain:input_type -> restante.v1.CreateDomainRequest
-	6,  // 24: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
-	8,  // 25: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
-	10, // 26: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
-	12, // 27: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
-	14, // 28: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
-	16, // 29: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
-	18, // 30: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
-	20, // 31: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
-	22, // 32: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
-	25, // 33: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
-	27, // 34: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
-	29, // 35: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
-	32, // 36: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
-	34, // 37: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
-	36, // 38: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
-	38, // 39: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
-	42, // 40: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
-	44, // 41: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
-	46, // 42: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
-	5,  // 43: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
-	7,  // 44: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
-	9,  // 45: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
-	11, // 46: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
-	13, // 47: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
-	15, // 48: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
-	17, // 49: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
-	19, // 50: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
-	21, // 51: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
-	23, // 52: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
-	26, // 53: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
-	28, // 54: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
-	30, // 55: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
-	33, // 56: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
-	35, // 57: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
-	37, // 58: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
-	41, // 59: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
-	43, // 60: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
-	45, // 61: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
-	47, // 62: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
-	43, // [43:63] is the sub-list for method output_type
-	23, // [23:43] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	49, // 13: restante.v1.DeleteAccountResponse.job:type_name -> restante.v1.Job
+	24, // 14: restante.v1.CreateAliasResponse.created:type_name -> restante.v1.Alias
+	24, // 15: restante.v1.ListAliasesResponse.aliases:type_name -> restante.v1.Alias
+	48, // 16: restante.v1.QueueEntry.accepted_at:type_name -> google.protobuf.Timestamp
+	50, // 17: restante.v1.QueueEntry.recipient:type_name -> restante.v1.SubmissionRecipient
+	31, // 18: restante.v1.ListQueueResponse.entries:type_name -> restante.v1.QueueEntry
+	48, // 19: restante.v1.TraceEvent.happened_at:type_name -> google.protobuf.Timestamp
+	51, // 20: restante.v1.TraceEvent.state:type_name -> restante.v1.RecipientState
+	48, // 21: restante.v1.MessageTrace.accepted_at:type_name -> google.protobuf.Timestamp
+	39, // 22: restante.v1.MessageTrace.events:type_name -> restante.v1.TraceEvent
+	40, // 23: restante.v1.TraceMessagesResponse.traces:type_name -> restante.v1.MessageTrace
+	49, // 24: restante.v1.CheckStoreResponse.job:type_name -> restante.v1.Job
+	49, // 25: restante.v1.BackupStoreResponse.job:type_name -> restante.v1.Job
+	4,  // 26: restante.v1.AdminService.CreateDomain:input_type -> restante.v1.CreateDomainRequest
+	6,  // 27: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
+	8,  // 28: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
+	10, // 29: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
+	12, // 30: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
+	14, // 31: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
+	16, // 32: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
+	18, // 33: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
+	20, // 34: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
+	22, // 35: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
+	25, // 36: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
+	27, // 37: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
+	29, // 38: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
+	32, // 39: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
+	34, // 40: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
+	36, // 41: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
+	38, // 42: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
+	42, // 43: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
+	44, // 44: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
+	46, // 45: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
+	5,  // 46: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
+	7,  // 47: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
+	9,  // 48: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
+	11, // 49: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
+	13, // 50: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
+	15, // 51: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
+	17, // 52: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
+	19, // 53: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
+	21, // 54: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
+	23, // 55: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
+	26, // 56: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
+	28, // 57: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
+	30, // 58: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
+	33, // 59: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
+	35, // 60: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
+	37, // 61: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
+	41, // 62: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
+	43, // 63: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
+	45, // 64: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
+	47, // 65: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
+	46, // [46:66] is the sub-list for method output_type
+	26, // [26:46] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_admin_proto_init() }
@@ -3285,6 +3263,7 @@ func file_restante_v1_admin_proto_init() {
 	if File_restante_v1_admin_proto != nil {
 		return
 	}
+	file_restante_v1_job_proto_init()
 	file_restante_v1_submission_proto_init()
 	file_restante_v1_admin_proto_msgTypes[1].OneofWrappers = []any{}
 	file_restante_v1_admin_proto_msgTypes[6].OneofWrappers = []any{}

@@ -69,7 +69,10 @@ type AdminServiceClient interface {
 	UpdateAccount(ctx context.Context, in *UpdateAccountRequest, opts ...grpc.CallOption) (*UpdateAccountResponse, error)
 	// Sets a password, which ends the account's sessions. Errors: ACCOUNT_NOT_FOUND, WEAK_PASSWORD.
 	SetPassword(ctx context.Context, in *SetPasswordRequest, opts ...grpc.CallOption) (*SetPasswordResponse, error)
-	// Removes an account: its addresses at once, its mailbox in the background. Errors: ACCOUNT_NOT_FOUND.
+	// Removes an account: its addresses and sessions at once, its mailbox by the job that the answer holds. When an earlier
+	// deletion of the address ended as FAILED or CANCELLED and no other account has the address now, the job goes on with
+	// that one's mailbox. Without this call, that mailbox goes when the earlier job's row does, 30 days after its end.
+	// Errors: ACCOUNT_NOT_FOUND.
 	DeleteAccount(ctx context.Context, in *DeleteAccountRequest, opts ...grpc.CallOption) (*DeleteAccountResponse, error)
 	// Creates an alias. Errors: ADDRESS_EXISTS, DOMAIN_NOT_FOUND, INVALID_ADDRESS.
 	CreateAlias(ctx context.Context, in *CreateAliasRequest, opts ...grpc.CallOption) (*CreateAliasResponse, error)
@@ -88,11 +91,14 @@ type AdminServiceClient interface {
 	// Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
 	// Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
 	TraceMessages(ctx context.Context, in *TraceMessagesRequest, opts ...grpc.CallOption) (*TraceMessagesResponse, error)
-	// Checks every invariant of the store while it runs, streaming progress and findings.
-	CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckStoreResponse], error)
-	// Writes a backup of the running store into an empty directory of the core's machine, streaming progress.
-	BackupStore(ctx context.Context, in *BackupStoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupStoreResponse], error)
-	// Gets counts and sizes of the installation.
+	// Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
+	CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (*CheckStoreResponse, error)
+	// Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
+	// fails or is cancelled leaves the directory empty. When its core is restarted, it removes the files that it has
+	// written and begins anew; when the core stays away for 10 minutes, the job ends as FAILED with BACKUP_FAILED.
+	// Errors: INVALID_ARGUMENT (the directory).
+	BackupStore(ctx context.Context, in *BackupStoreRequest, opts ...grpc.CallOption) (*BackupStoreResponse, error)
+	// Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch.
 	GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error)
 }
 
@@ -274,43 +280,25 @@ func (c *adminServiceClient) TraceMessages(ctx context.Context, in *TraceMessage
 	return out, nil
 }
 
-func (c *adminServiceClient) CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckStoreResponse], error) {
+func (c *adminServiceClient) CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (*CheckStoreResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[0], AdminService_CheckStore_FullMethodName, cOpts...)
+	out := new(CheckStoreResponse)
+	err := c.cc.Invoke(ctx, AdminService_CheckStore_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[CheckStoreRequest, CheckStoreResponse]{ClientStream: stream}
-	if err := x.ClientStream.SendMsg(in); err != nil {
-		return nil, err
-	}
-	if err := x.ClientStream.CloseSend(); err != nil {
-		return nil, err
-	}
-	return x, nil
+	return out, nil
 }
 
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type AdminService_CheckStoreClient = grpc.ServerStreamingClient[CheckStoreResponse]
-
-func (c *adminServiceClient) BackupStore(ctx context.Context, in *BackupStoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupStoreResponse], error) {
+func (c *adminServiceClient) BackupStore(ctx context.Context, in *BackupStoreRequest, opts ...grpc.CallOption) (*BackupStoreResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[1], AdminService_BackupStore_FullMethodName, cOpts...)
+	out := new(BackupStoreResponse)
+	err := c.cc.Invoke(ctx, AdminService_BackupStore_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[BackupStoreRequest, BackupStoreResponse]{ClientStream: stream}
-	if err := x.ClientStream.SendMsg(in); err != nil {
-		return nil, err
-	}
-	if err := x.ClientStream.CloseSend(); err != nil {
-		return nil, err
-	}
-	return x, nil
+	return out, nil
 }
-
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type AdminService_BackupStoreClient = grpc.ServerStreamingClient[BackupStoreResponse]
 
 func (c *adminServiceClient) GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -348,7 +336,10 @@ type AdminServiceServer interface {
 	UpdateAccount(context.Context, *UpdateAccountRequest) (*UpdateAccountResponse, error)
 	// Sets a password, which ends the account's sessions. Errors: ACCOUNT_NOT_FOUND, WEAK_PASSWORD.
 	SetPassword(context.Context, *SetPasswordRequest) (*SetPasswordResponse, error)
-	// Removes an account: its addresses at once, its mailbox in the background. Errors: ACCOUNT_NOT_FOUND.
+	// Removes an account: its addresses and sessions at once, its mailbox by the job that the answer holds. When an earlier
+	// deletion of the address ended as FAILED or CANCELLED and no other account has the address now, the job goes on with
+	// that one's mailbox. Without this call, that mailbox goes when the earlier job's row does, 30 days after its end.
+	// Errors: ACCOUNT_NOT_FOUND.
 	DeleteAccount(context.Context, *DeleteAccountRequest) (*DeleteAccountResponse, error)
 	// Creates an alias. Errors: ADDRESS_EXISTS, DOMAIN_NOT_FOUND, INVALID_ADDRESS.
 	CreateAlias(context.Context, *CreateAliasRequest) (*CreateAliasResponse, error)
@@ -367,11 +358,14 @@ type AdminServiceServer interface {
 	// Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
 	// Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
 	TraceMessages(context.Context, *TraceMessagesRequest) (*TraceMessagesResponse, error)
-	// Checks every invariant of the store while it runs, streaming progress and findings.
-	CheckStore(*CheckStoreRequest, grpc.ServerStreamingServer[CheckStoreResponse]) error
-	// Writes a backup of the running store into an empty directory of the core's machine, streaming progress.
-	BackupStore(*BackupStoreRequest, grpc.ServerStreamingServer[BackupStoreResponse]) error
-	// Gets counts and sizes of the installation.
+	// Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
+	CheckStore(context.Context, *CheckStoreRequest) (*CheckStoreResponse, error)
+	// Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
+	// fails or is cancelled leaves the directory empty. When its core is restarted, it removes the files that it has
+	// written and begins anew; when the core stays away for 10 minutes, the job ends as FAILED with BACKUP_FAILED.
+	// Errors: INVALID_ARGUMENT (the directory).
+	BackupStore(context.Context, *BackupStoreRequest) (*BackupStoreResponse, error)
+	// Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch.
 	GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
@@ -434,11 +428,11 @@ func (UnimplementedAdminServiceServer) RemoveQueued(context.Context, *RemoveQueu
 func (UnimplementedAdminServiceServer) TraceMessages(context.Context, *TraceMessagesRequest) (*TraceMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TraceMessages not implemented")
 }
-func (UnimplementedAdminServiceServer) CheckStore(*CheckStoreRequest, grpc.ServerStreamingServer[CheckStoreResponse]) error {
-	return status.Error(codes.Unimplemented, "method CheckStore not implemented")
+func (UnimplementedAdminServiceServer) CheckStore(context.Context, *CheckStoreRequest) (*CheckStoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckStore not implemented")
 }
-func (UnimplementedAdminServiceServer) BackupStore(*BackupStoreRequest, grpc.ServerStreamingServer[BackupStoreResponse]) error {
-	return status.Error(codes.Unimplemented, "method BackupStore not implemented")
+func (UnimplementedAdminServiceServer) BackupStore(context.Context, *BackupStoreRequest) (*BackupStoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BackupStore not implemented")
 }
 func (UnimplementedAdminServiceServer) GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatistics not implemented")
@@ -770,27 +764,41 @@ func _AdminService_TraceMessages_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
-func _AdminService_CheckStore_Handler(srv interface{}, stream grpc.ServerStream) error {
-	m := new(CheckStoreRequest)
-	if err := stream.RecvMsg(m); err != nil {
-		return err
+func _AdminService_CheckStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckStoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
 	}
-	return srv.(AdminServiceServer).CheckStore(m, &grpc.GenericServerStream[CheckStoreRequest, CheckStoreResponse]{ServerStream: stream})
+	if interceptor == nil {
+		return srv.(AdminServiceServer).CheckStore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_CheckStore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).CheckStore(ctx, req.(*CheckStoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type AdminService_CheckStoreServer = grpc.ServerStreamingServer[CheckStoreResponse]
-
-func _AdminService_BackupStore_Handler(srv interface{}, stream grpc.ServerStream) error {
-	m := new(BackupStoreRequest)
-	if err := stream.RecvMsg(m); err != nil {
-		return err
+func _AdminService_BackupStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BackupStoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
 	}
-	return srv.(AdminServiceServer).BackupStore(m, &grpc.GenericServerStream[BackupStoreRequest, BackupStoreResponse]{ServerStream: stream})
+	if interceptor == nil {
+		return srv.(AdminServiceServer).BackupStore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_BackupStore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).BackupStore(ctx, req.(*BackupStoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
-
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type AdminService_BackupStoreServer = grpc.ServerStreamingServer[BackupStoreResponse]
 
 func _AdminService_GetStatistics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetStatisticsRequest)
@@ -886,21 +894,18 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_TraceMessages_Handler,
 		},
 		{
+			MethodName: "CheckStore",
+			Handler:    _AdminService_CheckStore_Handler,
+		},
+		{
+			MethodName: "BackupStore",
+			Handler:    _AdminService_BackupStore_Handler,
+		},
+		{
 			MethodName: "GetStatistics",
 			Handler:    _AdminService_GetStatistics_Handler,
 		},
 	},
-	Streams: []grpc.StreamDesc{
-		{
-			StreamName:    "CheckStore",
-			Handler:       _AdminService_CheckStore_Handler,
-			ServerStreams: true,
-		},
-		{
-			StreamName:    "BackupStore",
-			Handler:       _AdminService_BackupStore_Handler,
-			ServerStreams: true,
-		},
-	},
+	Streams:  []grpc.StreamDesc{},
 	Metadata: "restante/v1/admin.proto",
 }

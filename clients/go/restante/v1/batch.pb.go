@@ -106,6 +106,12 @@ type Operation struct {
 	//	*Operation_GetChangeNumbers
 	//	*Operation_GetServer
 	//	*Operation_AcceptSubmission
+	//	*Operation_CheckStore
+	//	*Operation_BackupStore
+	//	*Operation_GetJob
+	//	*Operation_ListJobs
+	//	*Operation_ListJobFindings
+	//	*Operation_CancelJob
 	Request       isOperation_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -791,6 +797,60 @@ func (x *Operation) GetAcceptSubmission() *AcceptSubmissionRequest {
 	return nil
 }
 
+func (x *Operation) GetCheckStore() *CheckStoreRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_CheckStore); ok {
+			return x.CheckStore
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetBackupStore() *BackupStoreRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_BackupStore); ok {
+			return x.BackupStore
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetGetJob() *GetJobRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_GetJob); ok {
+			return x.GetJob
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetListJobs() *ListJobsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListJobs); ok {
+			return x.ListJobs
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetListJobFindings() *ListJobFindingsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListJobFindings); ok {
+			return x.ListJobFindings
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetCancelJob() *CancelJobRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_CancelJob); ok {
+			return x.CancelJob
+		}
+	}
+	return nil
+}
+
 type isOperation_Request interface {
 	isOperation_Request()
 }
@@ -1059,6 +1119,30 @@ type Operation_AcceptSubmission struct {
 	AcceptSubmission *AcceptSubmissionRequest `protobuf:"bytes,85,opt,name=accept_submission,json=acceptSubmission,proto3,oneof"` // AcceptSubmission.
 }
 
+type Operation_CheckStore struct {
+	CheckStore *CheckStoreRequest `protobuf:"bytes,90,opt,name=check_store,json=checkStore,proto3,oneof"` // CheckStore.
+}
+
+type Operation_BackupStore struct {
+	BackupStore *BackupStoreRequest `protobuf:"bytes,91,opt,name=backup_store,json=backupStore,proto3,oneof"` // BackupStore.
+}
+
+type Operation_GetJob struct {
+	GetJob *GetJobRequest `protobuf:"bytes,92,opt,name=get_job,json=getJob,proto3,oneof"` // GetJob.
+}
+
+type Operation_ListJobs struct {
+	ListJobs *ListJobsRequest `protobuf:"bytes,93,opt,name=list_jobs,json=listJobs,proto3,oneof"` // ListJobs.
+}
+
+type Operation_ListJobFindings struct {
+	ListJobFindings *ListJobFindingsRequest `protobuf:"bytes,94,opt,name=list_job_findings,json=listJobFindings,proto3,oneof"` // ListJobFindings.
+}
+
+type Operation_CancelJob struct {
+	CancelJob *CancelJobRequest `protobuf:"bytes,95,opt,name=cancel_job,json=cancelJob,proto3,oneof"` // CancelJob.
+}
+
 func (*Operation_Authenticate) isOperation_Request() {}
 
 func (*Operation_RenewSession) isOperation_Request() {}
@@ -1191,6 +1275,18 @@ func (*Operation_GetServer) isOperation_Request() {}
 
 func (*Operation_AcceptSubmission) isOperation_Request() {}
 
+func (*Operation_CheckStore) isOperation_Request() {}
+
+func (*Operation_BackupStore) isOperation_Request() {}
+
+func (*Operation_GetJob) isOperation_Request() {}
+
+func (*Operation_ListJobs) isOperation_Request() {}
+
+func (*Operation_ListJobFindings) isOperation_Request() {}
+
+func (*Operation_CancelJob) isOperation_Request() {}
+
 // OperationResult is one answer.
 type OperationResult struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1270,6 +1366,12 @@ type OperationResult struct {
 	//	*OperationResult_GetChangeNumbers
 	//	*OperationResult_GetServer
 	//	*OperationResult_AcceptSubmission
+	//	*OperationResult_CheckStore
+	//	*OperationResult_BackupStore
+	//	*OperationResult_GetJob
+	//	*OperationResult_ListJobs
+	//	*OperationResult_ListJobFindings
+	//	*OperationResult_CancelJob
 	Response      isOperationResult_Response `protobuf_oneof:"response"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1927,6 +2029,60 @@ func (x *OperationResult) GetAcceptSubmission() *AcceptSubmissionResponse {
 	return nil
 }
 
+func (x *OperationResult) GetCheckStore() *CheckStoreResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_CheckStore); ok {
+			return x.CheckStore
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetBackupStore() *BackupStoreResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_BackupStore); ok {
+			return x.BackupStore
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetGetJob() *GetJobResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_GetJob); ok {
+			return x.GetJob
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetListJobs() *ListJobsResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListJobs); ok {
+			return x.ListJobs
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetListJobFindings() *ListJobFindingsResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListJobFindings); ok {
+			return x.ListJobFindings
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetCancelJob() *CancelJobResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_CancelJob); ok {
+			return x.CancelJob
+		}
+	}
+	return nil
+}
+
 type isOperationResult_Response interface {
 	isOperationResult_Response()
 }
@@ -2195,6 +2351,30 @@ type OperationResult_AcceptSubmission struct {
 	AcceptSubmission *AcceptSubmissionResponse `protobuf:"bytes,85,opt,name=accept_submission,json=acceptSubmission,proto3,oneof"` // AcceptSubmission.
 }
 
+type OperationResult_CheckStore struct {
+	CheckStore *CheckStoreResponse `protobuf:"bytes,90,opt,name=check_store,json=checkStore,proto3,oneof"` // CheckStore.
+}
+
+type OperationResult_BackupStore struct {
+	BackupStore *BackupStoreResponse `protobuf:"bytes,91,opt,name=backup_store,json=backupStore,proto3,oneof"` // BackupStore.
+}
+
+type OperationResult_GetJob struct {
+	GetJob *GetJobResponse `protobuf:"bytes,92,opt,name=get_job,json=getJob,proto3,oneof"` // GetJob.
+}
+
+type OperationResult_ListJobs struct {
+	ListJobs *ListJobsResponse `protobuf:"bytes,93,opt,name=list_jobs,json=listJobs,proto3,oneof"` // ListJobs.
+}
+
+type OperationResult_ListJobFindings struct {
+	ListJobFindings *ListJobFindingsResponse `protobuf:"bytes,94,opt,name=list_job_findings,json=listJobFindings,proto3,oneof"` // ListJobFindings.
+}
+
+type OperationResult_CancelJob struct {
+	CancelJob *CancelJobResponse `protobuf:"bytes,95,opt,name=cancel_job,json=cancelJob,proto3,oneof"` // CancelJob.
+}
+
 func (*OperationResult_Authenticate) isOperationResult_Response() {}
 
 func (*OperationResult_RenewSession) isOperationResult_Response() {}
@@ -2326,6 +2506,18 @@ func (*OperationResult_GetChangeNumbers) isOperationResult_Response() {}
 func (*OperationResult_GetServer) isOperationResult_Response() {}
 
 func (*OperationResult_AcceptSubmission) isOperationResult_Response() {}
+
+func (*OperationResult_CheckStore) isOperationResult_Response() {}
+
+func (*OperationResult_BackupStore) isOperationResult_Response() {}
+
+func (*OperationResult_GetJob) isOperationResult_Response() {}
+
+func (*OperationResult_ListJobs) isOperationResult_Response() {}
+
+func (*OperationResult_ListJobFindings) isOperationResult_Response() {}
+
+func (*OperationResult_CancelJob) isOperationResult_Response() {}
 
 // ExecuteRequest holds operations.
 type ExecuteRequest struct {
@@ -2527,7 +2719,7 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x1crestante/v1/submission.proto\x1a\x1brestante/v1/transport.proto\"\xa3)\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x1crestante/v1/submission.proto\x1a\x1brestante/v1/transport.proto\"\xb3,\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -2610,8 +2802,16 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x12get_change_numbers\x18S \x01(\v2$.restante.v1.GetChangeNumbersRequestH\x00R\x10getChangeNumbers\x12>\n" +
 	"\n" +
 	"get_server\x18T \x01(\v2\x1d.restante.v1.GetServerRequestH\x00R\tgetServer\x12S\n" +
-	"\x11accept_submission\x18U \x01(\v2$.restante.v1.AcceptSubmissionRequestH\x00R\x10acceptSubmissionB\t\n" +
-	"\arequest\"\xcb(\n" +
+	"\x11accept_submission\x18U \x01(\v2$.restante.v1.AcceptSubmissionRequestH\x00R\x10acceptSubmission\x12A\n" +
+	"\vcheck_store\x18Z \x01(\v2\x1e.restante.v1.CheckStoreRequestH\x00R\n" +
+	"checkStore\x12D\n" +
+	"\fbackup_store\x18[ \x01(\v2\x1f.restante.v1.BackupStoreRequestH\x00R\vbackupStore\x125\n" +
+	"\aget_job\x18\\ \x01(\v2\x1a.restante.v1.GetJobRequestH\x00R\x06getJob\x12;\n" +
+	"\tlist_jobs\x18] \x01(\v2\x1c.restante.v1.ListJobsRequestH\x00R\blistJobs\x12Q\n" +
+	"\x11list_job_findings\x18^ \x01(\v2#.restante.v1.ListJobFindingsRequestH\x00R\x0flistJobFindings\x12>\n" +
+	"\n" +
+	"cancel_job\x18_ \x01(\v2\x1d.restante.v1.CancelJobRequestH\x00R\tcancelJobB\t\n" +
+	"\arequest\"\xe1+\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -2690,7 +2890,15 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x12get_change_numbers\x18S \x01(\v2%.restante.v1.GetChangeNumbersResponseH\x00R\x10getChangeNumbers\x12?\n" +
 	"\n" +
 	"get_server\x18T \x01(\v2\x1e.restante.v1.GetServerResponseH\x00R\tgetServer\x12T\n" +
-	"\x11accept_submission\x18U \x01(\v2%.restante.v1.AcceptSubmissionResponseH\x00R\x10acceptSubmissionB\n" +
+	"\x11accept_submission\x18U \x01(\v2%.restante.v1.AcceptSubmissionResponseH\x00R\x10acceptSubmission\x12B\n" +
+	"\vcheck_store\x18Z \x01(\v2\x1f.restante.v1.CheckStoreResponseH\x00R\n" +
+	"checkStore\x12E\n" +
+	"\fbackup_store\x18[ \x01(\v2 .restante.v1.BackupStoreResponseH\x00R\vbackupStore\x126\n" +
+	"\aget_job\x18\\ \x01(\v2\x1b.restante.v1.GetJobResponseH\x00R\x06getJob\x12<\n" +
+	"\tlist_jobs\x18] \x01(\v2\x1d.restante.v1.ListJobsResponseH\x00R\blistJobs\x12R\n" +
+	"\x11list_job_findings\x18^ \x01(\v2$.restante.v1.ListJobFindingsResponseH\x00R\x0flistJobFindings\x12?\n" +
+	"\n" +
+	"cancel_job\x18_ \x01(\v2\x1e.restante.v1.CancelJobResponseH\x00R\tcancelJobB\n" +
 	"\n" +
 	"\bresponse\"z\n" +
 	"\x0eExecuteRequest\x126\n" +
@@ -2799,73 +3007,85 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*GetChangeNumbersRequest)(nil),          // 69: restante.v1.GetChangeNumbersRequest
 	(*GetServerRequest)(nil),                 // 70: restante.v1.GetServerRequest
 	(*AcceptSubmissionRequest)(nil),          // 71: restante.v1.AcceptSubmissionRequest
-	(*status.Status)(nil),                    // 72: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 73: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 74: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 75: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 76: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 77: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 78: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 79: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 80: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 81: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 82: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 83: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 84: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 85: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 86: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 87: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 88: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 89: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 90: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 91: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 92: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 93: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 94: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 95: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 96: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 97: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 98: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 99: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 100: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 101: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 102: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 103: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 104: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 105: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 106: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 107: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 108: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 109: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 110: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 111: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 112: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 113: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 114: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 115: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 116: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 117: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 118: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 119: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 120: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 121: restante.v1.DeleteDomainResponse
-	(*CreateAccountResponse)(nil),            // 122: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 123: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 124: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 125: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 126: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 127: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 128: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 129: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 130: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 131: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 132: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 133: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesResponse)(nil),            // 134: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 135: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 136: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 137: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 138: restante.v1.AcceptSubmissionResponse
+	(*CheckStoreRequest)(nil),                // 72: restante.v1.CheckStoreRequest
+	(*BackupStoreRequest)(nil),               // 73: restante.v1.BackupStoreRequest
+	(*GetJobRequest)(nil),                    // 74: restante.v1.GetJobRequest
+	(*ListJobsRequest)(nil),                  // 75: restante.v1.ListJobsRequest
+	(*ListJobFindingsRequest)(nil),           // 76: restante.v1.ListJobFindingsRequest
+	(*CancelJobRequest)(nil),                 // 77: restante.v1.CancelJobRequest
+	(*status.Status)(nil),                    // 78: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 79: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 80: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 81: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 82: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 83: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 84: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 85: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 86: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 87: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 88: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 89: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 90: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 91: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 92: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 93: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 94: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 95: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 96: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 97: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 98: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 99: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 100: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 101: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 102: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 103: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 104: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 105: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 106: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 107: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 108: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 109: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 110: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 111: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 112: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 113: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 114: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 115: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 116: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 117: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 118: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 119: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 120: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 121: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 122: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 123: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 124: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 125: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 126: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 127: restante.v1.DeleteDomainResponse
+	(*CreateAccountResponse)(nil),            // 128: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 129: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 130: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 131: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 132: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 133: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 134: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 135: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 136: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 137: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 138: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 139: restante.v1.RemoveQueuedResponse
+	(*TraceMessagesResponse)(nil),            // 140: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 141: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 142: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 143: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 144: restante.v1.AcceptSubmissionResponse
+	(*CheckStoreResponse)(nil),               // 145: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 146: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 147: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 148: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 149: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 150: restante.v1.CancelJobResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	6,   // 0: restante.v1.Operation.authenticate:type_name -> restante.v1.AuthenticateRequest
@@ -2934,86 +3154,98 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	69,  // 63: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
 	70,  // 64: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
 	71,  // 65: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
-	72,  // 66: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	73,  // 67: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	74,  // 68: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	75,  // 69: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	76,  // 70: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	77,  // 71: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	78,  // 72: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	79,  // 73: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	80,  // 74: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	81,  // 75: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	82,  // 76: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	83,  // 77: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	84,  // 78: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	85,  // 79: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	86,  // 80: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	87,  // 81: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	88,  // 82: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	89,  // 83: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	90,  // 84: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	91,  // 85: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	92,  // 86: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	93,  // 87: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	94,  // 88: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	95,  // 89: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	96,  // 90: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	97,  // 91: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	98,  // 92: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	99,  // 93: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	100, // 94: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	101, // 95: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	102, // 96: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	103, // 97: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	104, // 98: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	105, // 99: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	106, // 100: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	107, // 101: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	108, // 102: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	109, // 103: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	110, // 104: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	111, // 105: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	112, // 106: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	113, // 107: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	114, // 108: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	115, // 109: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	116, // 110: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	117, // 111: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	118, // 112: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	119, // 113: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	120, // 114: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	121, // 115: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	122, // 116: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	123, // 117: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	124, // 118: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	125, // 119: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	126, // 120: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	127, // 121: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	128, // 122: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	129, // 123: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	130, // 124: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	131, // 125: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	132, // 126: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	133, // 127: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	134, // 128: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	135, // 129: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	136, // 130: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	137, // 131: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	138, // 132: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	0,   // 133: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	1,   // 134: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	0,   // 135: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	1,   // 136: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	2,   // 137: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	4,   // 138: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	3,   // 139: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	5,   // 140: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	139, // [139:141] is the sub-list for method output_type
-	137, // [137:139] is the sub-list for method input_type
-	137, // [137:137] is the sub-list for extension type_name
-	137, // [137:137] is the sub-list for extension extendee
-	0,   // [0:137] is the sub-list for field type_name
+	72,  // 66: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
+	73,  // 67: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
+	74,  // 68: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
+	75,  // 69: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
+	76,  // 70: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
+	77,  // 71: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
+	78,  // 72: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	79,  // 73: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	80,  // 74: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	81,  // 75: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	82,  // 76: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	83,  // 77: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	84,  // 78: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	85,  // 79: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	86,  // 80: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	87,  // 81: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	88,  // 82: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	89,  // 83: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	90,  // 84: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	91,  // 85: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	92,  // 86: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	93,  // 87: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	94,  // 88: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	95,  // 89: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	96,  // 90: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	97,  // 91: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	98,  // 92: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	99,  // 93: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	100, // 94: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	101, // 95: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	102, // 96: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	103, // 97: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	104, // 98: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	105, // 99: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	106, // 100: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	107, // 101: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	108, // 102: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	109, // 103: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	110, // 104: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	111, // 105: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	112, // 106: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	113, // 107: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	114, // 108: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	115, // 109: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	116, // 110: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	117, // 111: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	118, // 112: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	119, // 113: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	120, // 114: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	121, // 115: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	122, // 116: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	123, // 117: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	124, // 118: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	125, // 119: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	126, // 120: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	127, // 121: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	128, // 122: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	129, // 123: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	130, // 124: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	131, // 125: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	132, // 126: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	133, // 127: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	134, // 128: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	135, // 129: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	136, // 130: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	137, // 131: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	138, // 132: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	139, // 133: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	140, // 134: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	141, // 135: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	142, // 136: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	143, // 137: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	144, // 138: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	145, // 139: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	146, // 140: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	147, // 141: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	148, // 142: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	149, // 143: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	150, // 144: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	0,   // 145: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	1,   // 146: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	0,   // 147: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	1,   // 148: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	2,   // 149: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	4,   // 150: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	3,   // 151: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	5,   // 152: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	151, // [151:153] is the sub-list for method output_type
+	149, // [149:151] is the sub-list for method input_type
+	149, // [149:149] is the sub-list for extension type_name
+	149, // [149:149] is the sub-list for extension extendee
+	0,   // [0:149] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -3025,6 +3257,7 @@ func file_restante_v1_batch_proto_init() {
 	file_restante_v1_content_proto_init()
 	file_restante_v1_directory_proto_init()
 	file_restante_v1_folder_proto_init()
+	file_restante_v1_job_proto_init()
 	file_restante_v1_mailbox_proto_init()
 	file_restante_v1_message_proto_init()
 	file_restante_v1_session_proto_init()
@@ -3097,6 +3330,12 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_GetChangeNumbers)(nil),
 		(*Operation_GetServer)(nil),
 		(*Operation_AcceptSubmission)(nil),
+		(*Operation_CheckStore)(nil),
+		(*Operation_BackupStore)(nil),
+		(*Operation_GetJob)(nil),
+		(*Operation_ListJobs)(nil),
+		(*Operation_ListJobFindings)(nil),
+		(*Operation_CancelJob)(nil),
 	}
 	file_restante_v1_batch_proto_msgTypes[1].OneofWrappers = []any{
 		(*OperationResult_Authenticate)(nil),
@@ -3165,6 +3404,12 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_GetChangeNumbers)(nil),
 		(*OperationResult_GetServer)(nil),
 		(*OperationResult_AcceptSubmission)(nil),
+		(*OperationResult_CheckStore)(nil),
+		(*OperationResult_BackupStore)(nil),
+		(*OperationResult_GetJob)(nil),
+		(*OperationResult_ListJobs)(nil),
+		(*OperationResult_ListJobFindings)(nil),
+		(*OperationResult_CancelJob)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

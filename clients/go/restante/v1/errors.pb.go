@@ -171,6 +171,8 @@ const (
 	ErrorReason_ERROR_REASON_TRANSPORT_MESSAGE_NOT_FOUND ErrorReason = 106
 	// NOT_FOUND {entry}. The directory has no such entry. Caused by clients.
 	ErrorReason_ERROR_REASON_ENTRY_NOT_FOUND ErrorReason = 107
+	// NOT_FOUND {job_id}. No such job, or it ended more than 30 days ago. Caused by clients.
+	ErrorReason_ERROR_REASON_JOB_NOT_FOUND ErrorReason = 108
 	// DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
 	// begun may have happened.
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 120
@@ -186,6 +188,8 @@ const (
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 125
 	// UNIMPLEMENTED {operation}. The server does not know the operation: it is older than the client.
 	ErrorReason_ERROR_REASON_UNKNOWN_OPERATION ErrorReason = 126
+	// FAILED_PRECONDITION {problem}. The backup was not made. Only in the status of a job.
+	ErrorReason_ERROR_REASON_BACKUP_FAILED ErrorReason = 127
 )
 
 // Enum value maps for ErrorReason.
@@ -248,6 +252,7 @@ var (
 		105: "ERROR_REASON_ALIAS_NOT_FOUND",
 		106: "ERROR_REASON_TRANSPORT_MESSAGE_NOT_FOUND",
 		107: "ERROR_REASON_ENTRY_NOT_FOUND",
+		108: "ERROR_REASON_JOB_NOT_FOUND",
 		120: "ERROR_REASON_DEADLINE_EXCEEDED",
 		121: "ERROR_REASON_CANCELLED",
 		122: "ERROR_REASON_DRAINING",
@@ -255,6 +260,7 @@ var (
 		124: "ERROR_REASON_COMMIT_NOT_REACHED",
 		125: "ERROR_REASON_INTERNAL",
 		126: "ERROR_REASON_UNKNOWN_OPERATION",
+		127: "ERROR_REASON_BACKUP_FAILED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                 0,
@@ -314,6 +320,7 @@ var (
 		"ERROR_REASON_ALIAS_NOT_FOUND":             105,
 		"ERROR_REASON_TRANSPORT_MESSAGE_NOT_FOUND": 106,
 		"ERROR_REASON_ENTRY_NOT_FOUND":             107,
+		"ERROR_REASON_JOB_NOT_FOUND":               108,
 		"ERROR_REASON_DEADLINE_EXCEEDED":           120,
 		"ERROR_REASON_CANCELLED":                   121,
 		"ERROR_REASON_DRAINING":                    122,
@@ -321,6 +328,7 @@ var (
 		"ERROR_REASON_COMMIT_NOT_REACHED":          124,
 		"ERROR_REASON_INTERNAL":                    125,
 		"ERROR_REASON_UNKNOWN_OPERATION":           126,
+		"ERROR_REASON_BACKUP_FAILED":               127,
 	}
 )
 
@@ -355,7 +363,7 @@ var File_restante_v1_errors_proto protoreflect.FileDescriptor
 
 const file_restante_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xb9\x11\n" +
+	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xf9\x11\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12&\n" +
 	"\"ERROR_REASON_AUTHENTICATION_FAILED\x10\x01\x12 \n" +
@@ -414,14 +422,16 @@ const file_restante_v1_errors_proto_rawDesc = "" +
 	"\x1bERROR_REASON_ADDRESS_EXISTS\x10h\x12 \n" +
 	"\x1cERROR_REASON_ALIAS_NOT_FOUND\x10i\x12,\n" +
 	"(ERROR_REASON_TRANSPORT_MESSAGE_NOT_FOUND\x10j\x12 \n" +
-	"\x1cERROR_REASON_ENTRY_NOT_FOUND\x10k\x12\"\n" +
+	"\x1cERROR_REASON_ENTRY_NOT_FOUND\x10k\x12\x1e\n" +
+	"\x1aERROR_REASON_JOB_NOT_FOUND\x10l\x12\"\n" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10x\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10y\x12\x19\n" +
 	"\x15ERROR_REASON_DRAINING\x10z\x12\x1b\n" +
 	"\x17ERROR_REASON_STORE_BUSY\x10{\x12#\n" +
 	"\x1fERROR_REASON_COMMIT_NOT_REACHED\x10|\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10}\x12\"\n" +
-	"\x1eERROR_REASON_UNKNOWN_OPERATION\x10~B\x90\x01\n" +
+	"\x1eERROR_REASON_UNKNOWN_OPERATION\x10~\x12\x1e\n" +
+	"\x1aERROR_REASON_BACKUP_FAILED\x10\x7fB\x90\x01\n" +
 	"\x0eio.restante.v1B\vErrorsProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\vRestante.V1\xca\x02\vRestante\\V1\xea\x02\fRestante::V1b\x06proto3"
 
 var (

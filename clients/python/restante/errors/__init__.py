@@ -13,6 +13,7 @@ from restante.errors.directory import (
     DomainNotEmpty,
     DomainNotFound,
     EntryNotFound,
+    JobNotFound,
 )
 from restante.errors.mailboxes import (
     FolderCycle,
@@ -48,6 +49,7 @@ from restante.errors.requests import (
     TooManyOperations,
 )
 from restante.errors.server import (
+    BackupFailed,
     Cancelled,
     CommitNotReached,
     DeadlineExceeded,
@@ -90,6 +92,7 @@ __all__ = [
     "AddressExists",
     "AliasNotFound",
     "AuthenticationFailed",
+    "BackupFailed",
     "Cancelled",
     "ChangeConflict",
     "CommitNotReached",
@@ -115,6 +118,7 @@ __all__ = [
     "InvalidContent",
     "InvalidPageToken",
     "InvalidSession",
+    "JobNotFound",
     "LeaseLost",
     "LimitExceeded",
     "MailLoop",

@@ -1,4 +1,4 @@
-"""Reasons of accounts, domains, aliases and the address book."""
+"""Reasons of accounts, domains, aliases, the address book and jobs."""
 
 from __future__ import annotations
 
@@ -61,3 +61,11 @@ class EntryNotFound(RestanteError):
     keys = ("entry",)
     caused_by_client = True
     text = "The directory has no such entry."
+
+
+class JobNotFound(RestanteError):
+    reason = "JOB_NOT_FOUND"
+    code = StatusCode.NOT_FOUND
+    keys = ("job_id",)
+    caused_by_client = True
+    text = "No such job, or it ended more than 30 days ago."

@@ -50,3 +50,10 @@ class UnknownOperation(RestanteError):
     code = StatusCode.UNIMPLEMENTED
     keys = ("operation",)
     text = "The server does not know the operation; it may be older than the client."
+
+
+class BackupFailed(RestanteError):
+    reason = "BACKUP_FAILED"
+    code = StatusCode.FAILED_PRECONDITION
+    keys = ("problem",)
+    text = "The backup was not made."

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from restante.v1 import job_pb2 as _job_pb2
 from restante.v1 import submission_pb2 as _submission_pb2
 import builtins as _builtins
 import sys
@@ -706,16 +707,20 @@ class DeleteAccountRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDRESS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """Its address."""
+    request_id: _builtins.bytes
+    """Required: 16 random octets."""
     def __init__(
         self,
         *,
         address: _builtins.str = ...,
+        request_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -723,16 +728,23 @@ Global___DeleteAccountRequest: _TypeAlias = DeleteAccountRequest  # noqa: Y015
 
 @_typing.final
 class DeleteAccountResponse(_message.Message):
-    """DeleteAccountResponse is empty."""
+    """DeleteAccountResponse holds the job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """The job as it began. It removes the mailbox."""
+
     def __init__(
         self,
+        *,
+        job: _job_pb2.Job | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1290,16 +1302,20 @@ class CheckStoreRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DIGESTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     digests: _builtins.bool
     """Also read every content and compare its digest."""
+    request_id: _builtins.bytes
+    """Required: 16 random octets."""
     def __init__(
         self,
         *,
         digests: _builtins.bool = ...,
+        request_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1307,33 +1323,23 @@ Global___CheckStoreRequest: _TypeAlias = CheckStoreRequest  # noqa: Y015
 
 @_typing.final
 class CheckStoreResponse(_message.Message):
-    """CheckStoreResponse is progress or a finding."""
+    """CheckStoreResponse holds the job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    DONE_FIELD_NUMBER: _builtins.int
-    TOTAL_FIELD_NUMBER: _builtins.int
-    FINDING_FIELD_NUMBER: _builtins.int
-    FINISHED_FIELD_NUMBER: _builtins.int
-    done: _builtins.int
-    """Checks made so far."""
-    total: _builtins.int
-    """Checks to make."""
-    finding: _builtins.str
-    """A violated invariant with its place; empty: none."""
-    finished: _builtins.bool
-    """In the last message."""
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """The job as it began."""
+
     def __init__(
         self,
         *,
-        done: _builtins.int = ...,
-        total: _builtins.int = ...,
-        finding: _builtins.str = ...,
-        finished: _builtins.bool = ...,
+        job: _job_pb2.Job | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "finding", b"finding", "finished", b"finished", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1346,18 +1352,22 @@ class BackupStoreRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DIRECTORY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     directory: _builtins.str
     """Absolute path on the core's machine, without ".."; the directory must be missing or empty. A session's must be below
     `store.backups` of the core's configuration, after symbolic links are followed.
     """
+    request_id: _builtins.bytes
+    """Required: 16 random octets."""
     def __init__(
         self,
         *,
         directory: _builtins.str = ...,
+        request_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1365,29 +1375,23 @@ Global___BackupStoreRequest: _TypeAlias = BackupStoreRequest  # noqa: Y015
 
 @_typing.final
 class BackupStoreResponse(_message.Message):
-    """BackupStoreResponse is progress."""
+    """BackupStoreResponse holds the job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    DONE_OCTETS_FIELD_NUMBER: _builtins.int
-    TOTAL_OCTETS_FIELD_NUMBER: _builtins.int
-    FINISHED_FIELD_NUMBER: _builtins.int
-    done_octets: _builtins.int
-    """Octets written."""
-    total_octets: _builtins.int
-    """Octets to write, as far as known."""
-    finished: _builtins.bool
-    """In the last message."""
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """The job as it began."""
+
     def __init__(
         self,
         *,
-        done_octets: _builtins.int = ...,
-        total_octets: _builtins.int = ...,
-        finished: _builtins.bool = ...,
+        job: _job_pb2.Job | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_octets", b"done_octets", "finished", b"finished", "total_octets", b"total_octets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1423,8 +1427,6 @@ class GetStatisticsResponse(_message.Message):
     CONTENT_COUNT_FIELD_NUMBER: _builtins.int
     CONTENT_OCTETS_FIELD_NUMBER: _builtins.int
     QUEUED_RECIPIENT_COUNT_FIELD_NUMBER: _builtins.int
-    EPOCH_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
     DATABASE_FIELD_NUMBER: _builtins.int
     domain_count: _builtins.int
     """Domains."""
@@ -1440,10 +1442,6 @@ class GetStatisticsResponse(_message.Message):
     """Octets of these contents."""
     queued_recipient_count: _builtins.int
     """Recipients that wait in the queue."""
-    epoch: _builtins.int
-    """The store's epoch."""
-    version: _builtins.str
-    """Version of the core."""
     database: _builtins.str
     """Kind of database: sqlite or postgresql."""
     def __init__(
@@ -1456,13 +1454,11 @@ class GetStatisticsResponse(_message.Message):
         content_count: _builtins.int = ...,
         content_octets: _builtins.int = ...,
         queued_recipient_count: _builtins.int = ...,
-        epoch: _builtins.int = ...,
-        version: _builtins.str = ...,
         database: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_count", b"account_count", "content_count", b"content_count", "content_octets", b"content_octets", "database", b"database", "domain_count", b"domain_count", "epoch", b"epoch", "message_count", b"message_count", "queued_recipient_count", b"queued_recipient_count", "size_octets", b"size_octets", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_count", b"account_count", "content_count", b"content_count", "content_octets", b"content_octets", "database", b"database", "domain_count", b"domain_count", "message_count", b"message_count", "queued_recipient_count", b"queued_recipient_count", "size_octets", b"size_octets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

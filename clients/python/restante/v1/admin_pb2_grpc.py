@@ -121,12 +121,12 @@ class AdminServiceStub:
                 request_serializer=restante_dot_v1_dot_admin__pb2.TraceMessagesRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_admin__pb2.TraceMessagesResponse.FromString,
                 _registered_method=True)
-        self.CheckStore = channel.unary_stream(
+        self.CheckStore = channel.unary_unary(
                 '/restante.v1.AdminService/CheckStore',
                 request_serializer=restante_dot_v1_dot_admin__pb2.CheckStoreRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_admin__pb2.CheckStoreResponse.FromString,
                 _registered_method=True)
-        self.BackupStore = channel.unary_stream(
+        self.BackupStore = channel.unary_unary(
                 '/restante.v1.AdminService/BackupStore',
                 request_serializer=restante_dot_v1_dot_admin__pb2.BackupStoreRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_admin__pb2.BackupStoreResponse.FromString,
@@ -208,7 +208,10 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAccount(self, request, context):
-        """Removes an account: its addresses at once, its mailbox in the background. Errors: ACCOUNT_NOT_FOUND.
+        """Removes an account: its addresses and sessions at once, its mailbox by the job that the answer holds. When an earlier
+        deletion of the address ended as FAILED or CANCELLED and no other account has the address now, the job goes on with
+        that one's mailbox. Without this call, that mailbox goes when the earlier job's row does, 30 days after its end.
+        Errors: ACCOUNT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -267,21 +270,24 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckStore(self, request, context):
-        """Checks every invariant of the store while it runs, streaming progress and findings.
+        """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BackupStore(self, request, context):
-        """Writes a backup of the running store into an empty directory of the core's machine, streaming progress.
+        """Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
+        fails or is cancelled leaves the directory empty. When its core is restarted, it removes the files that it has
+        written and begins anew; when the core stays away for 10 minutes, the job ends as FAILED with BACKUP_FAILED.
+        Errors: INVALID_ARGUMENT (the directory).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStatistics(self, request, context):
-        """Gets counts and sizes of the installation.
+        """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -375,12 +381,12 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=restante_dot_v1_dot_admin__pb2.TraceMessagesRequest.FromString,
                     response_serializer=restante_dot_v1_dot_admin__pb2.TraceMessagesResponse.SerializeToString,
             ),
-            'CheckStore': grpc.unary_stream_rpc_method_handler(
+            'CheckStore': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckStore,
                     request_deserializer=restante_dot_v1_dot_admin__pb2.CheckStoreRequest.FromString,
                     response_serializer=restante_dot_v1_dot_admin__pb2.CheckStoreResponse.SerializeToString,
             ),
-            'BackupStore': grpc.unary_stream_rpc_method_handler(
+            'BackupStore': grpc.unary_unary_rpc_method_handler(
                     servicer.BackupStore,
                     request_deserializer=restante_dot_v1_dot_admin__pb2.BackupStoreRequest.FromString,
                     response_serializer=restante_dot_v1_dot_admin__pb2.BackupStoreResponse.SerializeToString,
@@ -873,7 +879,7 @@ class AdminService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(
+        return grpc.experimental.unary_unary(
             request,
             target,
             '/restante.v1.AdminService/CheckStore',
@@ -900,7 +906,7 @@ class AdminService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(
+        return grpc.experimental.unary_unary(
             request,
             target,
             '/restante.v1.AdminService/BackupStore',

@@ -56,7 +56,11 @@ class AdminServiceStub:
     SetPassword: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPasswordRequest, _admin_pb2.SetPasswordResponse]
     """Sets a password, which ends the account's sessions. Errors: ACCOUNT_NOT_FOUND, WEAK_PASSWORD."""
     DeleteAccount: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteAccountRequest, _admin_pb2.DeleteAccountResponse]
-    """Removes an account: its addresses at once, its mailbox in the background. Errors: ACCOUNT_NOT_FOUND."""
+    """Removes an account: its addresses and sessions at once, its mailbox by the job that the answer holds. When an earlier
+    deletion of the address ended as FAILED or CANCELLED and no other account has the address now, the job goes on with
+    that one's mailbox. Without this call, that mailbox goes when the earlier job's row does, 30 days after its end.
+    Errors: ACCOUNT_NOT_FOUND.
+    """
     CreateAlias: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateAliasRequest, _admin_pb2.CreateAliasResponse]
     """Creates an alias. Errors: ADDRESS_EXISTS, DOMAIN_NOT_FOUND, INVALID_ADDRESS."""
     ListAliases: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAliasesRequest, _admin_pb2.ListAliasesResponse]
@@ -77,12 +81,16 @@ class AdminServiceStub:
     """Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
     Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
     """
-    CheckStore: _grpc.UnaryStreamMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]
-    """Checks every invariant of the store while it runs, streaming progress and findings."""
-    BackupStore: _grpc.UnaryStreamMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]
-    """Writes a backup of the running store into an empty directory of the core's machine, streaming progress."""
+    CheckStore: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]
+    """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings."""
+    BackupStore: _grpc.UnaryUnaryMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]
+    """Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
+    fails or is cancelled leaves the directory empty. When its core is restarted, it removes the files that it has
+    written and begins anew; when the core stays away for 10 minutes, the job ends as FAILED with BACKUP_FAILED.
+    Errors: INVALID_ARGUMENT (the directory).
+    """
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatisticsRequest, _admin_pb2.GetStatisticsResponse]
-    """Gets counts and sizes of the installation."""
+    """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -112,7 +120,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     SetPassword: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPasswordRequest, _admin_pb2.SetPasswordResponse]  # type: ignore[assignment]
     """Sets a password, which ends the account's sessions. Errors: ACCOUNT_NOT_FOUND, WEAK_PASSWORD."""
     DeleteAccount: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteAccountRequest, _admin_pb2.DeleteAccountResponse]  # type: ignore[assignment]
-    """Removes an account: its addresses at once, its mailbox in the background. Errors: ACCOUNT_NOT_FOUND."""
+    """Removes an account: its addresses and sessions at once, its mailbox by the job that the answer holds. When an earlier
+    deletion of the address ended as FAILED or CANCELLED and no other account has the address now, the job goes on with
+    that one's mailbox. Without this call, that mailbox goes when the earlier job's row does, 30 days after its end.
+    Errors: ACCOUNT_NOT_FOUND.
+    """
     CreateAlias: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateAliasRequest, _admin_pb2.CreateAliasResponse]  # type: ignore[assignment]
     """Creates an alias. Errors: ADDRESS_EXISTS, DOMAIN_NOT_FOUND, INVALID_ADDRESS."""
     ListAliases: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAliasesRequest, _admin_pb2.ListAliasesResponse]  # type: ignore[assignment]
@@ -133,12 +145,16 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
     Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
     """
-    CheckStore: _aio.UnaryStreamMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]  # type: ignore[assignment]
-    """Checks every invariant of the store while it runs, streaming progress and findings."""
-    BackupStore: _aio.UnaryStreamMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]  # type: ignore[assignment]
-    """Writes a backup of the running store into an empty directory of the core's machine, streaming progress."""
+    CheckStore: _aio.UnaryUnaryMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]  # type: ignore[assignment]
+    """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings."""
+    BackupStore: _aio.UnaryUnaryMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]  # type: ignore[assignment]
+    """Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
+    fails or is cancelled leaves the directory empty. When its core is restarted, it removes the files that it has
+    written and begins anew; when the core stays away for 10 minutes, the job ends as FAILED with BACKUP_FAILED.
+    Errors: INVALID_ARGUMENT (the directory).
+    """
     GetStatistics: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatisticsRequest, _admin_pb2.GetStatisticsResponse]  # type: ignore[assignment]
-    """Gets counts and sizes of the installation."""
+    """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService serves administrators: the admin identity, whose secret only the owner of the data directory can read,
@@ -225,7 +241,11 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.DeleteAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DeleteAccountResponse, _abc.Awaitable[_admin_pb2.DeleteAccountResponse]]:
-        """Removes an account: its addresses at once, its mailbox in the background. Errors: ACCOUNT_NOT_FOUND."""
+        """Removes an account: its addresses and sessions at once, its mailbox by the job that the answer holds. When an earlier
+        deletion of the address ended as FAILED or CANCELLED and no other account has the address now, the job goes on with
+        that one's mailbox. Without this call, that mailbox goes when the earlier job's row does, 30 days after its end.
+        Errors: ACCOUNT_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def CreateAlias(
@@ -294,16 +314,20 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _admin_pb2.CheckStoreRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_admin_pb2.CheckStoreResponse], _abc.AsyncIterator[_admin_pb2.CheckStoreResponse]]:
-        """Checks every invariant of the store while it runs, streaming progress and findings."""
+    ) -> _typing.Union[_admin_pb2.CheckStoreResponse, _abc.Awaitable[_admin_pb2.CheckStoreResponse]]:
+        """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings."""
 
     @_abc_1.abstractmethod
     def BackupStore(
         self,
         request: _admin_pb2.BackupStoreRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_admin_pb2.BackupStoreResponse], _abc.AsyncIterator[_admin_pb2.BackupStoreResponse]]:
-        """Writes a backup of the running store into an empty directory of the core's machine, streaming progress."""
+    ) -> _typing.Union[_admin_pb2.BackupStoreResponse, _abc.Awaitable[_admin_pb2.BackupStoreResponse]]:
+        """Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
+        fails or is cancelled leaves the directory empty. When its core is restarted, it removes the files that it has
+        written and begins anew; when the core stays away for 10 minutes, the job ends as FAILED with BACKUP_FAILED.
+        Errors: INVALID_ARGUMENT (the directory).
+        """
 
     @_abc_1.abstractmethod
     def GetStatistics(
@@ -311,6 +335,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetStatisticsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetStatisticsResponse, _abc.Awaitable[_admin_pb2.GetStatisticsResponse]]:
-        """Gets counts and sizes of the installation."""
+        """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

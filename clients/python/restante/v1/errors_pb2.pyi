@@ -165,6 +165,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND {transport_id}. The queue and the trace have no such message. Caused by clients."""
     ERROR_REASON_ENTRY_NOT_FOUND: _ErrorReason.ValueType  # 107
     """NOT_FOUND {entry}. The directory has no such entry. Caused by clients."""
+    ERROR_REASON_JOB_NOT_FOUND: _ErrorReason.ValueType  # 108
+    """NOT_FOUND {job_id}. No such job, or it ended more than 30 days ago. Caused by clients."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 120
     """DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
     begun may have happened.
@@ -181,6 +183,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL {incident}. A fault of the server; the incident number is in its log."""
     ERROR_REASON_UNKNOWN_OPERATION: _ErrorReason.ValueType  # 126
     """UNIMPLEMENTED {operation}. The server does not know the operation: it is older than the client."""
+    ERROR_REASON_BACKUP_FAILED: _ErrorReason.ValueType  # 127
+    """FAILED_PRECONDITION {problem}. The backup was not made. Only in the status of a job."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason for which a call failed. The value's name without its prefix is `ErrorInfo.reason` (domain
@@ -343,6 +347,8 @@ ERROR_REASON_TRANSPORT_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 106
 """NOT_FOUND {transport_id}. The queue and the trace have no such message. Caused by clients."""
 ERROR_REASON_ENTRY_NOT_FOUND: ErrorReason.ValueType  # 107
 """NOT_FOUND {entry}. The directory has no such entry. Caused by clients."""
+ERROR_REASON_JOB_NOT_FOUND: ErrorReason.ValueType  # 108
+"""NOT_FOUND {job_id}. No such job, or it ended more than 30 days ago. Caused by clients."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 120
 """DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
 begun may have happened.
@@ -359,4 +365,6 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 125
 """INTERNAL {incident}. A fault of the server; the incident number is in its log."""
 ERROR_REASON_UNKNOWN_OPERATION: ErrorReason.ValueType  # 126
 """UNIMPLEMENTED {operation}. The server does not know the operation: it is older than the client."""
+ERROR_REASON_BACKUP_FAILED: ErrorReason.ValueType  # 127
+"""FAILED_PRECONDITION {problem}. The backup was not made. Only in the status of a job."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

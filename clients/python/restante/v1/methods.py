@@ -3,8 +3,20 @@
 from typing import Any
 
 from restante.methods import Method
-from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, mailbox_pb2, message_pb2, session_pb2, submission_pb2, transport_pb2
+from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, session_pb2, submission_pb2, transport_pb2
 
+GET_JOB = Method(
+    "JobService", "GetJob", job_pb2.GetJobRequest, job_pb2.GetJobResponse, "get_job"
+)
+LIST_JOBS = Method(
+    "JobService", "ListJobs", job_pb2.ListJobsRequest, job_pb2.ListJobsResponse, "list_jobs"
+)
+LIST_JOB_FINDINGS = Method(
+    "JobService", "ListJobFindings", job_pb2.ListJobFindingsRequest, job_pb2.ListJobFindingsResponse, "list_job_findings"
+)
+CANCEL_JOB = Method(
+    "JobService", "CancelJob", job_pb2.CancelJobRequest, job_pb2.CancelJobResponse, "cancel_job"
+)
 QUERY_MESSAGES = Method(
     "MessageService", "QueryMessages", message_pb2.QueryMessagesRequest, message_pb2.QueryMessagesResponse, "query_messages"
 )
@@ -103,6 +115,12 @@ REMOVE_QUEUED = Method(
 )
 TRACE_MESSAGES = Method(
     "AdminService", "TraceMessages", admin_pb2.TraceMessagesRequest, admin_pb2.TraceMessagesResponse, "trace_messages"
+)
+CHECK_STORE = Method(
+    "AdminService", "CheckStore", admin_pb2.CheckStoreRequest, admin_pb2.CheckStoreResponse, "check_store"
+)
+BACKUP_STORE = Method(
+    "AdminService", "BackupStore", admin_pb2.BackupStoreRequest, admin_pb2.BackupStoreResponse, "backup_store"
 )
 GET_STATISTICS = Method(
     "AdminService", "GetStatistics", admin_pb2.GetStatisticsRequest, admin_pb2.GetStatisticsResponse, "get_statistics"
@@ -205,6 +223,10 @@ REPORT_OUTCOME = Method(
 )
 
 ALL: tuple[Method[Any, Any], ...] = (
+    GET_JOB,
+    LIST_JOBS,
+    LIST_JOB_FINDINGS,
+    CANCEL_JOB,
     QUERY_MESSAGES,
     SEARCH_MESSAGES,
     BATCH_GET_MESSAGES,
@@ -238,6 +260,8 @@ ALL: tuple[Method[Any, Any], ...] = (
     RETRY_QUEUED,
     REMOVE_QUEUED,
     TRACE_MESSAGES,
+    CHECK_STORE,
+    BACKUP_STORE,
     GET_STATISTICS,
     UPLOAD_CHUNK,
     GET_UPLOAD,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from restante_cli.admin import accounts, aliases, domains, queue, store
+from restante_cli.admin import accounts, aliases, domains, jobs, queue, store
 from restante_cli.admin.context import Admin
 from restante_cli.main import Commands
 
@@ -50,7 +50,7 @@ def admin(
     user: str,
     password_file: Path | None,
 ) -> None:
-    """Domains, accounts, aliases, quotas, the queue and the store.
+    """Domains, accounts, aliases, quotas, the queue, jobs and the store.
 
     On the core's machine, --data or --config is enough for a user who may read the data directory; default:
     /etc/restante/restante.toml. Exit codes: 0 done, 1 not done (one line on standard error says why), 2 wrong usage.
@@ -64,6 +64,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     aliases.alias,
     accounts.quota,
     queue.queue,
+    jobs.job_group,
     *queue.COMMANDS,
     *store.COMMANDS,
 )

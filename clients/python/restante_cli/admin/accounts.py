@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import click
 
+from restante.jobs import Jobs
 from restante.v1 import methods
 from restante.v1.admin_pb2 import (
     Account,
     CreateAccountRequest,
-    DeleteAccountRequest,
     GetAccountRequest,
     ListAccountsRequest,
     SentCopyPolicy,
     SetPasswordRequest,
     UpdateAccountRequest,
 )
-from restante_cli.admin import account_import
+from restante.v1.job_pb2 import Job
+from restante_cli.admin import account_import, jobs
 from restante_cli.admin.context import Admin, octets
 from restante_cli.failures import run
 from restante_cli.groups import Group
 from restante_cli.inputs import password_file_option, password_stdin_option, read_password
-from restante_cli.output import output_option, say, show, size
+from restante_cli.output import output_option, print_json, say, show, size
 
 COLUMNS = ("address", "name", "enabled", "administrator", "messages", "used", "quota")
 RIGHT = ("messages", "used", "quota")
@@ -212,18 +214,25 @@ async def _password(admin: Admin, address: str, new: str) -> None:
 @account.command()
 @click.argument("address")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@jobs.detach_option
+@output_option
 @click.pass_obj
-def delete(admin: Admin, address: str, yes: bool) -> None:
-    """Remove an account with all its mail."""
+def delete(admin: Admin, address: str, yes: bool, detach: bool, form: str) -> None:
+    """Remove an account at once, and all its mail by a job."""
     if not yes:
         click.confirm(f"Remove {address} and all its mail for good?", abort=True, err=True)
-    run(_delete(admin, address))
-    say(f"{address} is removed.")
 
+    def starter(of: Jobs) -> Awaitable[Job]:
+        return of.delete_account(address)
 
-async def _delete(admin: Admin, address: str) -> None:
-    async with admin.calls() as calls:
-        await calls.execute(methods.DELETE_ACCOUNT, DeleteAccountRequest(address=address))
+    if detach:
+        jobs.show_started(jobs.start(admin, starter), form)
+        return
+    job, _ = jobs.follow(admin, starter)
+    if form == "json":
+        print_json(jobs.facts(job))
+    else:
+        say(f"{address} is removed.")
 
 
 @account.command("import")

@@ -2,76 +2,70 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from collections.abc import Awaitable
 from pathlib import Path
 
 import click
 
+from restante.jobs import Jobs
 from restante.v1 import methods
-from restante.v1.admin_pb2 import BackupStoreRequest, CheckStoreRequest, GetStatisticsRequest
+from restante.v1.admin_pb2 import GetStatisticsRequest
+from restante.v1.job_pb2 import Job
 from restante.v1.session_pb2 import GetServerRequest
+from restante_cli.admin import jobs
 from restante_cli.admin.context import Admin
+from restante_cli.admin.jobs import detach_option
 from restante_cli.failures import run
-from restante_cli.output import count_progress, output_option, print_json, say, show, size, transfer_progress
+from restante_cli.output import output_option, print_json, say, show, size
 
 
 @click.command()
 @click.option("--digests", is_flag=True, help="Also read every content and compare its digest.")
+@detach_option
 @output_option
 @click.pass_obj
-def check(admin: Admin, digests: bool, form: str) -> None:
-    """Check every invariant of the running store; the exit code is 1 when one does not hold."""
-    findings = run(_check(admin, digests))
+def check(admin: Admin, digests: bool, detach: bool, form: str) -> None:
+    """Check every invariant of the running store, as a job; the exit code is 1 when one does not hold."""
+
+    def starter(of: Jobs) -> Awaitable[Job]:
+        return of.check_store(digests=digests)
+
+    if detach:
+        jobs.show_started(jobs.start(admin, starter), form)
+        return
+    job, findings = jobs.follow(admin, starter)
     if form == "json":
-        print_json({"findings": findings})
+        print_json({"job_id": job.job_id, "findings": [finding.problem for finding in findings]})
     else:
         for finding in findings:
-            say(finding)
-        if not findings:
+            say(finding.problem)
+        if not job.finding_count:
             say("Everything holds.")
-    if findings:
-        raise click.ClickException(f"{len(findings)} findings")
-
-
-async def _check(admin: Admin, digests: bool) -> list[str]:
-    findings: list[str] = []
-    finished = False
-    with count_progress("Checks") as told:
-        async with admin.calls() as calls:
-            stream = calls.link.check_store(CheckStoreRequest(digests=digests), session=calls.token)
-            async with aclosing(stream) as steps:  # type: ignore[type-var]
-                async for step in steps:
-                    told(step.done, step.total)
-                    if step.finding:
-                        findings.append(step.finding)
-                    finished = finished or step.finished
-    if not finished:
-        raise click.ClickException("the check ended before it was done")
-    return findings
+    if job.finding_count:
+        raise click.ClickException(f"{job.finding_count} findings")
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+@detach_option
+@output_option
 @click.pass_obj
-def backup(admin: Admin, directory: Path) -> None:
-    """Write a backup of the running store into DIRECTORY, new or empty, on the core's machine."""
+def backup(admin: Admin, directory: Path, detach: bool, form: str) -> None:
+    """Write a backup of the running store into DIRECTORY, new or empty, on the core's machine, as a job."""
     if admin.server and not directory.is_absolute():
         raise click.UsageError("On another machine the directory must be absolute.")
-    say(f"{directory}: {size(run(_backup(admin, directory.absolute())))} written.")
 
+    def starter(of: Jobs) -> Awaitable[Job]:
+        return of.back_up_store(str(directory.absolute()))
 
-async def _backup(admin: Admin, directory: Path) -> int:
-    done, finished = 0, False
-    with transfer_progress("Backup") as told:
-        async with admin.calls() as calls:
-            stream = calls.link.backup_store(BackupStoreRequest(directory=str(directory)), session=calls.token)
-            async with aclosing(stream) as steps:  # type: ignore[type-var]
-                async for step in steps:
-                    done, finished = step.done_octets, finished or step.finished
-                    told(done, max(step.total_octets, done))
-    if not finished:
-        raise click.ClickException("the backup ended before it was done and cannot be used")
-    return done
+    if detach:
+        jobs.show_started(jobs.start(admin, starter), form)
+        return
+    job, _ = jobs.follow(admin, starter)
+    if form == "json":
+        print_json({"job_id": job.job_id, "directory": job.subject, "octets": job.done})
+    else:
+        say(f"{directory}: {size(job.done)} written.")
 
 
 @click.command()

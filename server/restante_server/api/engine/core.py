@@ -30,6 +30,7 @@ from restante_server.store.changes import CHANGED
 from restante_server.store.staging import Contents
 from restante_server.transport.service import Transport
 from restante_server.upkeep.collector import Collector
+from restante_server.upkeep.jobs.signals import JobSignals
 
 R = TypeVar("R")
 
@@ -49,6 +50,7 @@ class Core:
     logins: LoginObserver = field(default_factory=LoginObserver)
     tasks: Tasks = field(default_factory=Tasks)
     searches: Searches = field(default_factory=Searches)
+    job_signals: JobSignals = field(default_factory=JobSignals)
     guards: Guards = field(init=False)
     recipients: KnownRecipients = field(init=False)
     collector: Collector = field(init=False)

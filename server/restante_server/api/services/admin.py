@@ -1,8 +1,6 @@
-"""AdminService: domains, accounts, aliases and statistics. Queue, trace, check and backup are in other modules."""
+"""AdminService: domains, accounts, aliases and statistics. Queue, trace and the RPCs that start jobs are elsewhere."""
 
 from __future__ import annotations
-
-from importlib.metadata import version
 
 from sqlalchemy import Connection
 
@@ -161,18 +159,6 @@ async def set_password(call: Call, request: v1.SetPasswordRequest) -> v1.SetPass
     return v1.SetPasswordResponse()
 
 
-@handlers.direct(methods.DELETE_ACCOUNT, rule=administrators)
-async def delete_account(call: Call, request: v1.DeleteAccountRequest) -> v1.DeleteAccountResponse:
-    """Remove the account. Its addresses and sessions end at once; upkeep purges the mailbox in the background."""
-    await call.core.db.write(
-        Write(
-            lambda tx: lifecycle.remove(tx, request.address),
-            rows=4,
-        )
-    )
-    return v1.DeleteAccountResponse()
-
-
 # --- Aliases ------------------------------------------------------------------------------------------------------
 
 
@@ -217,8 +203,6 @@ def get_statistics(tx: Connection, call: Call, request: v1.GetStatisticsRequest)
         content_count=found.contents,
         content_octets=found.content_octets,
         queued_recipient_count=found.queued_recipients,
-        epoch=call.core.epoch,
-        version=version("restante"),
         database=tx.dialect.name,
     )
 

@@ -16,18 +16,22 @@ import pytest
 import pytest_asyncio
 
 from restante import errors
-from restante.v1.admin_pb2 import BackupStoreRequest, CheckStoreRequest, SetPasswordRequest, UpdateAccountRequest
+from restante.v1.admin_pb2 import BackupStoreRequest, SetPasswordRequest, UpdateAccountRequest
 from restante.v1.batch_pb2 import ExecuteRequest, Operation
 from restante.v1.content_pb2 import UPLOAD_KIND_ATTACHMENT, ReadContentRequest, UploadContentRequest
 from restante.v1.folder_pb2 import ListFoldersRequest, OpenFolderRequest
+from restante.v1.job_pb2 import JobState, WatchJobRequest
 from restante.v1.mailbox_pb2 import GetMailboxRequest
 from restante.v1.message_pb2 import SECTION_KIND_WHOLE, MessageSet, Section, StreamMessagesRequest
 from restante.v1.session_pb2 import ChangePasswordRequest, LogoffRequest, RenewSessionRequest, Session
 from restante.v1.sync_pb2 import Subscription, SyncMailboxRequest, WatchMailboxesRequest, WatchRequest
 from restante.v1.types_pb2 import IdRange, UidSet
 from restante_server.app import CoreProcess
+from restante_server.db.operation import Write
 from restante_server.upkeep import backup
-from tests.server.api.served import DOMAIN, STREAMING, Served, served, settings, token_metadata
+from restante_server.upkeep.jobs import records
+from restante_server.upkeep.jobs.records import ADMIN, Actor, Kind, NewJob
+from tests.server.api.served import DOMAIN, STREAMING, Served, request_id, served, settings, token_metadata
 
 together = pytest.mark.asyncio(loop_scope="module")
 
@@ -136,6 +140,13 @@ async def upload(core: Served, token: bytes) -> Open:
     return Open(call)
 
 
+async def watch_job(core: Served, token: bytes) -> Open:
+    """Watch a job of another core, which does nothing."""
+    elsewhere = NewJob(Kind.BACKUP_STORE, Actor(ADMIN, None), place="another core")
+    job = await core.core.db.write(Write(lambda tx: records.start(tx, elsewhere)))
+    return await streaming("JobService/WatchJob", WatchJobRequest(job_id=job.job_id))(core, token)
+
+
 def executing(metadata_token: bool) -> Callable[[Served, bytes], Awaitable[Open]]:
     """An Execute stream with repeated requests for the folder list."""
 
@@ -179,6 +190,7 @@ BEGUN: dict[str, Callable[[Served, bytes], Awaitable[Open]]] = {
     ),
     "SyncService/SyncMailbox": streaming("SyncService/SyncMailbox", SyncMailboxRequest(follow=True)),
     "ContentService/UploadContent": upload,
+    "JobService/WatchJob": watch_job,
 }
 AT_WORK: dict[str, Any] = {
     # These calls end without the session's end, unless their reads take time.
@@ -186,13 +198,13 @@ AT_WORK: dict[str, Any] = {
     "MessageService/StreamMessages": StreamMessagesRequest(messages=ALL, sections=[WHOLE]),
     "ContentService/ReadContent": ReadContentRequest(message_id=1, section=WHOLE),
     "SyncService/SyncMailbox": SyncMailboxRequest(),
-    "AdminService/CheckStore": CheckStoreRequest(),
+    "JobService/WatchJob": WatchJobRequest(job_id=1),
 }
 OF_GATEWAYS = {"TransportService/Accept", "TransportService/LeaseOutbound", "TransportService/ReadOutbound"}
 
 
 def test_every_stream_that_a_session_may_open_is_in_the_tables() -> None:
-    tried = {name.partition(" ")[0] for name in BEGUN} | set(AT_WORK) | {"AdminService/BackupStore"}
+    tried = {name.partition(" ")[0] for name in BEGUN} | set(AT_WORK)
     assert {rpc for rpc in STREAMING if rpc not in tried} == OF_GATEWAYS
 
 
@@ -303,18 +315,22 @@ async def test_work_in_hand_does_not_outlive_its_session(core: Served, rpc: str,
 
 @together
 @pytest.mark.usefixtures("restored")
-async def test_a_backup_is_told_of_no_longer_than_its_session(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_job_goes_on_when_the_session_that_began_it_ends(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
     monkeypatch.setattr(backup, "write", lambda *_: done.wait(20))
     token = (await core.session("alice")).session_token
-    request = BackupStoreRequest(directory=str(core.directory / "backups" / "one"))
-    begun = await streaming("AdminService/BackupStore", request)(core, token)
+    request = BackupStoreRequest(directory=str(core.directory / "backups" / "one"), request_id=request_id())
+    job = (await core.call("AdminService/BackupStore", request, token=token)).job
+    begun = await streaming("JobService/WatchJob", WatchJobRequest(job_id=job.job_id))(core, token)
     await asyncio.sleep(0.3)
     await log_off(core, token)
     try:
         assert isinstance(await begun.end(), errors.SessionRevoked)
     finally:
         done.set()
+    call = core.stub("JobService/WatchJob")(WatchJobRequest(job_id=job.job_id), metadata=core.identity("admin"))
+    steps = [step async for step in call]
+    assert steps[-1].job.state == JobState.JOB_STATE_SUCCEEDED
 
 
 @together

@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from restante import errors
 from restante.v1.admin_pb2 import BackupStoreRequest
-from tests.server.api.served import Served, served, token_metadata
+from restante.v1.job_pb2 import JobState, WatchJobRequest
+from tests.server.api.served import Served, request_id, served, token_metadata
 
 together = pytest.mark.asyncio(loop_scope="module")
 
@@ -31,13 +32,15 @@ async def core(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served
 
 
 async def backup(core: Served, directory: str, metadata: Any) -> bool:
-    """Make a backup and return whether it finished. Raises the class of its reason."""
-    call = core.stub("AdminService/BackupStore")(BackupStoreRequest(directory=directory), metadata=metadata, timeout=30)
+    """Make a backup and return whether it succeeded. Raises the class of its reason."""
+    request = BackupStoreRequest(directory=directory, request_id=request_id())
     try:
+        job = (await core.stub("AdminService/BackupStore")(request, metadata=metadata, timeout=30)).job
+        call = core.stub("JobService/WatchJob")(WatchJobRequest(job_id=job.job_id), metadata=metadata, timeout=30)
         steps = [step async for step in call]
     except grpc.aio.AioRpcError as error:
         raise errors.from_rpc_error(error) from None
-    return bool(steps[-1].finished)
+    return bool(steps[-1].job.state == JobState.JOB_STATE_SUCCEEDED)
 
 
 @together

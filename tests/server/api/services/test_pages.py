@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection, insert, update
 
 from restante.methods import Method
 from restante.v1 import admin_pb2, folder_pb2, message_pb2, methods, submission_pb2
@@ -18,6 +19,9 @@ from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.results import MAX_RESULT_OCTETS
 from restante_server.api.services import pages
+from restante_server.db import schema
+from restante_server.db.operation import Write
+from restante_server.upkeep.jobs import records
 from tests.server.api.served import DOMAIN, Served, operation, request_id, served
 
 together = pytest.mark.asyncio(loop_scope="module")
@@ -99,7 +103,17 @@ async def core(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served
             gone = message_pb2.DeleteMessagesRequest(mode=message_pb2.DELETE_MODE_SOFT)
             gone.messages.ids.message_ids.append(added.message_id)
             await made.call("MessageService/DeleteMessages", gone, token=token)
+        await made.core.db.write(Write(_start_jobs))
         yield made
+
+
+def _start_jobs(tx: Connection) -> None:
+    """Start three jobs of another core, and insert findings of the first."""
+    elsewhere = records.NewJob(records.Kind.BACKUP_STORE, records.Actor(records.ADMIN, None), place="another core")
+    job, *_ = [records.start(tx, elsewhere) for _ in range(3)]
+    tx.execute(update(schema.job).where(schema.job.c.job_id == job.job_id).values(finding_count=3))
+    rows = [{"job_id": job.job_id, "number": number, "problem": f"finding {number}"} for number in (1, 2, 3)]
+    tx.execute(insert(schema.job_finding), rows)
 
 
 def _entries(answer: Any) -> list[Any]:
@@ -113,10 +127,12 @@ def _entries(answer: Any) -> list[Any]:
 async def _walk(core: Served, method: Method[Any, Any], limit: int) -> list[list[Any]]:
     """The entries of each page of a list, for bob or for the administrator."""
     server, caller = core.process.server, Caller(identity="admin")
-    if method.service != "AdminService":
+    if method.service not in ("AdminService", "JobService"):
         token = (await core.session("bob")).session_token
         caller = await core.core.authenticator.session(token, Caller())
     request = method.request(page_size=1_000)
+    if method == methods.LIST_JOB_FINDINGS:
+        request.job_id = 1
     if method == methods.QUERY_MESSAGES:
         request.columns.append(message_pb2.MESSAGE_COLUMN_SUMMARY)
     found = []

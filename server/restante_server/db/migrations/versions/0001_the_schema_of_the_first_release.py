@@ -107,6 +107,43 @@ def upgrade() -> None:
         ),
     )
     op.create_table(
+        "job",
+        sa.Column("job_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("kind", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Integer(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.BigInteger(), nullable=True),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("place", sa.Text(), nullable=False),
+        sa.Column("mailbox_id", sa.BigInteger(), nullable=True),
+        sa.Column("request", sa.LargeBinary(), nullable=False),
+        sa.Column("cursor", sa.LargeBinary(), nullable=False),
+        sa.Column("done", sa.BigInteger(), nullable=False),
+        sa.Column("total", sa.BigInteger(), nullable=False),
+        sa.Column("finding_count", sa.BigInteger(), nullable=False),
+        sa.Column("cancel_requested", sa.Boolean(), nullable=False),
+        sa.Column("status", sa.LargeBinary(), nullable=True),
+        sa.Column("lease_id", sa.BigInteger(), nullable=True),
+        sa.Column("lease_expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=True),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_job")),
+        comment="Work that takes long, kept 30 days after its end.",
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_job_end", "job", ["finished_at"], unique=False)
+    op.create_index("ix_job_mailbox", "job", ["mailbox_id"], unique=False)
+    op.create_index("ix_job_state", "job", ["state", "kind", "job_id"], unique=False)
+    op.create_table(
+        "job_finding",
+        sa.Column("job_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("problem", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("job_id", "number", name=op.f("pk_job_finding")),
+        comment="Findings of a check: a bounded number for each job.",
+    )
+    op.create_table(
         "keyword",
         sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("keyword_key", sa.Text(), nullable=False),

@@ -18,6 +18,7 @@ import io.restante.v1.BatchServiceGrpc;
 import io.restante.v1.ContentServiceGrpc;
 import io.restante.v1.DirectoryServiceGrpc;
 import io.restante.v1.FolderServiceGrpc;
+import io.restante.v1.JobServiceGrpc;
 import io.restante.v1.MailboxServiceGrpc;
 import io.restante.v1.MessageServiceGrpc;
 import io.restante.v1.SessionServiceGrpc;
@@ -48,6 +49,7 @@ final class Contract {
                     ContentServiceGrpc.getServiceDescriptor(),
                     DirectoryServiceGrpc.getServiceDescriptor(),
                     FolderServiceGrpc.getServiceDescriptor(),
+                    JobServiceGrpc.getServiceDescriptor(),
                     MailboxServiceGrpc.getServiceDescriptor(),
                     MessageServiceGrpc.getServiceDescriptor(),
                     SessionServiceGrpc.getServiceDescriptor(),

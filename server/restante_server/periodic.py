@@ -1,0 +1,78 @@
+"""The background work of a core in explicit lists: periodic tasks for the scheduler, kinds of job for the runner."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from restante_server.api.engine.core import Core
+from restante_server.api.engine.notify import COMPARE_SECONDS
+from restante_server.db.operation import Write
+from restante_server.transport.service import MINUTE_SECONDS, POLL_SECONDS, PURGE_SECONDS
+from restante_server.upkeep import sweeps
+from restante_server.upkeep.jobs import leases
+from restante_server.upkeep.jobs.work import JobKind
+from restante_server.upkeep.kinds import store_backup
+from restante_server.upkeep.kinds.account_deletion import AccountDeletion
+from restante_server.upkeep.kinds.store_backup import StoreBackup
+from restante_server.upkeep.kinds.store_check import StoreCheck
+from restante_server.upkeep.scheduler import PeriodicTask
+
+REFRESH_SECONDS = 1.0
+TIDY_SECONDS = 60.0
+COLLECT_SECONDS = 2.0
+
+
+def now() -> int:
+    """The current time in microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000
+
+
+def of_sessions(core: Core) -> list[PeriodicTask]:
+    """Tasks that find sessions ended at other cores, and changes of watched mailboxes whose hints were lost."""
+
+    async def refresh() -> None:
+        refreshed = await core.directory.sessions.refresh()
+        for ended in refreshed.ended:
+            core.notifier.sessions_ended(ended.account_id, ended.credential_version)
+        core.guards.revoked(refreshed.revoked)
+
+    return [
+        PeriodicTask("sessions", REFRESH_SECONDS, refresh),
+        PeriodicTask("compare", COMPARE_SECONDS, core.notifier.compare),
+    ]
+
+
+def of_store(core: Core) -> list[PeriodicTask]:
+    """Tasks that remove expired rows of the directory and the store, and contents that no column references."""
+
+    async def tidy() -> None:
+        moment = now()
+        await core.directory.tidy(moment)
+        await sweeps.tidy(core.db, core.settings.store, moment)
+        await core.db.write(Write(partial(leases.end_abandoned, here=store_backup.place(core.settings.directory))))
+
+    async def collect() -> None:
+        while await core.collector.collect(now()):
+            continue
+
+    return [PeriodicTask("tidy", TIDY_SECONDS, tidy), PeriodicTask("collector", COLLECT_SECONDS, collect)]
+
+
+def of_transport(core: Core) -> list[PeriodicTask]:
+    """Tasks of the mail queue: begin scheduled mail, take back expired leases, warn, purge settled messages."""
+    return [
+        PeriodicTask("transport leases", POLL_SECONDS, core.transport.tick, at_once=True),
+        PeriodicTask("transport expiry", MINUTE_SECONDS, core.transport.expire, at_once=True),
+        PeriodicTask("transport purge", PURGE_SECONDS, core.transport.purge, at_once=True),
+    ]
+
+
+def job_kinds(core: Core) -> tuple[JobKind, ...]:
+    """The kinds of job that a core runs."""
+    settings, contents = core.settings, core.contents.directory
+    return (
+        StoreCheck(contents),
+        StoreBackup(settings.store_url, contents, settings.backups_directory, core.collector.paused),
+        AccountDeletion(),
+    )

@@ -1,0 +1,1 @@
+"""Jobs: their rows, their leases, and the runner (docs/design.md "Jobs")."""

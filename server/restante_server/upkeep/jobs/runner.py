@@ -1,0 +1,235 @@
+"""The runner of one core: it claims jobs, runs a bounded number of them, and keeps their leases.
+
+Every second it looks at the rows of its own jobs, because another core may have taken a cancellation, and another
+administrator the actor's right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from grpc import StatusCode
+from sqlalchemy import Connection
+
+from restante.errors import Internal, PermissionDenied, RestanteError, to_status
+from restante_server.db import turns
+from restante_server.db.engine import Database
+from restante_server.db.operation import Write
+from restante_server.db.turns import Party
+from restante_server.upkeep.jobs import leases
+from restante_server.upkeep.jobs.hooks import Figures
+from restante_server.upkeep.jobs.leases import CancelRequested, Lease, Rule, Standing, Superseded
+from restante_server.upkeep.jobs.records import Kind, State
+from restante_server.upkeep.jobs.signals import JobSignals
+from restante_server.upkeep.jobs.work import JobKind, Work
+
+log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 4  # jobs of one core
+LOOK_SECONDS: Final = 1.0  # between two looks at the rows
+RENEW_SECONDS: Final = 4.0  # between two renewals of a lease
+PARTY: Final = Party("jobs")  # jobs share one turn: they wait for users no less than users wait for them
+
+
+class _Run:
+    """A job that runs here."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.task: asyncio.Task[None] | None = None
+        self.working = True  # the kind is at work; False: only the end is left to store
+        self.why: Exception | None = None  # the reason of a cancelled task; None: the core stops
+        self.stored = (work.done, work.total)
+        self.stored_at = time.monotonic()
+
+    def stop(self, why: Exception) -> None:
+        """Cancel the work for this reason, unless it has ended meanwhile."""
+        if self.why is None and self.working and self.task is not None:
+            self.why = why
+            self.task.cancel()
+
+
+class Runner:
+    """Runs the jobs of these kinds. `place` names this core among the cores of the store."""
+
+    def __init__(
+        self,
+        db: Database,
+        kinds: Sequence[JobKind],
+        place: str,
+        signals: JobSignals,
+        figures: Figures | None = None,
+    ) -> None:
+        self._db, self._place, self._signals = db, place, signals
+        self._kinds = {kind.kind: kind for kind in kinds}
+        self._rules = tuple(Rule(kind.kind, kind.alone) for kind in kinds)
+        self._figures = figures or Figures()
+        self._runs: dict[int, _Run] = {}
+
+    async def run_for_ever(self) -> None:
+        """Run jobs until this task is cancelled. Then the jobs stop and their leases end, so that others go on."""
+        begun = not self._db.alone
+        try:
+            while True:
+                try:
+                    if not begun:
+                        await self._db.write(Write(leases.release_all))
+                        begun = True
+                    await self._keep()
+                    await self._fill()
+                except RestanteError as error:  # the database is away or busy; readiness reports it
+                    log.debug("jobs wait: %s", error.detail)
+                except Exception:
+                    log.exception("background work failed: jobs")
+                await self._signals.wait_started(LOOK_SECONDS)
+        finally:
+            await self._stop()
+
+    async def _fill(self) -> None:
+        """Claim and begin jobs while there is room."""
+        while len(self._runs) < AT_ONCE:
+            if await self._db.read_short(partial(leases.claimable, rules=self._rules, place=self._place)) is None:
+                return
+            lease_id = secrets.randbits(62)
+            claim = partial(leases.claim, rules=self._rules, place=self._place, lease_id=lease_id)
+            job = await self._db.write(Write(claim))
+            if job is None:
+                return
+            run = _Run(Work(self._db, job, Lease(job.job_id, lease_id)))
+            self._runs[job.job_id] = run
+            run.task = asyncio.create_task(self._run(run), name=f"job {job.job_id}")
+            self._count(job.kind)
+            self._signals.changed(job.job_id)
+
+    async def _keep(self) -> None:
+        """Stop runs that may not go on; store the progress and renew the leases of the others."""
+        runs = [run for run in self._runs.values() if run.working]
+        if not runs:
+            return
+        for run, found in zip(runs, await self._db.read_short(partial(_look, runs=runs)), strict=True):
+            if found is None:
+                run.stop(Superseded())
+            elif found.cancel_requested:
+                run.stop(CancelRequested())
+            elif not found.permitted:
+                run.stop(PermissionDenied(permission="administrator"))
+        now = time.monotonic()
+        due = []
+        for run in runs:
+            progress = (run.work.done, run.work.total)
+            if run.working and run.why is None and (progress != run.stored or now - run.stored_at > RENEW_SECONDS):
+                due.append((run.work.lease, *progress))
+                run.stored, run.stored_at = progress, now
+        if due:
+            await self._db.write(Write(partial(_store, due=due), rows=len(due)))
+
+    async def _run(self, run: _Run) -> None:
+        """Run one job to its end, and store the end."""
+        turns.party.set(PARTY)
+        work = run.work
+        job = work.job
+        log.info("job %d begins: %s %s, for %s", job.job_id, job.kind.name.lower(), job.subject, job.actor)
+        try:
+            failure = await self._work(run)
+            await self._settle(run, failure)
+        finally:
+            del self._runs[job.job_id]
+            self._count(job.kind)
+        self._signals.started()
+
+    async def _work(self, run: _Run) -> Exception | None:
+        """Let the kind work; returns the reason when it did not come to its end."""
+        try:
+            await self._kinds[run.work.job.kind].run(run.work)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if run.why is None or task is None:
+                await asyncio.shield(self._release(run))
+                raise
+            task.uncancel()
+            return run.why
+        except Exception as error:  # noqa: BLE001 - every failure ends the job or postpones it
+            return error
+        finally:
+            run.working = False
+        return None
+
+    async def _settle(self, run: _Run, failure: Exception | None) -> None:
+        """Store the end of a run: a final state, or, after a temporary failure, the end of its lease."""
+        job = run.work.job
+        if isinstance(failure, Superseded):
+            log.info("job %d goes on at another core, or has ended", job.job_id)
+            return
+        if isinstance(failure, RestanteError) and failure.code is StatusCode.UNAVAILABLE:
+            log.warning("job %d waits: %s", job.job_id, failure.detail)
+            await self._release(run)
+            return
+        state, status = State.SUCCEEDED, None
+        if isinstance(failure, CancelRequested):
+            state = State.CANCELLED
+        elif failure is not None:
+            state, status = State.FAILED, to_status(_translated(failure, job.job_id)).SerializeToString()
+        end = partial(_end, work=run.work, state=state, status=status)
+        try:
+            ended = await self._db.write(Write(end))
+        except RestanteError as error:  # the lease expires, and a later run ends the job
+            log.warning("the end of job %d was not stored: %s", job.job_id, error.detail)
+            return
+        if ended:
+            log.info("job %d ends: %s", job.job_id, state.name.lower())
+            self._figures.ended(job.kind, state)
+        self._signals.changed(job.job_id)
+
+    async def _release(self, run: _Run) -> None:
+        try:
+            await self._db.write(Write(partial(leases.release, lease=run.work.lease)))
+        except RestanteError as error:
+            log.debug("job %d waits for the end of its lease: %s", run.work.job.job_id, error.detail)
+
+    async def _stop(self) -> None:
+        """End all runs, because the core stops."""
+        tasks = []
+        for run in self._runs.values():
+            if run.task is not None:
+                tasks.append(run.task)
+                if run.working:
+                    run.task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _count(self, kind: Kind) -> None:
+        self._figures.running(kind, sum(run.work.job.kind == kind for run in self._runs.values()))
+
+
+def _look(tx: Connection, runs: Sequence[_Run]) -> list[Standing | None]:
+    found: list[Standing | None] = []
+    for run in runs:
+        try:
+            found.append(leases.standing(tx, run.work.lease))
+        except Superseded:
+            found.append(None)
+    return found
+
+
+def _store(tx: Connection, due: Sequence[tuple[Lease, int, int]]) -> None:
+    for lease, done, total in due:
+        leases.keep(tx, lease, done, total)
+
+
+def _end(tx: Connection, work: Work, state: State, status: bytes | None) -> bool:
+    leases.keep(tx, work.lease, work.done, work.total)
+    return leases.finish(tx, work.lease, state, status)
+
+
+def _translated(failure: Exception, job_id: int) -> RestanteError:
+    """The error for the job's status. Anything but a RestanteError is a fault of this program."""
+    if isinstance(failure, RestanteError):
+        return failure
+    incident = secrets.token_hex(6)
+    log.error("a fault in job %d, incident %s", job_id, incident, exc_info=failure)
+    return Internal(incident=incident)
