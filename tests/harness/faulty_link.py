@@ -14,6 +14,7 @@ from restante.methods import Method, Request, Response
 from restante.v1 import content_pb2, folder_pb2, message_pb2
 from restante.v1.message_pb2 import MessageRows, SectionRest, StreamMessagesResponse
 from restante.v1.sync_pb2 import ResetReason, WatchResponse
+from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest, AcceptResponse
 from restante.watch import Watching, WatchStream
 
 EVERY = "*"
@@ -78,6 +79,12 @@ class FaultyLink(CoreLink):
         self.watch = FaultyWatch(self._open_watch, lambda: bool(self.session()))
         self.calls: list[str] = []
         self.requests: list[Any] = []  # of these calls; an upload has none
+        self.contexts: list[tuple[bytes, str]] = []  # (session token, client address) of the calls on Execute
+        self.begun: list[AcceptBegin] = []  # acceptances
+        self.aborted = 0  # acceptances
+        self.credit_withheld = False  # True: no acceptance gets room for more octets
+        self.commit_refusal: errors.RestanteError | None = None  # instead of the core's answer to an acceptance
+        self._lost_answers: dict[str, int] = {}
         self.open_streams = 0  # of messages
         self.breaks = 0
         self._cut_octets: int | None = None
@@ -122,6 +129,16 @@ class FaultyLink(CoreLink):
         """Wait before each response of a stream of messages."""
         self._stream_delay_seconds = seconds
 
+    def lose_answers(self, method: str, times: int = FOREVER) -> None:
+        """Let the core execute the next calls of a method, and lose its answers."""
+        self._lost_answers[method] = times
+
+    def loses_answer(self, method: str) -> bool:
+        """Whether the answer that has just come is lost."""
+        left = self._lost_answers.get(method, 0)
+        self._lost_answers[method] = max(0, left - 1)
+        return left > 0
+
     def calls_since(self) -> list[str]:
         """The calls since the last check."""
         calls, self.calls = self.calls, []
@@ -152,8 +169,9 @@ class FaultyLink(CoreLink):
         followed: Followed | None = None,
     ) -> Response:
         """As CoreLink does."""
+        self.contexts.append((session, client_address))
         await self._begin(method.name, request)
-        return await super().execute(
+        answer = await super().execute(
             method,
             request,
             session=session,
@@ -162,6 +180,12 @@ class FaultyLink(CoreLink):
             independent=independent,
             followed=followed,
         )
+        if self.loses_answer(method.name):
+            raise errors.Draining("The answer was lost.")
+        return answer
+
+    def _open_accept(self) -> Any:
+        return FaultyAcceptCall(self, super()._open_accept())
 
     async def open_folder(
         self, request: folder_pb2.OpenFolderRequest, *, session: bytes = b"", client_address: str = ""
@@ -213,6 +237,39 @@ class FaultyLink(CoreLink):
         """As CoreLink does."""
         await self._begin("UploadContent")
         return await super().upload(kind, chunks, session=session, client_address=client_address)
+
+
+class FaultyAcceptCall:
+    """The call of an Accept stream, with the faults of its link."""
+
+    def __init__(self, link: FaultyLink, call: Any) -> None:
+        self._link, self._call = link, call
+
+    async def write(self, request: AcceptRequest) -> None:
+        """Record and send a request."""
+        if request.HasField("start"):
+            self._link.begun.append(request.start)
+        self._link.aborted += request.abort
+        await self._call.write(request)
+
+    async def read(self) -> Any:
+        """The next response that is not lost. Raises Draining, after which the stream is over."""
+        while True:
+            response = await self._call.read()
+            if not isinstance(response, AcceptResponse) or not (response.accepted or response.granted_octets):
+                return response
+            if response.granted_octets and self._link.credit_withheld:
+                continue
+            if response.accepted and self._link.loses_answer("Accept"):
+                raise errors.Draining("The answer was lost.")
+            if response.accepted and self._link.commit_refusal is not None:
+                refusal = errors.to_status(self._link.commit_refusal)
+                return AcceptResponse(acceptance_id=response.acceptance_id, status=refusal)
+            return response
+
+    def cancel(self) -> None:
+        """End the stream."""
+        self._call.cancel()
 
 
 def _cut(whole: StreamMessagesResponse, octets: int) -> Iterator[StreamMessagesResponse]:

@@ -1,19 +1,16 @@
-"""Sessions of the in-memory cores and of the real core: the same calls get the same answers."""
+"""Sessions by the contract: login, renewal, lapse, and their end by a new password."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
 from restante import errors
 from restante.link import CoreLink
 from restante.v1 import methods
-from restante.v1.admin_pb2 import SetPasswordRequest
 from restante.v1.session_pb2 import (
     SCOPE_IMAP,
     AuthenticateRequest,
@@ -21,55 +18,18 @@ from restante.v1.session_pb2 import (
     RenewSessionRequest,
     Session,
 )
-from tests.harness.core_process import CoreProcess, running_core
-from tests.harness.fake_sessions import FakeSessions
+from tests.harness.local_core import LocalCore, open_local_core, prepare_store
 
 ALICE, PASSWORD = "alice@example.test", "alice-demo"
 TOKEN_SECONDS = 3.0
 LAPSED_SECONDS = TOKEN_SECONDS + 0.3
 
 
-class Sessions(Protocol):
-    """The calls of a core that these tests use."""
+class Core:
+    """A core's sessions, as a gateway calls them."""
 
-    async def authenticate(self, request: AuthenticateRequest) -> Session: ...
-
-    async def renew(self, token: bytes) -> Session: ...
-
-    async def set_password(self, password: str) -> None: ...
-
-
-@dataclass
-class Account:
-    account_id: int
-    address: str
-    password: str
-    version: int = 1
-
-
-class Fake:
-    """The in-memory sessions of tests."""
-
-    def __init__(self) -> None:
-        self.account = Account(7, ALICE, PASSWORD)
-        self.sessions = FakeSessions({ALICE: self.account}.get, TOKEN_SECONDS)
-
-    async def authenticate(self, request: AuthenticateRequest) -> Session:
-        return self.sessions.authenticate(request).session
-
-    async def renew(self, token: bytes) -> Session:
-        return self.sessions.renew(token).session
-
-    async def set_password(self, password: str) -> None:
-        self.account.password = password
-        self.account.version += 1
-
-
-class Real:
-    """The real core, over its socket."""
-
-    def __init__(self, imap: CoreLink, admin: CoreLink) -> None:
-        self._imap, self._admin = imap, admin
+    def __init__(self, local: LocalCore, imap: CoreLink) -> None:
+        self._local, self._imap = local, imap
 
     async def authenticate(self, request: AuthenticateRequest) -> Session:
         return (await self._imap.execute(methods.AUTHENTICATE, request)).session
@@ -78,29 +38,21 @@ class Real:
         return (await self._imap.execute(methods.RENEW_SESSION, RenewSessionRequest(), session=token)).session
 
     async def set_password(self, password: str) -> None:
-        await self._admin.execute(methods.SET_PASSWORD, SetPasswordRequest(address=ALICE, password=password))
+        await self._local.set_password("alice", password)
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoreProcess]:
-    directory: Path = tmp_path_factory.mktemp("sessions") / "data"
-    with running_core(directory, RESTANTE_SESSIONS__TOKEN_MINUTES=str(TOKEN_SECONDS / 60)) as core:
-        yield core
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sessions") / "data"
+    prepare_store(directory)
+    return directory
 
 
-@pytest.fixture(params=["fake", "real"])
-async def core(request: pytest.FixtureRequest) -> AsyncIterator[Sessions]:
-    if request.param == "fake":
-        yield Fake()
-        return
-    process: CoreProcess = request.getfixturevalue("process")
-    await process.account(ALICE, PASSWORD, fresh=True)
-    imap, admin = await process.link("imap"), await process.link("admin")
-    try:
-        yield Real(imap, admin)
-    finally:
-        await imap.close()
-        await admin.close()
+@pytest.fixture
+async def core(template: Path, tmp_path: Path) -> AsyncIterator[Core]:
+    settings = {"sessions.token_minutes": TOKEN_SECONDS / 60}
+    async with open_local_core(template, tmp_path / "data", **settings) as local:
+        yield Core(local, await local.link("imap"))
 
 
 def login(response: bytes, mechanism: str = "PLAIN") -> AuthenticateRequest:
@@ -112,7 +64,7 @@ def plain(password: str = PASSWORD, name: str = ALICE) -> AuthenticateRequest:
     return login(f"\0{name}\0{password}".encode())
 
 
-async def test_a_login_gives_a_session(core: Sessions) -> None:
+async def test_a_login_gives_a_session(core: Core) -> None:
     session = await core.authenticate(plain())
     assert session.address == ALICE
     assert session.account_id and session.mailbox_id and session.credential_version
@@ -123,18 +75,18 @@ async def test_a_login_gives_a_session(core: Sessions) -> None:
 @pytest.mark.parametrize(
     "request_", [plain("wrong"), plain(name="nobody@example.test"), login(b"junk")], ids=["password", "name", "form"]
 )
-async def test_what_proves_nothing_is_refused(core: Sessions, request_: AuthenticateRequest) -> None:
+async def test_what_proves_nothing_is_refused(core: Core, request_: AuthenticateRequest) -> None:
     with pytest.raises(errors.AuthenticationFailed):
         await core.authenticate(request_)
 
 
-async def test_a_mechanism_that_is_not_known_is_named(core: Sessions) -> None:
+async def test_a_mechanism_that_is_not_known_is_named(core: Core) -> None:
     with pytest.raises(errors.MechanismNotSupported) as refusal:
         await core.authenticate(login(b"x", "X-NONE"))
     assert refusal.value.metadata["mechanism"] == "X-NONE"
 
 
-async def test_a_renewed_session_has_another_token_and_the_old_one_is_good_until_it_lapses(core: Sessions) -> None:
+async def test_a_renewed_session_has_another_token_and_the_old_one_is_good_until_it_lapses(core: Core) -> None:
     first = await core.authenticate(plain())
     second = await core.renew(first.session_token)
     assert second.session_token != first.session_token
@@ -142,7 +94,7 @@ async def test_a_renewed_session_has_another_token_and_the_old_one_is_good_until
     assert (await core.renew(first.session_token)).account_id == first.account_id
 
 
-async def test_a_token_that_has_lapsed_is_not_renewed(core: Sessions) -> None:
+async def test_a_token_that_has_lapsed_is_not_renewed(core: Core) -> None:
     first = await core.authenticate(plain())
     await asyncio.sleep(TOKEN_SECONDS / 2)
     second = await core.renew(first.session_token)
@@ -152,12 +104,12 @@ async def test_a_token_that_has_lapsed_is_not_renewed(core: Sessions) -> None:
     assert (await core.renew(second.session_token)).session_token
 
 
-async def test_a_token_of_somewhere_else_is_worth_nothing(core: Sessions) -> None:
+async def test_a_token_of_somewhere_else_is_worth_nothing(core: Core) -> None:
     with pytest.raises(errors.InvalidSession):
         await core.renew(b"of somewhere else")
 
 
-async def test_a_changed_password_ends_the_sessions_before_it(core: Sessions) -> None:
+async def test_a_changed_password_ends_the_sessions_before_it(core: Core) -> None:
     before = await core.authenticate(plain())
     await core.set_password("another password")
     with pytest.raises(errors.SessionRevoked):
