@@ -24,6 +24,7 @@ from restante_server.db import schema
 from restante_server.db.engine import Database, open_database
 from restante_server.db.group import Locks
 from restante_server.db.rowlocks import lock_rows
+from restante_server.directory import rights
 from restante_server.directory.rights import Place
 from restante_server.store import changes, contents, flags, removal, rows
 from restante_server.store.contents import NewContent
@@ -147,8 +148,14 @@ async def reading(box: Box, folder_id: int) -> dict[str, float]:
                 return
             after = page.after
 
-    await rate("open_folder", rows.folder_page, folder_id, 0, LARGE + 1)
-    await rate("folder_changes", changes.folder_changes, folder_id, 0, most=LARGE + 1)
+    def opened(tx: Connection, place: Place, *args: int) -> object:
+        return rows.folder_page(tx, rights.within(tx, place, folder_id), *args)
+
+    def changed(tx: Connection, place: Place, since: int, most: int) -> object:
+        return changes.folder_changes(tx, rights.within(tx, place, folder_id), since, most=most)
+
+    await rate("open_folder", opened, 0, LARGE + 1)
+    await rate("folder_changes", changed, 0, most=LARGE + 1)
     await rate("flags_rows", listed, frozenset({"flags", "keywords"}))
     await rate("list_rows", listed, frozenset({"flags", "keywords", "envelope", "size_octets", "received_at"}))
     return result

@@ -75,6 +75,11 @@ def test_no_function_of_the_store_takes_the_number_of_a_mailbox_beside_or_instea
     assert numbered == set()
 
 
+def test_functions_of_one_folder_take_it_from_the_place() -> None:
+    beside = {name for name, signature in store_functions() if "folder_id" in signature.parameters}
+    assert beside == {"folders.named", "folders.path_of"}  # of folders that are not the place's own
+
+
 def makers(path: Path) -> Iterator[str]:
     """The names of MAKERS that a module calls or hands on."""
     tree = ast.parse(path.read_text())

@@ -116,7 +116,7 @@ def within(tx: Connection, place: Place, folder_id: int) -> Place:
 def across(place: Place, folder_ids: Iterable[int]) -> dict[int, Place]:
     """The same viewer's place in each folder in which this transaction has found messages.
 
-    Both kinds of rights cover every folder of a mailbox, so nothing is read.
+    Every value of Rights covers all folders of a mailbox, so nothing is read.
     """
     return {folder_id: Place(place.mailbox_id, folder_id, place.viewer, place.rights) for folder_id in folder_ids}
 

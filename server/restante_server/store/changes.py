@@ -261,14 +261,13 @@ def write_tombstones(tx: Connection, place: Place, now: int, tombstones: list[To
     prepared.run_many(tx, _write_tombstones, rows)
 
 
-def folder_changes(
-    tx: Connection, place: Place, folder_id: int, since: int, *, most: int = MOST_CHANGED
-) -> FolderDelta:
-    """Everything that changed in a folder above the change number `since`.
+def folder_changes(tx: Connection, place: Place, since: int, *, most: int = MOST_CHANGED) -> FolderDelta:
+    """Everything that changed in the place's folder above the change number `since`.
 
     Raises FolderNotFound, CursorInvalid when tombstones since then have been removed, ResultTooLarge when more than
     `most` messages changed.
     """
+    folder_id = place.folder_id
     where = {"mailbox": place.mailbox_id, "folder": folder_id, "since": since}
     facts = prepared.first(tx, _folder_facts, {"mailbox": place.mailbox_id, "folder": folder_id})
     if facts is None:

@@ -96,8 +96,9 @@ def change_flags(
         return Updated(None, found, left)
     number = changes.next_number(tx, place)
     prepared.run(tx, _change(shape), where | {"number": number})
+    places = rights.across(place, tallies)
     for folder_id, tally in tallies.items():
-        folders.adjust(tx, place, folder_id, number, tally)
+        folders.adjust(tx, places[folder_id], number, tally)
     return Updated(number, found, left)
 
 
@@ -213,6 +214,7 @@ def _one_by_one(
     for values in updates:
         values["number"] = number
     prepared.run_many(tx, _set_one, updates)
+    places = rights.across(place, tallies)
     for folder_id, tally in tallies.items():
-        folders.adjust(tx, place, folder_id, number, tally)
+        folders.adjust(tx, places[folder_id], number, tally)
     return Updated(number, len(present), left)

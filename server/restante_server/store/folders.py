@@ -141,19 +141,19 @@ _claim = update(folder).where(*_this).values(recent_uid=bindparam("next"))
 # --- Reading --------------------------------------------------------------------------------------------------------
 
 
-def role_of(tx: Connection, place: Place, folder_id: int) -> Role:
-    """The role of a folder. Raises FolderNotFound."""
-    row = prepared.first(tx, _role, {"mailbox": place.mailbox_id, "folder": folder_id})
+def role_of(tx: Connection, place: Place) -> Role:
+    """The role of the place's folder. Raises FolderNotFound."""
+    row = prepared.first(tx, _role, {"mailbox": place.mailbox_id, "folder": place.folder_id})
     if row is None:
-        raise FolderNotFound(folder_id=folder_id)
+        raise FolderNotFound(folder_id=place.folder_id)
     return Role(row[0])
 
 
-def get(tx: Connection, place: Place, folder_id: int) -> FolderFacts:
-    """One folder with its path and counts. Raises FolderNotFound."""
-    row = prepared.first(tx, _one, {"mailbox": place.mailbox_id, "folder": folder_id})
+def get(tx: Connection, place: Place) -> FolderFacts:
+    """The place's folder with its path and counts. Raises FolderNotFound."""
+    row = prepared.first(tx, _one, {"mailbox": place.mailbox_id, "folder": place.folder_id})
     if row is None:
-        raise FolderNotFound(folder_id=folder_id)
+        raise FolderNotFound(folder_id=place.folder_id)
     known = dict(zip(_NAMES, row, strict=True))
     path = (*path_of(tx, place, known["parent_folder_id"]), known["display_name"])
     return FolderFacts(**known, path=path, subscribed=subscriptions.contains(tx, place, path))
@@ -188,22 +188,14 @@ def named(tx: Connection, place: Place, folder_id: int, path: Sequence[str]) -> 
     return rights.across(place, [found])[found]
 
 
-def with_role(tx: Connection, place: Place, role: int) -> int | None:
-    """The folder that has a role, or None."""
+def with_role(tx: Connection, place: Place, role: int) -> Place | None:
+    """The place of the folder that has a role, or None."""
     row = prepared.first(tx, _with_role, {"mailbox": place.mailbox_id, "purpose": role})
-    return None if row is None else int(row[0])
+    return None if row is None else rights.across(place, row)[row[0]]
 
 
-def having_role(tx: Connection, place: Place, role: int) -> Place:
-    """The place of the folder that has a role. Raises FolderNotFound (without an id)."""
-    found = with_role(tx, place, role)
-    if found is None:
-        raise FolderNotFound
-    return rights.across(place, [found])[found]
-
-
-def inbox(tx: Connection, place: Place) -> int:
-    """The Inbox, which every mailbox has. Raises MailboxNotFound."""
+def inbox(tx: Connection, place: Place) -> Place:
+    """The place of the Inbox, which every mailbox has. Raises MailboxNotFound."""
     found = with_role(tx, place, Role.INBOX)
     if found is None:
         raise MailboxNotFound(mailbox_id=place.mailbox_id)
@@ -289,21 +281,23 @@ def create(
 def move(
     tx: Connection,
     place: Place,
-    folder_id: int,
     path: Sequence[str],
     now: int,
     *,
     parent: int = 0,
     if_change_number: int | None = None,
 ) -> int | None:
-    """Give a folder a new path, and move the folders below it and their subscriptions along. Makes missing parents.
+    """Give the place's folder a new path, and move the folders below it and their subscriptions along.
+
+    Makes missing parents.
 
     Returns the change number, or None when the folder had the path already. Raises FolderNotFound, FolderExists,
     FolderNameInvalid, FolderIsSpecial (Inbox), FolderCycle, ChangeConflict, LimitExceeded.
     """
-    _unchanged(tx, place, folder_id, if_change_number)
-    if role_of(tx, place, folder_id) is Role.INBOX:
+    _unchanged(tx, place, if_change_number)
+    if role_of(tx, place) is Role.INBOX:
         raise FolderIsSpecial(role="INBOX")
+    folder_id = place.folder_id
     names = folder_path(path, at_top=not parent)
     if find(tx, place, names, parent=parent) == folder_id:
         return None
@@ -325,35 +319,33 @@ def move(
     return change
 
 
-def set_role(
-    tx: Connection, place: Place, folder_id: int, role: int | None, *, if_change_number: int | None = None
-) -> int | None:
-    """Set the role of a folder; None leaves it. Returns the change number, or None when nothing changed.
+def set_role(tx: Connection, place: Place, role: int | None, *, if_change_number: int | None = None) -> int | None:
+    """Set the role of the place's folder; None leaves it. Returns the change number, or None when nothing changed.
 
     Raises FolderNotFound, FolderIsSpecial (Inbox, or the role is taken), ChangeConflict.
     """
-    _unchanged(tx, place, folder_id, if_change_number)
-    present = role_of(tx, place, folder_id)
+    _unchanged(tx, place, if_change_number)
+    present = role_of(tx, place)
     if role is None or present == role:
         return None
     if Role.INBOX in (present, role):
         raise FolderIsSpecial(role="INBOX")
     _require_free_role(tx, place, role)
     change = changes.next_number(tx, place)
-    tx.execute(_set_role, {"mailbox": place.mailbox_id, "folder": folder_id, "purpose": role, "number": change})
-    changes.touch(tx, place, change, folder_id)
+    tx.execute(_set_role, {"mailbox": place.mailbox_id, "folder": place.folder_id, "purpose": role, "number": change})
+    changes.touch(tx, place, change, place.folder_id)
     return change
 
 
-def has_children(tx: Connection, place: Place, folder_id: int) -> bool:
-    """Whether the folder has folders below it."""
-    return tx.execute(_child, {"mailbox": place.mailbox_id, "folder": folder_id}).first() is not None
+def has_children(tx: Connection, place: Place) -> bool:
+    """Whether the place's folder has folders below it."""
+    return tx.execute(_child, {"mailbox": place.mailbox_id, "folder": place.folder_id}).first() is not None
 
 
-def _unchanged(tx: Connection, place: Place, folder_id: int, if_change_number: int | None) -> None:
+def _unchanged(tx: Connection, place: Place, if_change_number: int | None) -> None:
     if if_change_number is None:
         return
-    row = tx.execute(_one, {"mailbox": place.mailbox_id, "folder": folder_id}).one_or_none()
+    row = tx.execute(_one, {"mailbox": place.mailbox_id, "folder": place.folder_id}).one_or_none()
     if row is not None and row.change_number > if_change_number:
         raise ChangeConflict(change_number=row.change_number)
 
@@ -410,39 +402,39 @@ def _insert(tx: Connection, place: Place, change: int, wanted: Sequence[tuple[in
 # --- Counters -------------------------------------------------------------------------------------------------------
 
 
-def adjust(tx: Connection, place: Place, folder_id: int, change: int, tally: Tally) -> None:
+def adjust(tx: Connection, place: Place, change: int, tally: Tally) -> None:
     """Add to the counters of a folder and give it this change number. Raises FolderNotFound."""
-    where = {"mailbox": place.mailbox_id, "folder": folder_id, "number": change}
+    where = {"mailbox": place.mailbox_id, "folder": place.folder_id, "number": change}
     if prepared.run(tx, _adjust, where | tally._asdict()) != 1:
-        raise FolderNotFound(folder_id=folder_id)
-    changes.touch(tx, place, change, folder_id)
+        raise FolderNotFound(folder_id=place.folder_id)
+    changes.touch(tx, place, change, place.folder_id)
 
 
-def reserve_uids(tx: Connection, place: Place, folder_id: int, change: int, tally: Tally) -> Reserved:
+def reserve_uids(tx: Connection, place: Place, change: int, tally: Tally) -> Reserved:
     """Assign a UID to each message of the tally and add to the folder's counters.
 
     Raises FolderNotFound, and LimitExceeded when no UID is left under this UIDVALIDITY.
     """
-    where = {"mailbox": place.mailbox_id, "folder": folder_id, "number": change, "count": tally.messages}
+    where = {"mailbox": place.mailbox_id, "folder": place.folder_id, "number": change, "count": tally.messages}
     row = prepared.first(tx, _reserve, where | tally._asdict())
     if row is None:
-        raise FolderNotFound(folder_id=folder_id)
+        raise FolderNotFound(folder_id=place.folder_id)
     uid_next, uid_validity = row
     if uid_next - 1 > HIGHEST_UID:
         raise LimitExceeded(limit="uids", value=HIGHEST_UID)
-    changes.touch(tx, place, change, folder_id)
+    changes.touch(tx, place, change, place.folder_id)
     return Reserved(uid_next - tally.messages, tally.messages, uid_validity)
 
 
-def claim_recent(tx: Connection, place: Place, folder_id: int) -> tuple[int, int]:
+def claim_recent(tx: Connection, place: Place) -> tuple[int, int]:
     """Claim the messages that no session has reported as \\Recent (RFC 3501 2.3.2); returns (first UID, UIDNEXT).
 
     Takes no change number. Raises FolderNotFound.
     """
-    where = {"mailbox": place.mailbox_id, "folder": folder_id}
+    where = {"mailbox": place.mailbox_id, "folder": place.folder_id}
     row = tx.execute(_recent, where).one_or_none()
     if row is None:
-        raise FolderNotFound(folder_id=folder_id)
+        raise FolderNotFound(folder_id=place.folder_id)
     if row.recent_uid != row.uid_next:
         tx.execute(_claim, where | {"next": row.uid_next})
     return row.recent_uid, row.uid_next

@@ -115,8 +115,8 @@ def remove(
     elif trash is None:
         _hide(tx, place, selection, found, number, now, Removal.SOFT)
     else:
-        inside = found.where(lambda folder_id: folder_id == trash)
-        outside = found.where(lambda folder_id: folder_id != trash)
+        inside = found.where(lambda folder_id: folder_id == trash.folder_id)
+        outside = found.where(lambda folder_id: folder_id != trash.folder_id)
         if inside:
             _hide(tx, place, selection, inside, number, now, Removal.SOFT)
         if outside:
@@ -124,14 +124,16 @@ def remove(
     return Deleted(found.listed, number, left)
 
 
-def delete_folder(tx: Connection, place: Place, folder_id: int, now: int) -> tuple[int, int]:
-    """Delete a folder; its messages stay recoverable. Returns (number of messages deleted with it, change number).
+def delete_folder(tx: Connection, place: Place, now: int) -> tuple[int, int]:
+    """Delete the place's folder; its messages stay recoverable.
 
-    Raises FolderNotFound, FolderHasChildren, FolderIsSpecial (Inbox).
+    Returns (number of messages deleted with it, change number). Raises FolderNotFound, FolderHasChildren, FolderIsSpecial
+    (Inbox).
     """
-    if folders.role_of(tx, place, folder_id) is Role.INBOX:
+    folder_id = place.folder_id
+    if folders.role_of(tx, place) is Role.INBOX:
         raise FolderIsSpecial(role="INBOX")
-    if folders.has_children(tx, place, folder_id):
+    if folders.has_children(tx, place):
         raise FolderHasChildren(folder_id=folder_id)
     everything = Selection(folder_id, IdSet(((1, folders.HIGHEST_UID),)))
     found = transfer.find(tx, place, everything)
@@ -176,14 +178,12 @@ def recoverable_page(tx: Connection, place: Place, after: tuple[int, int] | None
     return [Recoverable(*row[:4], bytes(row[4])) for row in tx.execute(_page, where)]
 
 
-def recover(tx: Connection, place: Place, message_ids: IdSet, now: int, *, target: int | None = None) -> Recovered:
+def recover(tx: Connection, place: Place, message_ids: IdSet, now: int, *, target: Place | None = None) -> Recovered:
     """Put recoverable messages back, with new UIDs and without FLAG_DELETED, in the order of their ids.
 
     They go into `target`; without it each goes into its former folder, or the Inbox when that folder is gone.
-    Raises FolderNotFound (target), QuotaExceeded, LimitExceeded (UIDs).
+    Raises QuotaExceeded, LimitExceeded (UIDs).
     """
-    if target is not None:
-        rights.within(tx, place, target)
     lost = tx.execute(_lost, {"mailbox": place.mailbox_id, "runs": encode_runs(message_ids)}).all()
     if not lost:
         return Recovered()
@@ -192,15 +192,16 @@ def recover(tx: Connection, place: Place, message_ids: IdSet, now: int, *, targe
     counters = tx.execute(_back_to_mailbox, {"mailbox": place.mailbox_id, "count": len(lost), "octets": octets}).one()
     check_quota(counters.quota_octets, counters.used_octets - octets, octets)
     by_target: dict[int, list[tuple[int, int, int]]] = {}
-    inbox = folders.inbox(tx, place)
+    inbox = folders.inbox(tx, place).folder_id
     for message_id, flags, size, origin, _, still_there in lost:
-        into = target if target is not None else (origin if still_there else inbox)
+        into = target.folder_id if target is not None else (origin if still_there else inbox)
         by_target.setdefault(into, []).append((message_id, flags, size))
     placed: list[dict[str, int]] = []
+    places = rights.across(place, by_target)
     for folder_id, back in by_target.items():
         unread = sum(not flags & FLAG_SEEN for _, flags, _ in back)
         tally = Tally(len(back), unread, 0, sum(size for _, _, size in back))
-        reserved = folders.reserve_uids(tx, place, folder_id, number, tally)
+        reserved = folders.reserve_uids(tx, places[folder_id], number, tally)
         placed += [
             {
                 "mailbox": place.mailbox_id,

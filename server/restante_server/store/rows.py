@@ -79,11 +79,12 @@ def changed_after(tx: Connection, place: Place, selection: Selection, change_num
     return Listed(*columns_of(prepared.rows(tx, _changed_after(selection.kind), where), 2))
 
 
-def folder_page(tx: Connection, place: Place, folder_id: int, after_uid: int, most: int) -> tuple[FolderDelta, bool]:
-    """At most `most` messages of a folder behind a UID, in their present state, and whether they are the last ones.
+def folder_page(tx: Connection, place: Place, after_uid: int, most: int) -> tuple[FolderDelta, bool]:
+    """At most `most` messages of the place's folder behind a UID, in their present state.
 
-    Raises FolderNotFound.
+    Also returns whether they are the last ones. Raises FolderNotFound.
     """
+    folder_id = place.folder_id
     where = {"mailbox": place.mailbox_id, "folder": folder_id}
     facts = prepared.first(tx, _facts, where)
     if facts is None:
@@ -108,9 +109,9 @@ def folder_page(tx: Connection, place: Place, folder_id: int, after_uid: int, mo
     return delta, len(rows) < most
 
 
-def maildrop(tx: Connection, place: Place, folder_id: int) -> tuple[list[int], list[int], list[int]]:
-    """UIDs, message ids and sizes (octets) of all messages of a folder, in UID order."""
-    found = prepared.rows(tx, _maildrop, {"mailbox": place.mailbox_id, "folder": folder_id})
+def maildrop(tx: Connection, place: Place) -> tuple[list[int], list[int], list[int]]:
+    """UIDs, message ids and sizes (octets) of all messages of the place's folder, in UID order."""
+    found = prepared.rows(tx, _maildrop, {"mailbox": place.mailbox_id, "folder": place.folder_id})
     uids, message_ids, sizes = columns_of(found, 3)
     return uids, message_ids, sizes
 

@@ -177,7 +177,7 @@ def copy_found(
     given = {"mailbox": target.mailbox_id, "count": tally.messages, "octets": tally.octets}
     next_message_id, quota_octets, used_octets = prepared.rows(tx, _take, given)[0]
     check_quota(quota_octets, used_octets - tally.octets, tally.octets)
-    reserved = folders.reserve_uids(tx, target, target.folder_id, number, tally)
+    reserved = folders.reserve_uids(tx, target, number, tally)
     shifts = _shifts(found.ids, reserved.uid, next_message_id - tally.messages)
     where: dict[str, object] = {"mailbox": place.mailbox_id, "into": target.mailbox_id, "shifts": encode_rows(shifts)}
     if selection.folder_id is not None:
@@ -220,34 +220,36 @@ def move(
     if not found:
         return _nothing(tx, target, left)
     number = changes.next_number(tx, place)
-    return replace(move_found(tx, place, selection, found, target.folder_id, number, now), left=left)
+    return replace(move_found(tx, place, selection, found, target, number, now), left=left)
 
 
 def move_found(
-    tx: Connection, place: Place, selection: Selection, found: Found, target: int, number: int, now: int
+    tx: Connection, place: Place, selection: Selection, found: Found, target: Place, number: int, now: int
 ) -> Transferred:
     """Move the messages `found` of `selection`, under the change number that the caller has taken."""
-    reserved = folders.reserve_uids(tx, place, target, number, found.tally())
+    reserved = folders.reserve_uids(tx, target, number, found.tally())
     shifts = _shifts(found.ids, reserved.uid, 0)
-    where = {"mailbox": place.mailbox_id, "target": target, "number": number}
+    where = {"mailbox": place.mailbox_id, "target": target.folder_id, "number": number}
     if selection.folder_id is not None:
         where["folder"] = selection.folder_id
     single = len(shifts) == 1
     by_run = shifts[0]._asdict() if single else {"shifts": encode_rows(shifts)}
     by_run.pop("to_message_id", None)
     prepared.run(tx, _move(selection.kind.by_uid, single), where | by_run)
-    leave(tx, place, found, number, now, Removal.MOVED, target)
+    leave(tx, place, found, number, now, Removal.MOVED, target.folder_id)
     return Transferred(found.listed, _given(reserved), EMPTY, reserved.uid_validity, number)
 
 
 def leave(tx: Connection, place: Place, found: Found, number: int, now: int, kind: Removal, target: int = 0) -> None:
     """Subtract messages from the counters of their folders and write tombstones."""
     tombstones = []
-    for folder_id, gone in found.by_folder().items():
+    by_folder = found.by_folder()
+    places = rights.across(place, by_folder)
+    for folder_id, gone in by_folder.items():
         # The order of message ids in a folder may differ from the order of UIDs.
         uids, message_ids = IdSet.from_ascending(sorted(gone.uids)), IdSet.from_ascending(sorted(gone.message_ids))
         tombstones.append(Tombstone(number, folder_id, kind, target, uids, message_ids))
-        folders.adjust(tx, place, folder_id, number, gone.tally().negative())
+        folders.adjust(tx, places[folder_id], number, gone.tally().negative())
     changes.write_tombstones(tx, place, now, tombstones)
 
 

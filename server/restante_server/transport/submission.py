@@ -99,7 +99,8 @@ def judge(tx: Connection, submission: Submission) -> Judged:
     keeps_copy = policy == SentCopyPolicy.SENT_COPY_POLICY_ALWAYS or (
         policy != SentCopyPolicy.SENT_COPY_POLICY_NEVER and not submission.by_smtp
     )
-    return Judged(resolutions, folders.with_role(tx, rights.system(mailbox_id), Role.SENT) if keeps_copy else None)
+    sent = folders.with_role(tx, rights.system(mailbox_id), Role.SENT) if keeps_copy else None
+    return Judged(resolutions, sent.folder_id if sent is not None else None)
 
 
 async def prepare(contents: Contents, settings: TransportSettings, submission: Submission, judged: Judged) -> Incoming:

@@ -76,6 +76,16 @@ class Box:
         """Read `function(tx, place, ...)` in a snapshot."""
         return await self.database.read(lambda tx: function(tx, self.place(tx), *args, **named))
 
+    async def write_in(self, folder_id: int, function: Callable[..., R], *args: object, **named: object) -> R:
+        """As `write`, with the place in a folder."""
+        return await self.database.write(
+            Write(lambda tx: function(tx, self.place(tx, folder_id), *args, **named), mailboxes=frozenset({self.id}))
+        )
+
+    async def read_in(self, folder_id: int, function: Callable[..., R], *args: object, **named: object) -> R:
+        """As `read`, with the place in a folder."""
+        return await self.database.read(lambda tx: function(tx, self.place(tx, folder_id), *args, **named))
+
     def place(self, tx: Connection, folder_id: int = 0) -> Place:
         """The owner's place in the mailbox or a folder."""
         return rights.decide(tx, OWNER, self.id, folder_id)

@@ -15,13 +15,13 @@ from tests.server.store.material import NOW, Box, uids
 async def test_only_what_lies_above_a_number_is_told(box: Box) -> None:  # RFC 3501 5.2
     await box.fill(box.inbox, 5)
     since = await box.read(mailboxes.change_number)
-    nothing = await box.read(changes.folder_changes, box.inbox, since)
+    nothing = await box.read_in(box.inbox, changes.folder_changes, since)
     assert (nothing.uids, nothing.vanished, nothing.change_number) == ([], EMPTY, since)
     await box.write(flags.change_flags, uids(box.inbox, 2, 4), FlagChange.ADD, 1)
     await box.write(removal.remove, uids(box.inbox, 1, 4), Mode.SOFT, NOW)
     await box.fill(box.inbox, 1)
     await box.fill(box.archive, 3)
-    found = await box.read(changes.folder_changes, box.inbox, since)
+    found = await box.read_in(box.inbox, changes.folder_changes, since)
     assert (found.uids, found.flags, found.vanished) == ([2, 6], [1, 0], IdSet.of([1, 4]))
     assert (found.change_number, found.uid_next) == (since + 3, 7)
 
@@ -29,9 +29,9 @@ async def test_only_what_lies_above_a_number_is_told(box: Box) -> None:  # RFC 3
 async def test_too_many_changes_are_refused(box: Box) -> None:
     await box.fill(box.inbox, 3)
     with pytest.raises(ResultTooLarge):
-        await box.read(changes.folder_changes, box.inbox, 0, most=2)
+        await box.read_in(box.inbox, changes.folder_changes, 0, most=2)
     with pytest.raises(FolderNotFound):
-        await box.read(changes.folder_changes, 999, 0)
+        await box.read_in(999, changes.folder_changes, 0)
 
 
 async def test_history_is_kept_for_a_time_and_then_said_to_be_gone(box: Box) -> None:
@@ -44,10 +44,10 @@ async def test_history_is_kept_for_a_time_and_then_said_to_be_gone(box: Box) -> 
     assert await box.write(changes.forget_history, NOW + 1) == 0
     assert await box.read(changes.history_from) == first
     with pytest.raises(CursorInvalid):
-        await box.read(changes.folder_changes, box.inbox, first - 1)
+        await box.read_in(box.inbox, changes.folder_changes, first - 1)
     with pytest.raises(CursorInvalid):
         await box.read(changes.removals, first - 1)
-    assert (await box.read(changes.folder_changes, box.inbox, first)).vanished == IdSet.of([2])
+    assert (await box.read_in(box.inbox, changes.folder_changes, first)).vanished == IdSet.of([2])
 
 
 async def test_nothing_is_missing_of_a_folder_that_was_quiet_for_longer(box: Box) -> None:
@@ -56,10 +56,10 @@ async def test_nothing_is_missing_of_a_folder_that_was_quiet_for_longer(box: Box
     await box.fill(box.inbox, 2)
     await box.write(removal.remove, uids(box.inbox, 1), Mode.SOFT, NOW)
     assert await box.write(changes.forget_history, NOW + 1) == 1
-    found = await box.read(changes.folder_changes, box.archive, quiet)
+    found = await box.read_in(box.archive, changes.folder_changes, quiet)
     assert (found.uids, found.vanished, found.change_number) == ([], EMPTY, quiet)
     with pytest.raises(CursorInvalid):
-        await box.read(changes.folder_changes, box.archive, quiet - 1)
+        await box.read_in(box.archive, changes.folder_changes, quiet - 1)
 
 
 async def test_a_delta_is_cut_into_pieces_by_rows_and_by_keywords(box: Box) -> None:
@@ -67,11 +67,11 @@ async def test_a_delta_is_cut_into_pieces_by_rows_and_by_keywords(box: Box) -> N
     await box.write(flags.change_flags, uids(box.inbox, 1), FlagChange.ADD, 0, ["aaaa"])
     await box.write(flags.change_flags, uids(box.inbox, 2), FlagChange.ADD, 0, ["bbbb"])
     await box.write(removal.remove, uids(box.inbox, 5), Mode.SOFT, NOW)
-    whole = await box.read(changes.folder_changes, box.inbox, 0)
+    whole = await box.read_in(box.inbox, changes.folder_changes, 0)
     assert [piece.uids for piece in whole.pieces(3, 1_000)] == [[1, 2, 3], [4]]
     assert [piece.uids for piece in whole.pieces(9, 6)] == [[1], [2], [3, 4]]
     assert [piece.vanished for piece in whole.pieces(3, 1_000)] == [IdSet.of([5]), EMPTY]
-    nothing = await box.read(changes.folder_changes, box.archive, 0)
+    nothing = await box.read_in(box.archive, changes.folder_changes, 0)
     assert [piece.uids for piece in nothing.pieces(3, 9)] == [[]]
 
 

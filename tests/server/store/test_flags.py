@@ -24,7 +24,7 @@ async def change(
 
 async def shown(box: Box) -> dict[int, tuple[int, str]]:
     """{UID: (flags, keywords)} of the Inbox."""
-    found = await box.read(changes.folder_changes, box.inbox, 0)
+    found = await box.read_in(box.inbox, changes.folder_changes, 0)
     return dict(zip(found.uids, zip(found.flags, found.keywords, strict=True), strict=True))
 
 
@@ -59,7 +59,7 @@ async def test_ten_thousand_runs_are_one_operation(box: Box) -> None:
     await box.fill(box.inbox, 300)
     done = await change(box, uids(box.inbox, *range(1, 20_001, 2)), FlagChange.ADD, SEEN)
     assert done.found == 150
-    assert (await box.read(folders.get, box.inbox)).unread_count == 150
+    assert (await box.read_in(box.inbox, folders.get)).unread_count == 150
 
 
 async def test_messages_are_named_by_id_across_folders(box: Box) -> None:
@@ -67,7 +67,7 @@ async def test_messages_are_named_by_id_across_folders(box: Box) -> None:
     done = await change(box, ids(first.message_id, second.message_id, 999), FlagChange.ADD, SEEN)
     assert done.found == 2
     for folder_id in (box.inbox, box.archive):
-        facts = await box.read(folders.get, folder_id)
+        facts = await box.read_in(folder_id, folders.get)
         assert (facts.unread_count, facts.change_number) == (0, done.change_number)
 
 
@@ -75,14 +75,14 @@ async def test_what_does_not_differ_keeps_its_change_number(box: Box) -> None:
     await box.fill(box.inbox, 2)
     await change(box, uids(box.inbox, 1), FlagChange.ADD, SEEN)
     done = await change(box, uids(box.inbox, (1, 2)), FlagChange.ADD, SEEN)
-    found = await box.read(changes.folder_changes, box.inbox, 0)
+    found = await box.read_in(box.inbox, changes.folder_changes, 0)
     assert found.change_numbers == [done.change_number - 1, done.change_number]  # type: ignore[operator]
     assert (await change(box, uids(box.inbox, (1, 2)), FlagChange.ADD, SEEN)) == Updated(None, 2)
 
 
 async def test_a_message_changed_meanwhile_is_left_and_named(box: Box) -> None:  # RFC 7162 3.1.3.3
     await box.fill(box.inbox, 4)
-    since = (await box.read(folders.get, box.inbox)).change_number
+    since = (await box.read_in(box.inbox, folders.get)).change_number
     await change(box, uids(box.inbox, 2, 3), FlagChange.ADD, FLAGGED)
     done = await change(box, uids(box.inbox, (1, 4)), FlagChange.ADD, SEEN, since=since)
     assert (done.found, done.left.uids) == (2, [2, 3])

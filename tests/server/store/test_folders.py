@@ -41,11 +41,11 @@ async def test_a_mailbox_begins_with_folders_that_are_subscribed(box: Box) -> No
 async def test_missing_parents_are_made_and_the_tree_shows_them_first(box: Box) -> None:
     made = await box.write(folders.create, ["Work", "2026", "Plans"], NOW)
     assert (await paths(box))[-3:] == ["Work", "Work/2026", "Work/2026/Plans"]
-    facts = await box.read(folders.get, made)
+    facts = await box.read_in(made, folders.get)
     assert facts.path == ("Work", "2026", "Plans")
     assert (await box.read(folders.find, ["Work", "2026", "Plans"])) == made
     below = await box.write(folders.create, ["Notes"], NOW, parent=facts.parent_folder_id)
-    assert (await box.read(folders.get, below)).path == ("Work", "2026", "Notes")
+    assert (await box.read_in(below, folders.get)).path == ("Work", "2026", "Notes")
 
 
 @pytest.mark.parametrize("name", ["INBOX", "inbox", "InBox"])
@@ -54,9 +54,9 @@ async def test_inbox_is_found_in_any_case_at_the_top_alone(box: Box, name: str) 
     with pytest.raises(FolderExists):
         await box.write(folders.create, [name], NOW)
     child = await box.write(folders.create, [name, "x"], NOW)
-    assert (await box.read(folders.get, child)).path == ("Inbox", "x")
+    assert (await box.read_in(child, folders.get)).path == ("Inbox", "x")
     inner = await box.write(folders.create, ["Work", name], NOW)
-    assert (await box.read(folders.get, inner)).path == ("Work", name)
+    assert (await box.read_in(inner, folders.get)).path == ("Work", name)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a\x00b", "a\nb", "x" * 256, "\u00e4" * 128, "\ud800"])
@@ -68,7 +68,7 @@ async def test_names_that_folders_cannot_have(box: Box, name: str) -> None:
 
 async def test_names_are_kept_composed_and_told_apart_by_case(box: Box) -> None:
     made = await box.write(folders.create, ["Gru\u0308\u00dfe"], NOW)
-    assert (await box.read(folders.get, made)).display_name == "Gr\u00fc\u00dfe"
+    assert (await box.read_in(made, folders.get)).display_name == "Gr\u00fc\u00dfe"
     assert await box.read(folders.find, ["Gr\u00fc\u00dfe"]) == made
     assert await box.write(folders.create, ["gr\u00fc\u00dfe"], NOW) != made
 
@@ -79,9 +79,9 @@ async def test_a_folder_moves_with_its_children_and_subscriptions(box: Box) -> N
     await box.write(folders.create, ["ab"], NOW)
     for path in (["a"], ["a", "b"], ["ab"], ["a", "gone"]):
         await box.write(subscriptions.add, path)
-    change = await box.write(folders.move, parent, ["new", "place"], NOW)
-    assert (await box.read(folders.get, child)).path == ("new", "place", "b")
-    facts = await box.read(folders.get, parent)
+    change = await box.write_in(parent, folders.move, ["new", "place"], NOW)
+    assert (await box.read_in(child, folders.get)).path == ("new", "place", "b")
+    facts = await box.read_in(parent, folders.get)
     assert (facts.change_number, facts.subscribed) == (change, True)
     known = await box.read(subscriptions.paths)
     assert [path for path in known if path[0] in ("a", "ab", "new")] == [
@@ -90,7 +90,7 @@ async def test_a_folder_moves_with_its_children_and_subscriptions(box: Box) -> N
         ("new", "place", "b"),
         ("new", "place", "gone"),
     ]
-    assert await box.write(folders.move, parent, ["new", "place"], NOW) is None
+    assert await box.write_in(parent, folders.move, ["new", "place"], NOW) is None
 
 
 async def test_moves_that_cannot_be(box: Box) -> None:
@@ -109,7 +109,7 @@ async def test_moves_that_cannot_be(box: Box) -> None:
     before = await paths(box)
     for error, folder_id, path, target in refused:
         with pytest.raises(error):
-            await box.write(folders.move, folder_id, path, NOW, parent=target)
+            await box.write_in(folder_id, folders.move, path, NOW, parent=target)
     assert await paths(box) == before
 
 
@@ -118,20 +118,21 @@ async def test_a_role_belongs_to_one_folder(box: Box) -> None:
     refused: list[tuple[int, Role]] = [(made, Role.ARCHIVE), (made, Role.INBOX), (box.inbox, Role.NONE)]
     for folder_id, role in refused:
         with pytest.raises(FolderIsSpecial):
-            await box.write(folders.set_role, folder_id, role)
-    await box.write(folders.set_role, box.archive, Role.NONE)
-    await box.write(folders.set_role, made, Role.ARCHIVE)
-    assert await box.read(folders.with_role, Role.ARCHIVE) == made
+            await box.write_in(folder_id, folders.set_role, role)
+    await box.write_in(box.archive, folders.set_role, Role.NONE)
+    await box.write_in(made, folders.set_role, Role.ARCHIVE)
+    found = await box.read(folders.with_role, Role.ARCHIVE)
+    assert found is not None and found.folder_id == made
     with pytest.raises(FolderIsSpecial):
         await box.write(folders.create, ["Another"], NOW, role=Role.ARCHIVE)
 
 
 async def test_changes_are_made_only_to_what_was_seen(box: Box) -> None:
-    seen = (await box.read(folders.get, box.archive)).change_number
+    seen = (await box.read_in(box.archive, folders.get)).change_number
     await box.fill(box.archive, 1)
     changes: list[Callable[[], object]] = [
-        lambda: box.write(folders.move, box.archive, ["Old"], NOW, if_change_number=seen),
-        lambda: box.write(folders.set_role, box.archive, Role.NONE, if_change_number=seen),
+        lambda: box.write_in(box.archive, folders.move, ["Old"], NOW, if_change_number=seen),
+        lambda: box.write_in(box.archive, folders.set_role, Role.NONE, if_change_number=seen),
     ]
     for change in changes:
         with pytest.raises(ChangeConflict):
@@ -140,19 +141,19 @@ async def test_changes_are_made_only_to_what_was_seen(box: Box) -> None:
 
 async def test_the_same_name_again_has_another_uidvalidity(box: Box) -> None:  # RFC 3501 2.3.1.1
     first = await box.write(folders.create, ["x"], NOW)
-    before = await box.read(folders.get, first)
-    await box.write(removal.delete_folder, first, NOW)
+    before = await box.read_in(first, folders.get)
+    await box.write_in(first, removal.delete_folder, NOW)
     second = await box.write(folders.create, ["x"], NOW)
     assert second > first
-    assert (await box.read(folders.get, second)).uid_validity > before.uid_validity
+    assert (await box.read_in(second, folders.get)).uid_validity > before.uid_validity
 
 
 async def test_recent_messages_are_claimed_once(box: Box) -> None:
     await box.fill(box.inbox, 2)
-    assert await box.write(folders.claim_recent, box.inbox) == (1, 3)
-    assert await box.write(folders.claim_recent, box.inbox) == (3, 3)
+    assert await box.write_in(box.inbox, folders.claim_recent) == (1, 3)
+    assert await box.write_in(box.inbox, folders.claim_recent) == (3, 3)
     await box.fill(box.inbox, 1)
-    assert await box.write(folders.claim_recent, box.inbox) == (3, 4)
+    assert await box.write_in(box.inbox, folders.claim_recent) == (3, 4)
 
 
 async def test_names_are_subscribed_whether_or_not_a_folder_is_there(box: Box) -> None:  # RFC 3501 6.3.9
@@ -160,6 +161,6 @@ async def test_names_are_subscribed_whether_or_not_a_folder_is_there(box: Box) -
     await box.write(subscriptions.add, ["nowhere", "yet"])
     assert ("nowhere", "yet") in await box.read(subscriptions.paths)
     await box.write(subscriptions.remove, ["iNbox"])
-    assert not (await box.read(folders.get, box.inbox)).subscribed
+    assert not (await box.read_in(box.inbox, folders.get)).subscribed
     await box.write(subscriptions.remove, ["nowhere", "yet"])
     assert ("nowhere", "yet") not in await box.read(subscriptions.paths)

@@ -21,7 +21,7 @@ async def test_messages_get_ascending_uids_and_one_change_number(box: Box) -> No
     assert [message.uid for message in placed + again] == [1, 2, 3, 4, 5]
     assert {message.change_number for message in placed} == {before + 1}
     assert {message.change_number for message in again} == {before + 2}
-    facts = await box.read(folders.get, box.inbox)
+    facts = await box.read_in(box.inbox, folders.get)
     assert (facts.message_count, facts.unread_count, facts.uid_next) == (5, 3, 6)
     assert facts.size_octets == 5 * (len(SIMPLE) + 17)
     assert facts.change_number == before + 2

@@ -234,14 +234,14 @@ class StoreMachine(RuleBasedStateMachine):
     def catch_up(self, name: str) -> None:
         """Bring the copy of one folder up to date."""
         since, copy = self.copies[name]
-        found = self.run(self.box.read(changes.folder_changes, self.id_of(name), since))
+        found = self.run(self.box.read_in(self.id_of(name), changes.folder_changes, since))
         for uid in [uid for uid in copy if uid in found.vanished]:
             del copy[uid]
         copy.update(
             zip(found.uids, zip(found.message_ids, found.flags, found.change_numbers, strict=True), strict=True)
         )
         self.copies[name] = (found.change_number, copy)
-        whole = self.run(self.box.read(changes.folder_changes, self.id_of(name), 0))
+        whole = self.run(self.box.read_in(self.id_of(name), changes.folder_changes, 0))
         fresh = dict(
             zip(whole.uids, zip(whole.message_ids, whole.flags, whole.change_numbers, strict=True), strict=True)
         )
@@ -262,7 +262,7 @@ class StoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "places"):
             return
         for name, place in self.places.items():
-            found = self.run(self.box.read(changes.folder_changes, self.id_of(name), 0))
+            found = self.run(self.box.read_in(self.id_of(name), changes.folder_changes, 0))
             here = {
                 uid: Known(message_id, bits, frozenset(words.split()), change)
                 for uid, message_id, bits, words, change in zip(
@@ -271,7 +271,7 @@ class StoreMachine(RuleBasedStateMachine):
             }
             assert here == place.messages
             assert found.uid_next == place.uid_next
-            facts = self.run(self.box.read(folders.get, self.id_of(name)))
+            facts = self.run(self.box.read_in(self.id_of(name), folders.get))
             assert facts.unread_count == sum(not known.flags & SEEN for known in here.values())
         total = self.run(self.box.read(mailboxes.get))
         assert total.message_count == sum(len(place.messages) for place in self.places.values())

@@ -12,6 +12,7 @@ from restante_mail.idset import IdSet
 from restante_process.config import Store
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import content_garbage, message
+from restante_server.directory import rights
 from restante_server.directory.rights import Place
 from restante_server.store import changes, erasure, flags, folders, mailboxes, messages, removal, rows
 from restante_server.store.changes import Removal
@@ -32,7 +33,7 @@ async def test_expunge_takes_only_flagged_messages_in_the_set(box: Box) -> None:
     wanted = Selection(box.inbox, IdSet.from_runs([(2, 3), (5, 9)]), only_deleted=True)
     done = await box.write(removal.remove, wanted, Mode.SOFT, NOW)
     assert done.messages.uids == [2, 5]
-    facts = await box.read(folders.get, box.inbox)
+    facts = await box.read_in(box.inbox, folders.get)
     assert (facts.message_count, facts.deleted_count, facts.uid_next) == (3, 1, 6)
     box_facts = await box.read(mailboxes.get)
     assert (box_facts.recoverable_count, box_facts.recoverable_octets) == (2, 2 * SIZE)
@@ -44,6 +45,10 @@ async def test_uids_are_never_given_twice(box: Box) -> None:  # RFC 3501 2.3.1.1
     await box.fill(box.inbox, 3)
     await box.write(removal.remove, uids(box.inbox, (1, 3)), Mode.HARD, NOW)
     assert [placed.uid for placed in await box.fill(box.inbox, 1)] == [4]
+
+
+def recover_into(tx: Connection, place: Place, message_ids: IdSet, folder_id: int) -> Recovered:
+    return removal.recover(tx, place, message_ids, NOW, target=rights.within(tx, place, folder_id))
 
 
 def rows_and_garbage(tx: Connection, place: Place) -> tuple[int, int]:
@@ -112,7 +117,7 @@ async def test_what_is_purged_soon_after_its_deletion_stays_for_a_while(
 async def test_deleting_goes_to_the_trash_and_from_there_to_the_recoverable(box: Box) -> None:
     first = (await box.fill(box.inbox, 2))[0]
     await box.write(removal.remove, uids(box.inbox, 1), Mode.TO_TRASH, NOW)
-    trash = await box.read(changes.folder_changes, box.trash, 0)
+    trash = await box.read_in(box.trash, changes.folder_changes, 0)
     assert trash.message_ids == [first.message_id]
     # One in the Trash and one outside, in one operation under one number.
     number = (await box.write(removal.remove, ids(1, 2), Mode.TO_TRASH, NOW)).change_number
@@ -125,7 +130,7 @@ async def test_deleting_goes_to_the_trash_and_from_there_to_the_recoverable(box:
 
 
 async def test_a_mailbox_without_trash_deletes_softly(box: Box) -> None:
-    await box.write(removal.delete_folder, box.trash, NOW)
+    await box.write_in(box.trash, removal.delete_folder, NOW)
     await box.fill(box.inbox, 1)
     await box.write(removal.remove, uids(box.inbox, 1), Mode.TO_TRASH, NOW)
     assert (await box.read(mailboxes.get)).recoverable_count == 1
@@ -136,9 +141,9 @@ async def test_recovered_messages_come_back_where_they_were_without_the_mark(box
     placed += await box.fill(box.archive, 1, flags=1)
     numbers = [message.message_id for message in placed]
     await box.write(removal.remove, ids(*numbers), Mode.SOFT, NOW)
-    await box.write(removal.delete_folder, box.archive, NOW)
+    await box.write_in(box.archive, removal.delete_folder, NOW)
     done = await box.write(removal.recover, IdSet.of([*numbers, 77]), NOW)
-    found = await box.read(changes.folder_changes, box.inbox, 0)
+    found = await box.read_in(box.inbox, changes.folder_changes, 0)
     assert (found.uids, found.flags) == ([3, 4, 5], [0, 0, 1])
     assert set(found.change_numbers) == {done.change_number}
     assert (list(done.message_ids), set(done.folder_ids)) == (numbers, {box.inbox})
@@ -154,9 +159,9 @@ async def test_recovery_needs_room_and_a_target(box: Box) -> None:
     with pytest.raises(QuotaExceeded):
         await box.write(removal.recover, IdSet.of([1, 2]), NOW)
     with pytest.raises(FolderNotFound):
-        await box.write(removal.recover, IdSet.of([1]), NOW, target=999)
-    await box.write(removal.recover, IdSet.of([2]), NOW, target=box.archive)
-    assert (await box.read(folders.get, box.archive)).message_count == 1
+        await box.write(recover_into, IdSet.of([1]), 999)
+    await box.write(recover_into, IdSet.of([2]), box.archive)
+    assert (await box.read_in(box.archive, folders.get)).message_count == 1
 
 
 async def test_recoverable_messages_are_listed_latest_first_and_purged(box: Box) -> None:
@@ -177,16 +182,16 @@ async def test_a_deleted_folder_leaves_its_messages_recoverable(box: Box) -> Non
     child = await box.write(folders.create, ["a", "b"], NOW)
     await box.fill(child, 2)
     with pytest.raises(FolderHasChildren):  # RFC 3501 6.3.4
-        await box.write(removal.delete_folder, parent, NOW)
+        await box.write_in(parent, removal.delete_folder, NOW)
     with pytest.raises(FolderIsSpecial):
-        await box.write(removal.delete_folder, box.inbox, NOW)
-    gone, number = await box.write(removal.delete_folder, child, NOW)
+        await box.write_in(box.inbox, removal.delete_folder, NOW)
+    gone, number = await box.write_in(child, removal.delete_folder, NOW)
     assert gone == 2
     with pytest.raises(FolderNotFound):
-        await box.read(folders.get, child)
+        await box.read_in(child, folders.get)
     tombstones = [tombstone for tombstone in await box.read(changes.removals, 0) if tombstone.folder_id == child]
     assert [(tombstone.kind, tombstone.change_number) for tombstone in tombstones] == [(Removal.FOLDER, number)]
-    await box.write(removal.delete_folder, parent, NOW)
+    await box.write_in(parent, removal.delete_folder, NOW)
     assert (await box.read(mailboxes.get)).recoverable_count == 2
 
 

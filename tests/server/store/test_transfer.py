@@ -20,14 +20,14 @@ async def test_copies_keep_flags_and_get_ascending_uids(box: Box) -> None:  # RF
     await box.fill(box.inbox, 5, flags=1, keywords=("x",), received_offset_minutes=120)
     done = await box.write(copy_to, uids(box.inbox, 1, (3, 4), 9), box.archive)
     assert (done.source.uids, done.target_uids) == ([1, 3, 4], IdSet.of([3, 4, 5]))
-    found = await box.read(changes.folder_changes, box.archive, 0)
+    found = await box.read_in(box.archive, changes.folder_changes, 0)
     assert found.uids == [1, 2, 3, 4, 5]
     assert found.flags == [0, 0, 1, 1, 1]
     assert found.keywords == ["", "", " x ", " x ", " x "]
     assert set(found.change_numbers[2:]) == {done.change_number}
     assert len(set(found.message_ids)) == 5
-    assert done.uid_validity == (await box.read(folders.get, box.archive)).uid_validity
-    assert (await box.read(folders.get, box.inbox)).message_count == 5
+    assert done.uid_validity == (await box.read_in(box.archive, folders.get)).uid_validity
+    assert (await box.read_in(box.inbox, folders.get)).message_count == 5
 
 
 async def test_copies_within_a_folder_and_by_id(box: Box) -> None:
@@ -43,7 +43,7 @@ async def test_a_copy_beyond_the_quota_copies_nothing(box: Box) -> None:  # RFC 
     await box.write(mailboxes.set_quota, 4 * SIZE)
     with pytest.raises(QuotaExceeded):
         await box.write(copy_to, uids(box.inbox, (1, 3)), box.archive)
-    assert (await box.read(folders.get, box.archive)).message_count == 0
+    assert (await box.read_in(box.archive, folders.get)).message_count == 0
     await box.write(copy_to, uids(box.inbox, 1), box.archive)
 
 
@@ -52,9 +52,9 @@ async def test_moves_keep_ids_and_leave_tombstones(box: Box) -> None:
     since = placed[0].change_number
     done = await box.write(move_to, uids(box.inbox, 2, (4, 5)), box.archive, NOW)
     assert (done.source.uids, done.target_uids) == ([2, 4, 5], IdSet.of([1, 2, 3]))
-    there = await box.read(changes.folder_changes, box.archive, 0)
+    there = await box.read_in(box.archive, changes.folder_changes, 0)
     assert there.message_ids == [placed[1].message_id, placed[3].message_id, placed[4].message_id]
-    here = await box.read(changes.folder_changes, box.inbox, since)
+    here = await box.read_in(box.inbox, changes.folder_changes, since)
     assert (here.uids, here.vanished) == ([], IdSet.of([2, 4, 5]))
     (tombstone,) = await box.read(changes.removals, since)
     assert (tombstone.kind, tombstone.folder_id, tombstone.target_folder_id) == (Removal.MOVED, box.inbox, box.archive)
@@ -65,7 +65,7 @@ async def test_moves_keep_ids_and_leave_tombstones(box: Box) -> None:
 async def test_a_move_within_a_folder_gives_new_uids(box: Box, runs: list[int | tuple[int, int]]) -> None:
     await box.fill(box.inbox, 4)
     done = await box.write(move_to, uids(box.inbox, *runs), box.inbox, NOW)
-    found = await box.read(changes.folder_changes, box.inbox, 0)
+    found = await box.read_in(box.inbox, changes.folder_changes, 0)
     assert done.target_uids.first == 5
     assert len(found.uids) == 4
     assert set(done.target_uids) <= set(found.uids)
@@ -77,7 +77,7 @@ async def test_moves_by_id_come_from_several_folders(box: Box) -> None:
     second = (await box.fill(box.trash, 1))[0]
     done = await box.write(move_to, ids(first.message_id, second.message_id), box.archive, NOW)
     assert done.target_uids == IdSet.of([1, 2])
-    assert (await box.read(folders.get, box.trash)).message_count == 0
+    assert (await box.read_in(box.trash, folders.get)).message_count == 0
 
 
 async def test_nothing_there_is_nothing_done(box: Box) -> None:

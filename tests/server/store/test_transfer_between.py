@@ -90,7 +90,7 @@ async def test_a_copy_takes_everything_of_a_message_but_its_ids(
     assert done.source.message_ids == [placed[0].message_id, placed[2].message_id]
     assert (done.target_uids, done.target_ids) == (IdSet.of([1, 2]), IdSet.of([6, 7]))
     assert (done.change_number, done.source_change_number) == (await other.read(mailboxes.change_number), None)
-    assert done.uid_validity == (await other.read(folders.get, other.archive)).uid_validity
+    assert done.uid_validity == (await other.read_in(other.archive, folders.get)).uid_validity
     here, there = await facts(box, box.inbox), await facts(other, other.archive)
     assert [row[1] for row in there] == [9, 9]
     assert {row[2] for row in there} == {" $Label1 work "}
@@ -207,7 +207,7 @@ async def test_copies_in_both_directions_at_once_neither_deadlock_nor_lose_a_mes
     for at, transferred in enumerate(done[:-1]):
         copies[(other, box)[at % 2].id] += len(transferred.source.message_ids)
     for one in (box, other):
-        found = await one.read(folders.get, one.archive)
+        found = await one.read_in(one.archive, folders.get)
         assert found.message_count == copies[one.id]
         assert found.uid_next == copies[one.id] + 1
     assert copies[box.id] == 80, "the mailbox that lost no message was copied whole each time"

@@ -73,7 +73,7 @@ async def add(database: Database, staging: Contents, mailbox_id: int, number: in
         content_id = staged.insert(tx, NOW)
         new = NewMessage(content_id, staged.size_octets, facts, b"", 0, (), NOW, 0)
         place = rights.system(mailbox_id)
-        messages.add(tx, rights.system(mailbox_id, folders.inbox(tx, place)), [new])
+        messages.add(tx, folders.inbox(tx, place), [new])
 
     await database.write(Write(run, mailboxes=frozenset({mailbox_id})))
 

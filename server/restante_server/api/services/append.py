@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
-from restante.errors import UploadNotFound
+from restante.errors import FolderNotFound, UploadNotFound
 from restante.v1 import message_pb2 as v1
 from restante.v1 import methods
 from restante.v1.content_pb2 import UploadKind
@@ -151,7 +151,10 @@ async def create_draft(call: Call, request: v1.CreateDraftRequest) -> v1.CreateD
     def run(tx: Connection) -> v1.CreateDraftResponse:
         place = claim.place(tx)
         if not place.folder_id:
-            place = folders.having_role(tx, place, Role.DRAFTS)
+            drafts_folder = folders.with_role(tx, place, Role.DRAFTS)
+            if drafts_folder is None:
+                raise FolderNotFound
+            place = drafts_folder
         for upload_id in drafts.upload_ids(request.draft):
             drafts.use_up(tx, upload_id, call)
         content_id = staged.insert(tx, call.now)

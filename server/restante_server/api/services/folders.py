@@ -15,6 +15,7 @@ from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION, identi
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, pages
+from restante_server.directory import rights
 from restante_server.directory.rights import Claim
 from restante_server.store import changes, folders, mailboxes, removal, rows, subscriptions
 from restante_server.store.changes import FolderDelta, FolderKey
@@ -40,17 +41,16 @@ def list_folders(tx: Connection, call: Call, request: v1.ListFoldersRequest) -> 
 
 @handlers.read(methods.GET_FOLDER, rule=READ_SESSION)
 def get_folder(tx: Connection, call: Call, request: v1.GetFolderRequest) -> v1.GetFolderResponse:
-    place = call.place(tx, request.mailbox_id)
     if bool(request.folder_id) + bool(request.path) + bool(request.role) != 1:
         raise InvalidArgument(field="folder_id", problem="exactly one of folder_id, path and role must be given")
-    folder_id: int | None = request.folder_id
-    if request.path:
-        folder_id = folders.find(tx, place, request.path)
-    elif request.role:
-        folder_id = folders.with_role(tx, place, request.role)
-    if folder_id is None:
+    within = call.place(tx, request.mailbox_id, request.folder_id)
+    if request.role:
+        place = folders.with_role(tx, within, request.role)
+    else:
+        place = folders.named(tx, within, request.folder_id, request.path)
+    if place is None:
         raise FolderNotFound
-    return v1.GetFolderResponse(folder=convert.folder(folders.get(tx, place, folder_id)))
+    return v1.GetFolderResponse(folder=convert.folder(folders.get(tx, place)))
 
 
 @handlers.write(methods.CREATE_FOLDER, rule=MAIL_SESSION)
@@ -59,7 +59,7 @@ def create_folder(tx: Connection, call: Call, request: v1.CreateFolderRequest) -
     folder_id = folders.create(
         tx, place, request.path, call.now, parent=request.parent_folder_id, role=_role(request.role)
     )
-    facts = folders.get(tx, place, folder_id)
+    facts = folders.get(tx, rights.within(tx, place, folder_id))
     commit = convert.commit_token(call, place.mailbox_id, facts.change_number)
     return v1.CreateFolderResponse(folder=convert.folder(facts), commit=commit)
 
@@ -70,13 +70,12 @@ def move_folder(tx: Connection, call: Call, request: v1.MoveFolderRequest) -> v1
     folders.move(
         tx,
         place,
-        request.folder_id,
         request.path,
         call.now,
         parent=request.target_parent_folder_id,
         if_change_number=request.if_change_number if request.HasField("if_change_number") else None,
     )
-    facts = folders.get(tx, place, request.folder_id)
+    facts = folders.get(tx, place)
     commit = convert.commit_token(call, place.mailbox_id, facts.change_number)
     return v1.MoveFolderResponse(folder=convert.folder(facts), commit=commit)
 
@@ -86,8 +85,8 @@ def update_folder(tx: Connection, call: Call, request: v1.UpdateFolderRequest) -
     place = call.place(tx, request.mailbox_id, request.folder_id)
     unless = request.if_change_number if request.HasField("if_change_number") else None
     role = _role(request.role) if request.HasField("role") else None
-    folders.set_role(tx, place, request.folder_id, role, if_change_number=unless)
-    facts = folders.get(tx, place, request.folder_id)
+    folders.set_role(tx, place, role, if_change_number=unless)
+    facts = folders.get(tx, place)
     commit = convert.commit_token(call, place.mailbox_id, facts.change_number)
     return v1.UpdateFolderResponse(folder=convert.folder(facts), commit=commit)
 
@@ -95,7 +94,7 @@ def update_folder(tx: Connection, call: Call, request: v1.UpdateFolderRequest) -
 @handlers.write(methods.DELETE_FOLDER, rule=MAIL_SESSION)
 def delete_folder(tx: Connection, call: Call, request: v1.DeleteFolderRequest) -> v1.DeleteFolderResponse:
     place = call.place(tx, request.mailbox_id, request.folder_id)
-    gone, number = removal.delete_folder(tx, place, request.folder_id, call.now)
+    gone, number = removal.delete_folder(tx, place, call.now)
     return v1.DeleteFolderResponse(deleted_count=gone, commit=convert.commit_token(call, place.mailbox_id, number))
 
 
@@ -126,18 +125,18 @@ async def open_folder(call: Call, request: v1.OpenFolderRequest) -> AsyncIterato
 
 def _first_page(tx: Connection, claim: Claim) -> tuple[FolderFacts | None, FolderDelta, bool]:
     place = claim.place(tx)
-    delta, ended = rows.folder_page(tx, place, place.folder_id, 0, ROWS_AT_ONCE)
-    return folders.get(tx, place, place.folder_id), delta, ended
+    delta, ended = rows.folder_page(tx, place, 0, ROWS_AT_ONCE)
+    return folders.get(tx, place), delta, ended
 
 
 def _further_page(tx: Connection, claim: Claim, after_uid: int) -> tuple[FolderDelta, bool]:
     place = claim.place(tx)
-    return rows.folder_page(tx, place, place.folder_id, after_uid, ROWS_AT_ONCE)
+    return rows.folder_page(tx, place, after_uid, ROWS_AT_ONCE)
 
 
 def _changed_meanwhile(tx: Connection, claim: Claim, since: int) -> FolderDelta:
     place = claim.place(tx)
-    return changes.folder_changes(tx, place, place.folder_id, since, most=1 << 31)
+    return changes.folder_changes(tx, place, since, most=1 << 31)
 
 
 @handlers.read(methods.READ_FOLDER_CHANGES, rule=MAIL_SESSION)
@@ -147,7 +146,7 @@ def read_folder_changes(
     if request.epoch not in (0, call.core.epoch):
         raise EpochChanged(epoch=call.core.epoch)
     place = call.place(tx, request.mailbox_id, request.folder_id)
-    delta = changes.folder_changes(tx, place, request.folder_id, request.since_change_number)
+    delta = changes.folder_changes(tx, place, request.since_change_number)
     return v1.ReadFolderChangesResponse(changes=convert.folder_changes(delta))
 
 
@@ -180,7 +179,7 @@ async def _key(call: Call, wanted: v1.FollowedFolder) -> FolderKey | RestanteErr
 @handlers.write(methods.CLAIM_RECENT, rule=MAIL_SESSION)
 def claim_recent(tx: Connection, call: Call, request: v1.ClaimRecentRequest) -> v1.ClaimRecentResponse:
     place = call.place(tx, request.mailbox_id, request.folder_id)
-    first, following = folders.claim_recent(tx, place, request.folder_id)
+    first, following = folders.claim_recent(tx, place)
     return v1.ClaimRecentResponse(recent_uid=first, uid_next=following)
 
 

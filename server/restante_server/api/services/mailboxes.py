@@ -45,8 +45,9 @@ async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1
     def run(tx: Connection) -> v1.AcquireMaildropResponse:
         place = claim.place(tx)
         expires_at = mailboxes.acquire_maildrop(tx, place, lease)
-        facts = folders.get(tx, place, folders.inbox(tx, place))
-        uids, message_ids, sizes = rows.maildrop(tx, place, facts.folder_id)
+        inbox = folders.inbox(tx, place)
+        facts = folders.get(tx, inbox)
+        uids, message_ids, sizes = rows.maildrop(tx, inbox)
         return v1.AcquireMaildropResponse(
             lease=lease,
             expires_at=convert.timestamp(expires_at),
@@ -75,8 +76,10 @@ def release_maildrop(tx: Connection, call: Call, request: v1.ReleaseMaildropRequ
     deleted = 0
     if mailboxes.release_maildrop(tx, place, request.lease):
         inbox = folders.inbox(tx, place)
-        flags.change_flags(tx, place, Selection(inbox, seen), FlagChange.ADD, FLAG_SEEN)
-        deleted = len(removal.remove(tx, place, Selection(inbox, unwanted), Mode.SOFT, call.now).messages.uids)
+        flags.change_flags(tx, inbox, Selection(inbox.folder_id, seen), FlagChange.ADD, FLAG_SEEN)
+        deleted = len(
+            removal.remove(tx, inbox, Selection(inbox.folder_id, unwanted), Mode.SOFT, call.now).messages.uids
+        )
     number = mailboxes.change_number(tx, place)
     return v1.ReleaseMaildropResponse(
         deleted_count=deleted, commit=convert.commit_token(call, place.mailbox_id, number)

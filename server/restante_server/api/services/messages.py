@@ -20,6 +20,7 @@ from restante_server.api.services import convert, message_rows, pages, sets
 from restante_server.api.services.message_rows import Ask, Batch, Rest
 from restante_server.api.services.section_octets import Source, decoded_total, pieces
 from restante_server.api.services.violations import collected
+from restante_server.directory import rights
 from restante_server.directory.rights import Place
 from restante_server.store import changes, flags, folders, keywords, mailboxes, removal, transfer, transfer_between
 from restante_server.store.flags import FlagChange
@@ -139,11 +140,10 @@ def _changes(tx: Connection, place: Place, messages: MessageSet, asked: bool, si
     """A folder's changes above a number; None if the request does not want them or they are too large or too old."""
     if not asked:
         return None
-    folder_id = sets.folder_id(messages)
-    if not folder_id:
+    if not sets.folder_id(messages):
         raise InvalidArgument(field="changes_since", problem="needs messages of one folder")
     try:
-        delta = changes.folder_changes(tx, place, folder_id, since, most=MOST_CHANGES)
+        delta = changes.folder_changes(tx, place, since, most=MOST_CHANGES)
     except (ResultTooLarge, CursorInvalid):
         return None
     changes.note_delta(tx, place, delta)
@@ -326,7 +326,7 @@ def list_recoverable_messages(
 def recover_messages(tx: Connection, call: Call, request: v1.RecoverMessagesRequest) -> v1.RecoverMessagesResponse:
     place = call.place(tx, request.mailbox_id)
     wanted = convert.message_ids(request.message_ids)
-    target = request.target_folder_id or None
+    target = rights.within(tx, place, request.target_folder_id) if request.target_folder_id else None
     done = removal.recover(tx, place, wanted, call.now, target=target)
     number = done.change_number or mailboxes.change_number(tx, place)
     commit = convert.commit_token(call, place.mailbox_id, number)

@@ -74,7 +74,7 @@ def _number(tx: Connection, *, claim: Claim) -> int:
 
 def _changes(tx: Connection, *, claim: Claim, since: int) -> FolderDelta:
     place = claim.place(tx)
-    return changes.folder_changes(tx, place, place.folder_id, since)
+    return changes.folder_changes(tx, place, since)
 
 
 class Watcher:

@@ -140,7 +140,7 @@ async def test_a_search_answers_uids_and_change_numbers(
     found = [uid for run in answer.uids for uid in range(run.first, run.last + 1)]
     assert found == [one.placed.uid for one in wanted]
     assert answer.highest_match_change_number == max(one.placed.change_number for one in wanted)
-    assert answer.change_number == (await box.read(folders.get, box.inbox)).change_number
+    assert answer.change_number == (await box.read_in(box.inbox, folders.get)).change_number
 
 
 async def test_a_search_of_nothing_or_of_another_mailbox(box: Box, other: Box, tmp_path: Path) -> None:

@@ -200,10 +200,10 @@ class Life:
         chosen = self.rng.choice(self.extra)
         try:
             if self.rng.random() < 0.5:
-                await self.box.write(removal.delete_folder, chosen, NOW)
+                await self.box.write_in(chosen, removal.delete_folder, NOW)
                 self.extra.remove(chosen)
             else:
-                await self.box.write(folders.move, chosen, [f"renamed{self.count}"], NOW)
+                await self.box.write_in(chosen, folders.move, [f"renamed{self.count}"], NOW)
         except RestanteError:
             pass  # it has children: nothing happened
 
@@ -340,7 +340,7 @@ async def test_a_copy_of_a_folder_ends_with_the_folder(box: Box) -> None:
     folder_id = await box.write(folders.create, ["plans"], NOW)
     copy, call = Copy(folder_id), call_of(box)
     await copy.catch_up(call)
-    await box.write(removal.delete_folder, folder_id, NOW)
+    await box.write_in(folder_id, removal.delete_folder, NOW)
     await copy.catch_up(call)
     assert copy.reset == ResetReason.RESET_REASON_FOLDER_GONE
     with pytest.raises(FolderNotFound):

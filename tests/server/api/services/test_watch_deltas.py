@@ -55,9 +55,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made: list[int] = []
     real = changes.folder_changes
 
-    def counted(tx: Any, place: Place, folder_id: int, since: int, **limits: Any) -> FolderDelta:
+    def counted(tx: Any, place: Place, since: int, **limits: Any) -> FolderDelta:
         made.append(since)
-        return real(tx, place, folder_id, since, **limits)
+        return real(tx, place, since, **limits)
 
     monkeypatch.setattr(changes, "folder_changes", counted)
     return made
