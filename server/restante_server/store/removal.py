@@ -127,8 +127,8 @@ def remove(
 def delete_folder(tx: Connection, place: Place, now: int) -> tuple[int, int]:
     """Delete the place's folder; its messages stay recoverable.
 
-    Returns (number of messages deleted with it, change number). Raises FolderNotFound, FolderHasChildren, FolderIsSpecial
-    (Inbox).
+    Returns (number of messages deleted with it, change number). Raises FolderNotFound, FolderHasChildren,
+    FolderIsSpecial (Inbox).
     """
     folder_id = place.folder_id
     if folders.role_of(tx, place) is Role.INBOX:

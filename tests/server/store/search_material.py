@@ -207,6 +207,7 @@ def random_restriction(rng: random.Random, known: list[Known], depth: int = 0) -
                 Property.SIZE_OCTETS: one.size,
                 Property.CHANGE_NUMBER: one.placed.change_number,
                 Property.UID: one.placed.uid,
+                Property.MESSAGE_ID: one.placed.message_id,
             }[compared]
             return Compare(compared, rng.choice(list(Comparison)), value)
         case 7:
@@ -275,6 +276,7 @@ def holds(one: Known, node: Restriction) -> bool:
                 Property.SIZE_OCTETS: one.size,
                 Property.CHANGE_NUMBER: one.placed.change_number,
                 Property.UID: one.placed.uid,
+                Property.MESSAGE_ID: one.placed.message_id,
             }[compared]
             relation = {Comparison.LESS: lt, Comparison.EQUAL: eq, Comparison.GREATER: gt, Comparison.AT_LEAST: ge}
             return bool(relation[comparison](number, value))
