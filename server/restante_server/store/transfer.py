@@ -271,7 +271,7 @@ def require(
 
 def _nothing(tx: Connection, target: Place, left: Listed) -> Transferred:
     """The result when no message is copied or moved."""
-    return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, target, target.folder_id).uid_validity, None, left)
+    return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, target).uid_validity, None, left)
 
 
 def _given(reserved: Reserved) -> IdSet:
