@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from restante_process import config
+from restante_process import config, config_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,9 +39,9 @@ def read_config(file: Path | None, data: Path | None, keys: tuple[str, ...]) -> 
         key, equals, value = text.partition("=")
         if not equals:
             raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE", param_hint="--set")
-        flags[key.strip()] = config.from_text(value.strip())
+        flags[key.strip()] = config_file.from_text(value.strip())
     try:
-        return config.load(file, flags=flags)
+        return config_file.load(file, flags=flags)
     except config.ConfigError as error:
         raise click.ClickException(str(error)) from None
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import click
 
-from restante_process import config
+from restante_process import config, config_file
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Reload:
             new = self._read()
         except click.ClickException as problem:
             log.error("the configuration was not reloaded, and the old one stays in use: %s", problem.message)
-        late = [key for key in config.changed(self._settings, new) if key not in AT_ONCE]
+        late = [key for key in config_file.changed(self._settings, new) if key not in AT_ONCE]
         if late:
             log.warning("these changed keys take effect after a restart: %s", ", ".join(late))
         self._use(new)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from restante_cli import config_keys
 from restante_cli.main import main
-from restante_process import config
+from restante_process import config, config_file
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def test_every_key_is_documented() -> None:
 
 @pytest.mark.parametrize("key", PLAIN, ids=lambda key: key.path)
 def test_the_default_that_is_documented_is_the_one_that_holds(key: config_keys.Key) -> None:
-    made = config.load(None, environment={}, flags={key.path: tomllib.loads(f"x = {key.default}")["x"]})
+    made = config_file.load(None, environment={}, flags={key.path: tomllib.loads(f"x = {key.default}")["x"]})
     if "listeners" not in key.path:
-        assert made == config.load(None, environment={})
+        assert made == config_file.load(None, environment={})
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_default_that_is_documented_is_the_one_that_holds(key: config_keys.K
 )
 def test_a_wrong_value_is_named_with_its_key(path: str, value: Any) -> None:
     with pytest.raises(config.ConfigError) as caught:
-        config.load(None, environment={}, flags={path: value})
+        config_file.load(None, environment={}, flags={path: value})
     assert path in str(caught.value)
 
 
@@ -66,7 +66,7 @@ def test_a_wrong_value_is_named_with_its_key(path: str, value: Any) -> None:
 def test_a_key_that_there_is_not_is_named(section: str) -> None:
     path = f"{section}.no_such_key" if section else "no_such_key"
     with pytest.raises(config.ConfigError, match=path.replace(".", r"\.")):
-        config.load(None, environment={}, flags={path: 1})
+        config_file.load(None, environment={}, flags={path: 1})
 
 
 @pytest.mark.parametrize(
@@ -91,36 +91,36 @@ def test_a_key_that_there_is_not_is_named(section: str) -> None:
 )
 def test_a_mistake_in_a_file_is_named(file: Callable[[str], Path], text: str, problem: str) -> None:
     with pytest.raises(config.ConfigError) as caught:
-        config.load(file(text), environment={})
+        config_file.load(file(text), environment={})
     assert problem in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError, match=r"nothing\.toml"):
-        config.load(tmp_path / "nothing.toml", environment={})
+        config_file.load(tmp_path / "nothing.toml", environment={})
 
 
 def test_environment_goes_before_the_file_and_flags_before_both(file: Callable[[str], Path]) -> None:
     path = file("[core]\napi_port = 1\ngateway_port = 1\napi_host = 'file'")
     environment = {"RESTANTE_CORE__API_PORT": "2", "RESTANTE_CORE__GATEWAY_PORT": "2", "RESTANTE_CORE__API_HOST": "::1"}
-    made = config.load(path, environment=environment, flags={"core.gateway_port": 3})
+    made = config_file.load(path, environment=environment, flags={"core.gateway_port": 3})
     assert (made.core.api_port, made.core.gateway_port, made.core.api_host) == (2, 3, "::1")
 
 
 def test_the_environment_takes_lists_and_says_what_is_wrong() -> None:
-    made = config.load(None, environment={"RESTANTE_RELAY__NAMESERVERS": '["192.0.2.1:53"]'})
+    made = config_file.load(None, environment={"RESTANTE_RELAY__NAMESERVERS": '["192.0.2.1:53"]'})
     assert made.relay.nameservers == ("192.0.2.1:53",)
     with pytest.raises(config.ConfigError, match=r"core\.api_prot"):
-        config.load(None, environment={"RESTANTE_CORE__API_PROT": "2"})
-    assert config.load(None, environment={"RESTANTE_NO_SKIP": "1", "RESTANTE_MAIL_SESSION": "x"}) == config.load(
-        None, environment={}
-    )
+        config_file.load(None, environment={"RESTANTE_CORE__API_PROT": "2"})
+    assert config_file.load(
+        None, environment={"RESTANTE_NO_SKIP": "1", "RESTANTE_MAIL_SESSION": "x"}
+    ) == config_file.load(None, environment={})
 
 
 def test_what_restante_config_prints_is_a_file_with_all_defaults(file: Callable[[str], Path]) -> None:
     printed = CliRunner().invoke(main, ["config"])
     assert printed.exit_code == 0
-    assert config.load(file(printed.stdout), environment={}) == config.load(None, environment={})
+    assert config_file.load(file(printed.stdout), environment={}) == config_file.load(None, environment={})
     uncommented = "\n".join(
         line.removeprefix("# ") if line.startswith("# ") and " = " in line and not line.endswith(")") else line
         for line in printed.stdout.split("# [[")[0].splitlines()

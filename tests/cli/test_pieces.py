@@ -22,7 +22,7 @@ from restante_cli.mail import mail, saved_session, show
 from restante_cli.mail.context import MessageIds, flat
 from restante_cli.mail.saved_session import SavedSession
 from restante_cli.main import main
-from restante_process import config
+from restante_process import config, config_file
 from tests.harness.certificates import pair_maker
 
 
@@ -251,13 +251,13 @@ def test_config_check_refuses_a_route_with_a_password_and_warns_of_certificates(
 
 @pytest.mark.parametrize("route", ["mx.example.org", "mx.example.org:587", "[2001:db8::1]:25", "192.0.2.1:25"])
 def test_routes_are_hosts_with_or_without_a_port(route: str) -> None:
-    assert config.load(None, {}, {"relay.routes": {"*": route}}).relay.routes == {"*": route}
+    assert config_file.load(None, {}, {"relay.routes": {"*": route}}).relay.routes == {"*": route}
 
 
 @pytest.mark.parametrize("route", ["", "a b", "mx.example.org:0", "mx.example.org:99999", "2001:db8::1", "smtp://mx"])
 def test_what_is_no_route_is_refused(route: str) -> None:
     with pytest.raises(config.ConfigError, match=r"relay\.routes"):
-        config.load(None, {}, {"relay.routes": {"*": route}})
+        config_file.load(None, {}, {"relay.routes": {"*": route}})
 
 
 def test_a_busy_port_is_named_with_its_key() -> None:
@@ -268,12 +268,12 @@ def test_a_busy_port_is_named_with_its_key() -> None:
         listeners = {"imap": {"host": "127.0.0.1", "port": port}}
         off = {"smtp.listeners": {}, "pop3.listeners": {}, "core.api_port": -1}
         health = {f"health.{name}": -1 for name in ("up", "core", "imap", "pop3", "smtp", "relay")}
-        settings = config.load(None, environment={}, flags={"imap.listeners": listeners, **off, **health})
+        settings = config_file.load(None, environment={}, flags={"imap.listeners": listeners, **off, **health})
         (problem,) = ports.problems(settings)
         assert problem.startswith(
             f"imap.listeners.imap: cannot listen on 127.0.0.1:{port}: another program uses this port"
         )
-        both = config.load(
+        both = config_file.load(
             None,
             environment={},
             flags={

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from restante_cli.connect import core_socket
-from restante_process.config import load
+from restante_process.config_file import load
 from tests.conformance.contract import BadAnswer, canonical, message_type, rpc, written
 from tests.conformance.languages import Language, Runner, RunnerFailed
 from tests.conformance.outside import Outside

@@ -26,7 +26,7 @@ from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest, SetPasswordRequest, UpdateAccountRequest
 from restante.v1.folder_pb2 import ClaimRecentRequest, Folder
 from restante.v1.message_pb2 import AppendMessageResponse
-from restante_process import config
+from restante_process import config, config_file
 from restante_server.app import CoreProcess
 from restante_server.db import migrate, schema
 from restante_server.db.operation import Write
@@ -218,4 +218,4 @@ def _settings(directory: Path, more: dict[str, Any]) -> config.Config:
         "transport.hostname": "mx.example.test",
         **more,
     }
-    return config.load(None, {}, flags)
+    return config_file.load(None, {}, flags)

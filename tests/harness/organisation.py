@@ -33,7 +33,8 @@ from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest
 from restante_cli import authority
 from restante_cli.connect import admin_link
-from restante_process.config import Config, load
+from restante_process.config import Config
+from restante_process.config_file import load
 
 PORTS = range(10_000, 20_000)
 START_SECONDS = 60.0

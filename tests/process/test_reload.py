@@ -8,7 +8,7 @@ from dataclasses import replace
 import click
 import pytest
 
-from restante_process import config, reload
+from restante_process import config, config_file, reload
 from restante_process.reload import Reload
 
 OLD = config.Config()
@@ -22,10 +22,10 @@ def _heard(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_keys_that_differ_are_named() -> None:
-    assert config.changed(OLD, OLD) == []
-    assert config.changed(OLD, NEW) == ["data", "core.api_port", "logging.level"]
+    assert config_file.changed(OLD, OLD) == []
+    assert config_file.changed(OLD, NEW) == ["data", "core.api_port", "logging.level"]
     pairs = (config.Certificate(certificate="a.pem"),)
-    assert config.changed(OLD, replace(OLD, tls=replace(OLD.tls, certificates=pairs))) == ["tls.certificates"]
+    assert config_file.changed(OLD, replace(OLD, tls=replace(OLD.tls, certificates=pairs))) == ["tls.certificates"]
 
 
 def test_a_new_configuration_is_used_and_late_keys_are_named(caplog: pytest.LogCaptureFixture) -> None:

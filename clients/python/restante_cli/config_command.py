@@ -9,7 +9,7 @@ import click
 
 from restante_cli import config_keys
 from restante_cli.output import output_option, print_json, say
-from restante_process import config
+from restante_process import config, config_file
 
 
 def _warnings(settings: config.Config) -> list[str]:
@@ -41,7 +41,7 @@ def config_command(file: Path | None, form: str) -> None:
     """
     if file is not None:
         try:
-            problems = _warnings(config.load(file))
+            problems = _warnings(config_file.load(file))
         except config.ConfigError as error:
             raise click.ClickException(str(error)) from None
         for problem in problems:

@@ -15,7 +15,7 @@ import structlog
 from restante_gateways.net.bounds import ConnectionBounds, Draining
 from restante_gateways.net.connection import Connection
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings, ports
-from restante_process.config import load
+from restante_process.config_file import load
 from tests.harness.certificates import MakePair
 
 

@@ -325,7 +325,7 @@ async def test_autologout_says_nothing_and_deletes_nothing(running: Running) -> 
 
 def test_the_configured_idle_time_is_at_least_ten_minutes() -> None:  # RFC 1939 3
     from restante_gateways.pop3.gateway import Pop3Settings
-    from restante_process.config import load
+    from restante_process.config_file import load
 
     assert Pop3Settings({}).bounds.idle_timeout_seconds >= 600
     short = load(None, {}, {"pop3.idle_minutes": 1.0})

@@ -15,7 +15,7 @@ from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecip
 from restante_cli import authority
 from restante_gateways.relay.gateway import Relay, RelaySettings
 from restante_gateways.relay.metrics import RelayMetrics
-from restante_process.config import load
+from restante_process.config_file import load
 from tests.gateways.relay.conftest import CONTENT, FakeCore, running
 from tests.harness.dns_server import dns_server
 from tests.harness.smtp_peer import DROP, HANG, smtp_peer

@@ -28,7 +28,7 @@ from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest, UpdateAccountRequest
 from restante.v1.batch_pb2 import ExecuteOnceRequest, Operation, OperationResult
 from restante.v1.session_pb2 import AuthenticateRequest, ClientContext, Scope, Session
-from restante_process import config
+from restante_process import config, config_file
 from restante_server.api.engine.dispatch import Dispatcher
 from restante_server.api.engine.registry import Registry
 from restante_server.api.engine.server import SERVICES
@@ -234,7 +234,7 @@ class Authority:
 
 
 def settings(directory: Path, authority: Authority, **environment: str) -> config.Config:
-    """A core's configuration: TLS and mutual TLS on free ports, cheap hashes. `environment` as in config.load."""
+    """A core's configuration: TLS and mutual TLS on free ports, cheap hashes. `environment` as in config_file.load."""
     key, chain = authority.pair("localhost", ("localhost",))
     (directory.parent / "key.pem").write_bytes(key)
     (directory.parent / "cert.pem").write_bytes(chain)
@@ -251,7 +251,7 @@ def settings(directory: Path, authority: Authority, **environment: str) -> confi
         "store.reserve_octets": 1_000_000,
         "health.core": -1,
     }
-    return config.load(None, {"RESTANTE_" + name: value for name, value in environment.items()}, flags)
+    return config_file.load(None, {"RESTANTE_" + name: value for name, value in environment.items()}, flags)
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,132 @@
+"""Reading the configuration: one TOML file, then environment `RESTANTE_SECTION__KEY`, then flags.
+
+An unknown key or a value of the wrong type raises ConfigError, which names the key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from restante_process.config import Config, ConfigError
+
+ENVIRONMENT = "RESTANTE_"
+
+
+def load(
+    path: Path | None, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> Config:
+    """The configuration from a file (None: no file), the environment, and flags such as {"core.api_port": 0}.
+
+    Raises ConfigError.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+    for name, text in sorted((os.environ if environment is None else environment).items()):
+        if name.startswith(ENVIRONMENT) and name.removeprefix(ENVIRONMENT).split("__")[0].lower() in _KEYS:
+            _put(values, name.removeprefix(ENVIRONMENT).lower().split("__"), from_text(text), name)
+    for key, value in (flags or {}).items():
+        _put(values, key.split("."), value, key)
+    made = _make(Config, values, "")
+    assert isinstance(made, Config)
+    for domain, route in made.relay.routes.items():
+        _check_route(f"relay.routes.{domain}", route)
+    return made
+
+
+def changed(old: Config, new: Config) -> list[str]:
+    """The keys with different values, such as "core.api_port"."""
+    return list(_changed(old, new, ""))
+
+
+def _changed(old: Any, new: Any, where: str) -> Iterator[str]:
+    for each in dataclasses.fields(old):
+        key = f"{where}{each.name}"
+        before, after = getattr(old, each.name), getattr(new, each.name)
+        if dataclasses.is_dataclass(before):
+            yield from _changed(before, after, f"{key}.")
+        elif before != after:
+            yield key
+
+
+_ROUTE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\[\]@/:]+)(?::(\d{1,5}))?")
+
+
+def _check_route(where: str, text: str) -> None:
+    if "@" in text:
+        raise ConfigError(f"{where}: a route cannot have a user and password; write HOST, HOST:PORT or [ADDRESS]:PORT")
+    found = _ROUTE.fullmatch(text)
+    if found is None or (found[1] and not 0 < int(found[1]) < 65_536):
+        raise ConfigError(f"{where}: {text!r} is not a route; write HOST, HOST:PORT or [ADDRESS]:PORT")
+
+
+def _put(values: dict[str, Any], keys: list[str], value: Any, name: str) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{name}: {key} is not a section")
+    values[keys[-1]] = value
+
+
+def from_text(text: str) -> Any:
+    """The value of an environment variable: a TOML value if it parses as one, otherwise the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _make(kind: Any, value: Any, where: str) -> Any:
+    """Convert a TOML value to the type `kind`. Raises ConfigError with the key."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _make_section(kind, value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(f"{where}: {value!r} is not allowed; choose {' or '.join(map(repr, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where}: {value!r} is not a list; write [...]")
+        return tuple(_make(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: {value!r} is not a section")
+        return {name: _make(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{where}: {value!r} is not {_KINDS[kind]}")
+    return value
+
+
+def _make_section(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: {value!r} is not a section")
+    kinds = typing.get_type_hints(kind)
+    for key in value:
+        if key not in kinds:
+            raise ConfigError(f"{where + '.' if where else ''}{key}: unknown key; `restante config` lists all keys")
+    for each in dataclasses.fields(kind):
+        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        if required and each.name not in value:
+            choices = " or ".join(map(repr, typing.get_args(kinds[each.name])))
+            raise ConfigError(f"{where}.{each.name}: the key is missing{f'; set it to {choices}' if choices else ''}")
+    made = {key: _make(kinds[key], item, f"{where}.{key}" if where else key) for key, item in value.items()}
+    return kind(**made)
+
+
+_KINDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+_KEYS = frozenset(key.name for key in dataclasses.fields(Config))
