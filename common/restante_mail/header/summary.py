@@ -6,15 +6,8 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from restante_mail.header.addresses import (
-    Address,
-    GroupStart,
-    ListItem,
-    Mailbox,
-    Tokens,
-    addresses,
-    parse_address_list,
-)
+from restante_mail.header.address_list import GroupStart, ListItem, Mailbox, Tokens, parse_address_list
+from restante_mail.header.addresses import Address, addresses
 from restante_mail.header.dates import MailDate, parse_date
 from restante_mail.header.fields import message_ids, raw_fields, wanted
 from restante_mail.header.words import decode_text

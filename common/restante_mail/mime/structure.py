@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from restante_mail.header.addresses import Tokens
+from restante_mail.header.address_list import Tokens
 from restante_mail.header.fields import content_value
 from restante_mail.header.summary import envelope, nstring, read_header
 from restante_mail.limits import DEFAULT_LIMITS, Limits

@@ -9,17 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from restante_mail.header.addresses import (
-    Address,
-    GroupEnd,
-    GroupStart,
-    ListItem,
-    Mailbox,
-    Tokens,
-    addresses,
-    parse_address_list,
-    shown,
-)
+from restante_mail.header.address_list import GroupEnd, GroupStart, ListItem, Mailbox, Tokens, parse_address_list
+from restante_mail.header.addresses import Address, addresses, shown
 
 
 def mailbox(name: str, local: str, domain: str = "example.test", route: str = "") -> Mailbox:

@@ -19,7 +19,8 @@ from restante.parts import Part
 from restante_cli.failures import run
 from restante_cli.mail.context import Mail, Number, listed
 from restante_cli.output import console, one_line, print_json, say, size, transfer_progress
-from restante_mail.header.addresses import addresses, parse_address_list, shown
+from restante_mail.header.address_list import parse_address_list
+from restante_mail.header.addresses import addresses, shown
 from restante_mail.header.fields import raw_fields, wanted
 from restante_mail.header.words import decode_text
 from restante_mail.limits import DEFAULT_LIMITS

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from itertools import chain
 
 from restante.errors import InvalidAddress, MailLoop, NoRecipients
-from restante_mail.header.addresses import Mailbox, parse_address_list, spelled
+from restante_mail.header.address_list import Mailbox, parse_address_list, spelled
 from restante_mail.header.edits import received_edit, resending_completed, submission_edit
 from restante_mail.header.fields import header_end, raw_fields, wanted
 from restante_mail.header.trace import count_hops, received_by_service
