@@ -22,9 +22,9 @@ class ConfigError(Exception):
 class Certificate:
     """[[tls.certificates]]: one certificate; clients that name no host or an unknown one get the first certificate."""
 
-    certificate: str = ""  # PEM file with the chain
-    key: str = ""  # PEM file
-    hosts: tuple[str, ...] = ()  # host names to use it for; none: the names in the certificate
+    certificate: str = ""  # PEM file of the certificate chain
+    key: str = ""  # PEM file of the private key
+    hosts: tuple[str, ...] = ()  # host names that it serves; none: the names in the certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,50 +40,50 @@ class Tls:
 class Core:
     """[core]"""
 
-    api_host: str = "localhost"  # for native clients, with TLS; localhost: 127.0.0.1 and ::1; empty: all addresses
-    api_port: int = 50051  # 0: any free port; -1: off
-    api_connections: int = 1_000  # at a time, on api_port and on gateway_port each
-    api_connections_per_address: int = 200  # of one client address (/64 for IPv6)
-    api_handshake_seconds: float = 10.0  # for the TLS handshake of a connection, and again for the HTTP/2 preface
-    gateway_host: str = "127.0.0.1"  # for gateways on other machines, with mutual TLS
-    gateway_port: int = -1  # usually 50052; -1: off
-    drain_seconds: float = 10.0  # for running calls to finish at a shutdown
-    log_calls: Literal["all", "failed"] = "failed"  # one line for each finished call, or only for failed and slow ones
+    api_host: str = "localhost"  # address of the API for clients (TLS); localhost: 127.0.0.1 and ::1; empty: all
+    api_port: int = 50051  # port of the API; 0: any free port; -1: off
+    api_connections: int = 1_000  # connections at a time, on api_port and on gateway_port each
+    api_connections_per_address: int = 200  # connections of one client address (/64 for IPv6)
+    api_handshake_seconds: float = 10.0  # time for the TLS handshake, and again for the HTTP/2 preface
+    gateway_host: str = "127.0.0.1"  # address for gateways on other machines (mutual TLS); empty: all
+    gateway_port: int = -1  # port for gateways on other machines, usually 50052; -1: off
+    drain_seconds: float = 10.0  # time for running calls to finish at a shutdown
+    log_calls: Literal["all", "failed"] = "failed"  # log lines for all finished calls, or for failed and slow ones
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
     """[store]"""
 
-    url: str = ""  # sqlite:///PATH or postgresql://...; empty: store.db in the data directory
+    url: str = ""  # database: sqlite:///PATH or postgresql://...; empty: store.db in the data directory
     contents: str = ""  # directory of large contents; empty: contents/ in the data directory
     backups: str = ""  # root of backups by `up` and by administrators' sessions; empty: backups/ in the data directory
     inline_octets: int = 65_536  # contents up to this size are stored in the database
-    reserve_octets: int = 1 << 30  # with less free space the server accepts no new mail
+    reserve_octets: int = 1 << 30  # free space below which the server accepts no new mail
     write_lanes: int = 4  # write transactions at a time (PostgreSQL)
     readers: int = 4  # threads for read transactions
-    recoverable_days: int = 14  # deleted mail can be recovered for this time
-    recoverable_octets: int = 10 << 30  # of deleted mail in one mailbox; beyond, the earliest deleted is removed
-    history_days: int = 30  # the store keeps tombstones of removed messages and folders for clients that sync
+    recoverable_days: int = 14  # time for which deleted mail can be recovered
+    recoverable_octets: int = 10 << 30  # deleted mail kept in one mailbox; above that, the earliest deleted is removed
+    history_days: int = 30  # time for which removals are remembered, for clients that synchronize
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """[limits]"""
 
-    max_message_octets: int = 50 << 20  # SMTP's SIZE, APPEND and API
-    max_recipients: int = 1_000  # of one message
-    account_uploads: int = 1_000  # of one account: unfinished, or finished and not yet used in a message
-    account_upload_octets: int = 512 << 20  # of all these uploads; an upload lapses after an hour
-    account_scheduled: int = 1_000  # of one account: submissions with a later sending time
-    account_scheduled_octets: int = 512 << 20  # of all these submissions
-    account_operations: int = 256  # of one account: unanswered operations on all its connections
-    account_streams: int = 128  # of one account: Execute, Watch, Sync, reading and uploading
-    account_subscriptions: int = 2_000  # of one account, on all its Watch streams
-    account_queued_octets: int = 16 << 20  # of one account: notices that its Watch streams have not sent yet
-    connections: int = 4_000  # of one gateway process
-    connections_per_address: int = 200  # of one client address (/64 for IPv6)
-    reuse_port: bool = False  # several processes of one gateway on the same port
+    max_message_octets: int = 50 << 20  # largest message, by SMTP (SIZE), IMAP (APPEND) and API
+    max_recipients: int = 1_000  # recipients of one message
+    account_uploads: int = 1_000  # uploads of one account: unfinished, or not yet used in a message
+    account_upload_octets: int = 512 << 20  # total size of these uploads; an upload lapses after an hour
+    account_scheduled: int = 1_000  # submissions of one account with a later sending time
+    account_scheduled_octets: int = 512 << 20  # total size of these submissions
+    account_operations: int = 256  # unanswered operations of one account, on all its connections
+    account_streams: int = 128  # streams of one account: Execute, Watch, Sync, reading and uploading
+    account_subscriptions: int = 2_000  # subscriptions of one account, on all its Watch streams
+    account_queued_octets: int = 16 << 20  # unsent notices of one account, on all its Watch streams
+    connections: int = 4_000  # connections of one gateway process
+    connections_per_address: int = 200  # connections of one client address (/64 for IPv6)
+    reuse_port: bool = False  # whether several processes of one gateway may share a port
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,38 +91,38 @@ class Sessions:
     """[sessions]"""
 
     token_minutes: float = 15.0  # lifetime of a session token; clients renew it at half of that
-    renewable_hours: int = 24  # the longest life of a session; then the user must log on again
-    hash_memory_kib: int = 19_456  # argon2id
-    hash_passes: int = 2  # argon2id
+    renewable_hours: int = 24  # longest life of a session; then the user must log in again
+    hash_memory_kib: int = 19_456  # memory of a password hash (argon2id)
+    hash_passes: int = 2  # passes of a password hash (argon2id)
 
 
 @dataclass(frozen=True, slots=True)
 class Transport:
     """[transport]"""
 
-    hostname: str = "localhost"  # the server's name in EHLO, Received, Message-ID and reports
-    expire_days: float = 5.0  # undelivered mail fails after this time
-    warn_hours: float = 4.0  # the sender gets one report of the delay after this time
-    first_retry_minutes: float = 15.0  # doubles with each attempt
-    longest_retry_minutes: float = 240.0  # between attempts
-    trace_days: int = 30  # the server keeps the trace of a message for this time; at least 8
+    hostname: str = "localhost"  # name of the server in EHLO, Received, Message-ID and reports
+    expire_days: float = 5.0  # time after which undelivered mail fails
+    warn_hours: float = 4.0  # time after which the sender gets one report of the delay
+    first_retry_minutes: float = 15.0  # time to the second attempt; doubles with each attempt
+    longest_retry_minutes: float = 240.0  # longest time between two attempts
+    trace_days: int = 30  # time for which the trace of a message is kept; at least 8
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
     """One address that a gateway serves."""
 
-    host: str = ""  # empty: all addresses
-    port: int = 0  # 0: any free port
+    host: str = ""  # address to serve; empty: all addresses
+    port: int = 0  # port to serve; 0: any free port
     tls: TlsMode = "starttls"  # implicit: TLS from the first octet; none: no TLS
-    proxy_from: tuple[str, ...] = ()  # connections from these networks must begin with a PROXY header, which is trusted
+    proxy_from: tuple[str, ...] = ()  # networks of proxies, whose connections must begin with a PROXY header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmtpListener(Listener):
     """One address that the SMTP gateway serves."""
 
-    role: Literal["mx", "submission"]  # mx: from other servers, to local recipients; submission: from users who log on
+    role: Literal["mx", "submission"]  # mx: from other servers, to local recipients; submission: from users who log in
 
 
 def _listeners(**ports: tuple[int, TlsMode]) -> Any:
@@ -135,7 +135,7 @@ class Imap:
     """[imap]"""
 
     listeners: Mapping[str, Listener] = _listeners(imap=(143, "starttls"), imaps=(993, "implicit"))
-    idle_minutes: float = 30.0  # an idle client is logged out after this time (RFC 3501 5.4)
+    idle_minutes: float = 30.0  # time after which an idle client is logged out (RFC 3501 5.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class Pop3:
     """[pop3]"""
 
     listeners: Mapping[str, Listener] = _listeners(pop3=(110, "starttls"), pop3s=(995, "implicit"))
-    idle_minutes: float = 10.0  # an idle client is logged out after this time (RFC 1939 3)
+    idle_minutes: float = 10.0  # time after which an idle client is logged out (RFC 1939 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,47 +159,47 @@ class Smtp:
             }
         )
     )
-    command_seconds: float = 300.0  # wait for a command or for data (RFC 5321 4.5.3.2)
+    command_seconds: float = 300.0  # longest wait for a command or for data (RFC 5321 4.5.3.2)
     idle_seconds: float = 600.0  # total wait for commands since the last message; each accepted recipient adds a second
     data_seconds: float = 300.0  # total wait for the data of a message, before data_octets_per_second adds to it
-    data_octets_per_second: int = 500  # each so many octets of data add a second to data_seconds; 0: no least rate
-    longest_data_seconds: float = 3_600.0  # for the data of a message at any rate
-    max_hops: int = 100  # Received fields of a message; a message with more is refused as a loop
+    data_octets_per_second: int = 500  # each time so many octets arrive, data_seconds grows by one; 0: no minimum rate
+    longest_data_seconds: float = 3_600.0  # longest time for the data of a message at any rate
+    max_hops: int = 100  # Received fields of a message; more are a mail loop
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
     """[relay]"""
 
-    send: bool = True  # false: mail to other domains waits in the queue
-    port: int = 25  # of other servers
-    nameservers: tuple[str, ...] = ()  # ADDRESS or ADDRESS:PORT; none: the system's
-    allow_private: tuple[str, ...] = ()  # loopback, private and link-local networks that the relay may connect to
+    send: bool = True  # whether mail to other domains is sent; false: it waits in the queue
+    port: int = 25  # port of other servers
+    nameservers: tuple[str, ...] = ()  # name servers, ADDRESS or ADDRESS:PORT; none: those of the system
+    allow_private: tuple[str, ...] = ()  # private, loopback and link-local networks that the relay may connect to
     routes: Mapping[str, str] = field(default_factory=dict)  # DOMAIN = "HOST:PORT" instead of its MX; "*": all others
-    connections: int = 20  # at a time
-    connections_per_host: int = 4  # at a time
+    connections: int = 20  # connections at a time
+    connections_per_host: int = 4  # connections to one host at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Logging:
     """[logging]"""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"  # the least severe level that is logged
-    format: Literal["json", "console"] = "json"  # for programs, or for people
-    security_file: str = ""  # the only log with names of failed logins; empty: security.log in the data directory
+    level: Literal["debug", "info", "warning", "error"] = "info"  # lowest level that is logged
+    format: Literal["json", "console"] = "json"  # JSON for programs, or text for people
+    security_file: str = ""  # log of failed logins with their names; empty: security.log in the data directory
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
     """[health]: metrics, liveness and readiness by HTTP, with one port for each process."""
 
-    host: str = "127.0.0.1"  # of all these ports
-    up: int = 9090  # all children together; -1: off, here and below
-    core: int = 9091  # the core
-    imap: int = 9092  # the imap gateway
-    pop3: int = 9093  # the pop3 gateway
-    smtp: int = 9094  # the smtp gateway
-    relay: int = 9095  # the relay
+    host: str = "127.0.0.1"  # address of all these ports
+    up: int = 9090  # port of `restante up`, for all processes together; -1: off, here and below
+    core: int = 9091  # port of the core
+    imap: int = 9092  # port of the IMAP gateway
+    pop3: int = 9093  # port of the POP3 gateway
+    smtp: int = 9094  # port of the SMTP gateway
+    relay: int = 9095  # port of the relay
 
 
 @dataclass(frozen=True, slots=True)

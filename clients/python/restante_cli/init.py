@@ -39,21 +39,21 @@ CONFIG = """\
 data = {data}
 
 [core]
-# Native clients, by TLS. Other machines reach it when this is an address of yours, or "*" for all of them.
+# The API for clients, by TLS. Name an address of this machine, or "*" for all, to serve other machines.
 api_host = "localhost"
 api_port = 50051
 
 [[tls.certificates]]
-# Read again when they change. More such sections serve more host names.
+# Both files are read again when they change. Further sections of this name serve other host names.
 certificate = {certificate}
 key = {key}
 
 [transport]
-# The name that other servers see. Its address must resolve back to it.
+# The host name that other servers see. The PTR record of its address must name it.
 hostname = {hostname}
 
 [smtp.listeners]
-# "mx" takes mail for your domains from other servers, "submission" takes mail from your users, who log on.
+# "mx" receives mail for your domains from other servers, "submission" accepts mail from users who log in.
 mx = {{ port = 25, role = "mx" }}
 submission = {{ port = 587, role = "submission" }}
 submissions = {{ port = 465, tls = "implicit", role = "submission" }}
@@ -292,19 +292,19 @@ def what_next(wanted: Wanted) -> str:
     if wanted.certificate is None:
         trust = f"--ca {wanted.directory / 'ca.pem'}"
         warning = f"""
-The certificate is your own: mail programs trust it once they are given
+The certificate is a local one: mail programs trust it after you import
 {wanted.directory / "ca.pem"}
-Put one from a public authority into restante.toml before others use this server.
+Name a certificate of a public authority in restante.toml before others use this server.
 """
     return f"""
 Restante is set up in {wanted.directory}.
 {warning}
-Start it as a user that owns the directory and may serve low ports:
+Start it as the user that owns the directory, with the privilege to serve ports below 1024:
 
   restante up --data {wanted.directory}
   or the systemd units in {_units()}, one for each process
 
-These records belong into the DNS:
+Add these records to the DNS:
 
   {host}.  A / AAAA  the address of this machine, whose PTR names {host}
   {domain}.  MX   10 {host}.
