@@ -41,7 +41,7 @@ class IdSet:
         given = list(runs)
         for first, last in given:
             if first < 1 or last < first:
-                raise ValueError(f"{first}:{last} is no run of ids")
+                raise ValueError(f"{first}:{last} is not a run of ids")
         return cls(tuple(merge(given))) if given else EMPTY
 
     def ranges(self) -> tuple[Run, ...]:

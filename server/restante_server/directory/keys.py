@@ -57,11 +57,11 @@ class KeyRing:
         """The plain octets. Raises NotSealed."""
         cipher = self._ciphers.get(sealed[0]) if len(sealed) >= OVERHEAD_OCTETS else None
         if cipher is None:
-            raise NotSealed("no key of ours")
+            raise NotSealed("sealed under a key that this store does not have")
         try:
             return cipher.decrypt(sealed[1 : 1 + NONCE_OCTETS], sealed[1 + NONCE_OCTETS :], purpose)
         except InvalidTag:
-            raise NotSealed("not sealed for this purpose") from None
+            raise NotSealed("sealed for another purpose, or changed") from None
 
     def digest(self, purpose: bytes, *parts: bytes) -> bytes:
         """A keyed digest of `parts`, 32 octets; without the key it reveals nothing about them."""

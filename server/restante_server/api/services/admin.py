@@ -216,7 +216,7 @@ def _resending(given: int) -> domains.Resending:
 
 def _sent_copy(given: int) -> int:
     if given not in v1.SentCopyPolicy.values() or given == v1.SentCopyPolicy.SENT_COPY_POLICY_UNSPECIFIED:
-        raise InvalidArgument(field="sent_copy", problem="is no SentCopyPolicy")
+        raise InvalidArgument(field="sent_copy", problem="must be a known value other than UNSPECIFIED")
     return given
 
 
