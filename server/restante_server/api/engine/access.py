@@ -12,10 +12,6 @@ Rule = Callable[[Caller], None]
 """Raises InvalidSession or PermissionDenied when the caller may not make the call at all."""
 
 
-def anyone(caller: Caller) -> None:
-    """Admit every caller."""
-
-
 def sessions(*scopes: Scope.ValueType) -> Rule:
     """The rule that admits sessions with one of these scopes."""
     permitted = frozenset(scopes)

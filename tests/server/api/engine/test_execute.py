@@ -19,7 +19,6 @@ from restante.v1.batch_pb2 import ExecuteRequest, Operation, OperationResult
 from restante.v1.folder_pb2 import GetFolderRequest, ReadFolderChangesResponse
 from restante.v1.types_pb2 import FolderChanges
 from restante_process.config import Limits
-from restante_server.api.engine.access import anyone
 from restante_server.api.engine.allowances import Allowances
 from restante_server.api.engine.batch import MAX_BATCH_OCTETS, MAX_BATCH_OPERATIONS, Batch, parse
 from restante_server.api.engine.caller import Caller
@@ -62,7 +61,7 @@ class FakeDispatcher:
 
 
 def handler(method: Any, kind: HandlerKind) -> Handler:
-    return Handler(method, kind, anyone, lambda *_: None, lambda *_: (), lambda _: 1, lambda _: 0)
+    return Handler(method, kind, lambda _: None, lambda *_: None, lambda *_: (), lambda _: 1, lambda _: 0)
 
 
 HANDLERS = {
