@@ -26,8 +26,8 @@ class StoreGauges:
         self._messages = gauge("messages", "Number of messages in all mailboxes.")
         self._mail = gauge("mail_bytes", "Size of all mailboxes; a message in several mailboxes counts in each.")
         self._database = gauge("database_size_bytes", "Size of the database.")
-        self._looked = gauge(
-            "store_looked_timestamp_seconds",
+        self._updated = gauge(
+            "store_figures_timestamp_seconds",
             "Time of the last update of the store's figures, in seconds since 1970-01-01 UTC.",
         )
         gauge(
@@ -48,7 +48,7 @@ class StoreGauges:
         self._messages.set(found.messages)
         self._mail.set(found.mail_octets)
         self._database.set(found.database_octets)
-        self._looked.set(moment_seconds)
+        self._updated.set(moment_seconds)
 
 
 def _free(directory: Path) -> Callable[[], float]:

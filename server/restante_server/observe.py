@@ -23,7 +23,7 @@ class MailFigures(Figures):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._taken = Histogram(
-            "restante_mail_taken_duration_seconds",
+            "restante_mail_acceptance_duration_seconds",
             "Accepted messages, with the time from the last octet to the durable commit.",
             ["kind"],
             buckets=SECONDS,

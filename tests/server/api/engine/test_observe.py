@@ -58,7 +58,7 @@ async def test_mail_that_is_taken_and_delivered_is_counted_once_with_its_time(tm
         for _ in range(2):  # the second repeats the same acceptance
             await link.accept.take(begin, MAIL)
         await link.close()
-        assert value(core, "mail_taken_duration_seconds_count", kind="acceptance") == 1
+        assert value(core, "mail_acceptance_duration_seconds_count", kind="acceptance") == 1
         assert value(core, "mail_recipients_total", outcome="delivered") == 2
         assert value(core, "mail_delivery_duration_seconds_count") == 2
 
@@ -75,7 +75,7 @@ async def test_the_queue_the_mail_and_the_room_are_looked_up(tmp_path: Path) -> 
                 await client.drafts.compose(to=["carol@example.net"], subject="Lunch", text="See you at noon.")
             )
         await core.process._look()
-        assert value(core, "mail_taken_duration_seconds_count", kind="submission") == 1
+        assert value(core, "mail_acceptance_duration_seconds_count", kind="submission") == 1
         assert value(core, "queue_recipients", state="pending") == 1
         assert value(core, "queue_recipients", state="leased") == 0
         assert 0 <= value(core, "queue_oldest_age_seconds", state="pending") < 60
