@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection
 
 from restante.v1.message_pb2 import MessagePart
-from restante_mail.header.addresses import Tokens
+from restante_mail.header.address_list import Tokens
 from restante_mail.header.summary import read_header, summary
 from restante_mail.header.words import decode_text
 from restante_mail.limits import DEFAULT_LIMITS
