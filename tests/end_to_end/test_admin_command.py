@@ -177,7 +177,7 @@ def test_init_makes_an_installation_once(tmp_path: Path) -> None:
     text = (directory / "restante.toml").read_text()
     again = init(directory, "--local-ca")
     assert again.returncode == 1
-    assert "left alone" in again.stderr
+    assert "nothing was changed there" in again.stderr
     assert (directory / "restante.toml").read_text() == text
     demo = CliRunner().invoke(main, ["up", "--demo", "--data", str(directory)])
     assert demo.exit_code == 1
