@@ -27,12 +27,11 @@ CLIENT = ROOT / "clients/python"
 
 PROGRAM = """\
 import importlib, pkgutil, sys
-import restante, restante_mail
+import restante
 from restante import Client, SyncClient, query
-for package in (restante, restante_mail):
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-for name in ("click", "sqlalchemy", "grpc_health", "restante_cli", "restante_process", "restante_server"):
+for module in pkgutil.walk_packages(restante.__path__, restante.__name__ + "."):
+    importlib.import_module(module.name)
+for name in ("click", "sqlalchemy", "grpc_health", "restante_cli", "restante_mail", "restante_server"):
     try:
         importlib.import_module(name)
     except ModuleNotFoundError:
@@ -78,10 +77,10 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder.parent).as_posix() for path in found}
 
 
-def test_the_wheel_holds_the_library_with_its_mail_library_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
     held = {name for name in listed(wheel) if ".dist-info/" not in name}
-    assert held == files(CLIENT / "restante") | files(ROOT / "common/restante_mail")
-    assert {name.split("/")[0] for name in held} == {"restante", "restante_mail"}
+    assert held == files(CLIENT / "restante")
+    assert {name.split("/")[0] for name in held} == {"restante"}
     assert any(name.endswith("licenses/LICENSE") for name in listed(wheel))
 
 
