@@ -109,7 +109,7 @@ def _list_id(raw: str) -> str:
     when it has no brackets, as some programs write it."""
     found = _LIST_ID.findall(raw)
     words = raw.split()
-    return decode_text(found[-1] if found else words[-1] if words else "")
+    return decode_text(found[-1] if found else words[-1].strip("<>") if words else "")
 
 
 def sent(header: Header) -> MailDate | None:
