@@ -4,6 +4,7 @@
 
 #include "core.h"
 #include "impl.h"
+#include "restante/parts.h"
 
 namespace restante {
 
@@ -89,6 +90,41 @@ std::string Client::read_content(std::int64_t message_id, const std::optional<v1
   std::string octets;
   while (const auto chunk = content.next()) octets += *chunk;
   return octets;
+}
+
+v1::MessagePart Client::parts(std::int64_t message_id, std::int64_t mailbox_id, const CallOptions& options) {
+  v1::BatchGetMessagesRequest request;
+  request.set_mailbox_id(mailbox_id);
+  request.mutable_messages()->mutable_ids()->add_message_ids(message_id);
+  request.add_columns(v1::MESSAGE_COLUMN_PARTS);
+  const auto response = call(request, options);
+  if (response.rows().parts().empty()) {
+    throw Error(grpc::StatusCode::NOT_FOUND, v1::ERROR_REASON_MESSAGE_NOT_FOUND,
+                "No such message (message_id " + std::to_string(message_id) + ").");
+  }
+  return response.rows().parts(0);
+}
+
+Content Client::open_part(std::int64_t message_id, const v1::MessagePart& part, std::int64_t mailbox_id,
+                          const CallOptions& options) {
+  return open_content(message_id, section_of(part, v1::SECTION_DECODING_TRANSFER), mailbox_id, options);
+}
+
+std::string Client::read_part(std::int64_t message_id, const v1::MessagePart& part, std::int64_t mailbox_id,
+                              const CallOptions& options) {
+  return read_content(message_id, section_of(part, v1::SECTION_DECODING_TRANSFER), mailbox_id, options);
+}
+
+std::string Client::read_text(std::int64_t message_id, const v1::MessagePart& part, std::int64_t mailbox_id,
+                              const CallOptions& options) {
+  const std::string octets =
+      read_content(message_id, section_of(part, v1::SECTION_DECODING_TEXT), mailbox_id, options);
+  std::string text;
+  for (std::size_t i = 0; i < octets.size(); ++i) {
+    if (octets[i] == '\r' && i + 1 < octets.size() && octets[i + 1] == '\n') continue;
+    text += octets[i];
+  }
+  return text;
 }
 
 MessageStream Client::stream_messages(v1::StreamMessagesRequest request, const CallOptions& options) {

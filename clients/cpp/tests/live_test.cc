@@ -156,6 +156,30 @@ TEST_F(LiveTest, ContentIsReadInPieces) {
             v1::ERROR_REASON_MESSAGE_NOT_FOUND);
 }
 
+TEST_F(LiveTest, PartsAreReadDecoded) {
+  const auto id = append(
+      "Subject: Parts\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n"
+      "--x\r\nContent-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+      "Gr=FC=DFe\r\nAlice\r\n--x\r\nContent-Type: application/octet-stream\r\n"
+      "Content-Disposition: attachment; filename=data.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+      "AAECAw==\r\n--x--\r\n");
+  const v1::MessagePart root = client.parts(id);
+  EXPECT_EQ(root.media_type(), "multipart/mixed");
+  const v1::MessagePart* text = find_part(root, "text/plain");
+  ASSERT_NE(text, nullptr);
+  EXPECT_EQ(client.read_text(id, *text), "Gr\u00fc\u00dfe\nAlice");
+  const auto files = attachments(root);
+  ASSERT_EQ(files.size(), 1u);
+  EXPECT_EQ(files[0]->file_name(), "data.bin");
+  EXPECT_EQ(client.read_part(id, *files[0]), std::string("\0\1\2\3", 4));
+  try {
+    client.parts(std::int64_t{1} << 40);
+    FAIL() << "there is no such message";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.reason(), v1::ERROR_REASON_MESSAGE_NOT_FOUND);
+  }
+}
+
 TEST_F(LiveTest, AStreamIsUploadedFromWhereItStands) {
   std::istringstream from("passed over" + message_of(600'000));
   from.seekg(11);

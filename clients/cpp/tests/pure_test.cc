@@ -447,6 +447,45 @@ TEST(Rows, AColumnThatWasNotAskedForReadsAsNothing) {
 
 // --- Configuration ---
 
+v1::MessagePart part(const std::string& media_type, const std::vector<int>& number, bool attachment = false) {
+  v1::MessagePart made;
+  made.set_media_type(media_type);
+  for (const int each : number) made.add_part(each);
+  made.set_attachment(attachment);
+  return made;
+}
+
+v1::MessagePart tree() {
+  v1::MessagePart texts = part("multipart/alternative", {1});
+  *texts.add_parts() = part("text/plain", {1, 1});
+  *texts.add_parts() = part("text/html", {1, 2});
+  v1::MessagePart embedded = part("message/rfc822", {2}, true);
+  *embedded.add_parts() = part("text/csv", {2, 1}, true);
+  v1::MessagePart root = part("multipart/mixed", {});
+  *root.add_parts() = texts;
+  *root.add_parts() = embedded;
+  *root.add_parts() = part("text/plain", {3}, true);
+  return root;
+}
+
+TEST(Parts, AreThoseOfTheMessageItself) {
+  const v1::MessagePart root = tree();
+  std::vector<std::vector<int>> numbers;
+  for (const auto* each : parts_of(root)) numbers.emplace_back(each->part().begin(), each->part().end());
+  EXPECT_EQ(numbers, (std::vector<std::vector<int>>{{}, {1}, {1, 1}, {1, 2}, {2}, {3}}));
+  std::vector<std::string> types;
+  for (const auto* each : attachments(root)) types.push_back(each->media_type());
+  EXPECT_EQ(types, (std::vector<std::string>{"message/rfc822", "text/plain"}));
+}
+
+TEST(Parts, AreFoundByTheirMediaType) {
+  const v1::MessagePart root = tree();
+  EXPECT_EQ(find_part(root, "text/plain"), &root.parts(0).parts(0));
+  EXPECT_EQ(find_part(root, "text/csv"), nullptr);
+  const v1::MessagePart single = part("text/html", {1});
+  EXPECT_EQ(find_part(single, "text/html"), &single);
+}
+
 TEST(Configuration, AFileWithoutACertificateIsRefused) {
   EXPECT_THROW(read_pem("/nowhere/ca.pem"), std::ios_base::failure);
   EXPECT_THROW(read_pem("/dev/null"), std::invalid_argument);

@@ -300,3 +300,39 @@ func TestLiveMailIsSentWithFilesLargeAndSmallAndFoldersAreFound(t *testing.T) {
 		t.Error(names)
 	}
 }
+
+func TestLivePartsAreReadDecoded(t *testing.T) {
+	ctx, client, inbox := live(t)
+	content := "Subject: Parts\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n" +
+		"--x\r\nContent-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" +
+		"Gr=FC=DFe\r\nAlice\r\n--x\r\nContent-Type: application/octet-stream\r\n" +
+		"Content-Disposition: attachment; filename=data.bin\r\nContent-Transfer-Encoding: base64\r\n\r\nAAECAw==\r\n--x--\r\n"
+	appended, err := client.Messages().AppendMessage(ctx, &restantev1.AppendMessageRequest{
+		FolderId: inbox.GetFolderId(), Content: []byte(content),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := appended.GetMessageId()
+	root, err := client.Parts(ctx, id)
+	if err != nil || root.GetMediaType() != "multipart/mixed" {
+		t.Fatal(root, err)
+	}
+	if text, err := client.ReadText(ctx, id, FindPart(root, "text/plain")); err != nil || text != "Grüße\nAlice" {
+		t.Errorf("%q %v", text, err)
+	}
+	names := 0
+	for part := range Attachments(root) {
+		names++
+		octets, err := client.ReadPart(ctx, id, part)
+		if err != nil || part.GetFileName() != "data.bin" || !bytes.Equal(octets, []byte{0, 1, 2, 3}) {
+			t.Error(part, octets, err)
+		}
+	}
+	if names != 1 {
+		t.Errorf("%d attachments", names)
+	}
+	if _, err := client.Parts(ctx, 1<<40); !errors.Is(err, ReasonMessageNotFound) {
+		t.Error(err)
+	}
+}

@@ -169,13 +169,10 @@ type Message struct {
 	ReceivedAt   time.Time       // in the zone that came with it
 	SizeOctets   int64           // of head and content
 
-	Envelope      []byte // IMAP's ENVELOPE, finished octets
-	BodyStructure []byte // IMAP's BODYSTRUCTURE, finished octets
-	Body          []byte // IMAP's BODY, finished octets
-
 	Summary         *restantev1.MessageSummary // the parsed header
 	Preview         string                     // the first 200 characters of text
 	AttachmentCount int32                      // number of attachments
+	Parts           *restantev1.MessagePart    // the whole message, as the root of its parts
 	// Sections are the octets of each section that was asked for; nil where the message has no such part.
 	Sections [][]byte
 }
@@ -195,12 +192,10 @@ func Rows(batch *restantev1.MessageRows) iter.Seq[Message] {
 				Keywords:        cell(batch.GetKeywordTable(), int(cell(batch.GetKeywordSets(), i))).GetKeywords(),
 				ChangeNumber:    cell(batch.GetChangeNumbers(), i),
 				SizeOctets:      cell(batch.GetSizeOctets(), i),
-				Envelope:        cell(batch.GetEnvelopes(), i),
-				BodyStructure:   cell(batch.GetBodyStructures(), i),
-				Body:            cell(batch.GetBodies(), i),
 				Summary:         cell(batch.GetSummaries(), i),
 				Preview:         cell(batch.GetPreviews(), i),
 				AttachmentCount: cell(batch.GetAttachmentCounts(), i),
+				Parts:           cell(batch.GetParts(), i),
 			}
 			if i < len(batch.GetReceivedAtSeconds()) {
 				zone := time.FixedZone("", 60*int(cell(batch.GetReceivedOffsetMinutes(), i)))

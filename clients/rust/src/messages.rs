@@ -166,18 +166,14 @@ pub struct Row<'a> {
     pub received_offset_minutes: i32,
     /// Of head and content.
     pub size_octets: i64,
-    /// IMAP's ENVELOPE, finished octets.
-    pub envelope: &'a [u8],
-    /// IMAP's BODYSTRUCTURE, finished octets.
-    pub body_structure: &'a [u8],
-    /// IMAP's BODY, finished octets.
-    pub body: &'a [u8],
     /// The parsed header.
     pub summary: Option<&'a v1::MessageSummary>,
     /// The first 200 characters of text.
     pub preview: &'a str,
     /// Number of attachments.
     pub attachment_count: i32,
+    /// The whole message, as the root of its parts.
+    pub parts: Option<&'a v1::MessagePart>,
     /// The octets of each section that was asked for; `None` where the message has no such part.
     pub sections: Vec<Option<&'a [u8]>>,
 }
@@ -201,12 +197,10 @@ pub fn rows(batch: &v1::MessageRows) -> impl Iterator<Item = Row<'_>> {
         received_at_seconds: cell(&batch.received_at_seconds, index),
         received_offset_minutes: cell(&batch.received_offset_minutes, index),
         size_octets: cell(&batch.size_octets, index),
-        envelope: octets(&batch.envelopes, index),
-        body_structure: octets(&batch.body_structures, index),
-        body: octets(&batch.bodies, index),
         summary: batch.summaries.get(index),
         preview: batch.previews.get(index).map_or("", String::as_str),
         attachment_count: cell(&batch.attachment_counts, index),
+        parts: batch.parts.get(index),
         sections: batch.sections.iter().map(|cells| section(cells, index)).collect(),
     })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use restante::v1::message_set::Messages;
 use restante::v1::{self, ErrorReason};
-use restante::{Client, Code, Config, Error, ExecuteOptions, WatchOptions, rows};
+use restante::{Client, Code, Config, Error, ExecuteOptions, WatchOptions, attachments, find_part, rows};
 use tokio::time::timeout;
 
 const PASSWORD: &str = "carol-demo";
@@ -82,6 +82,43 @@ async fn content_is_read_in_pieces() {
     assert!(read == octets && pieces > 1, "{} of {} octets in {pieces} pieces", read.len(), octets.len());
     let missing = client.read_content(1 << 40, None).await.unwrap_err();
     assert_eq!(missing.reason(), ErrorReason::MessageNotFound);
+}
+
+#[tokio::test]
+#[ignore = "needs a demo"]
+async fn parts_are_read_decoded() {
+    let (client, inbox) = live().await;
+    let content = [
+        "Subject: Parts",
+        "MIME-Version: 1.0",
+        "Content-Type: multipart/mixed; boundary=x",
+        "",
+        "--x",
+        "Content-Type: text/plain; charset=iso-8859-1",
+        "Content-Transfer-Encoding: quoted-printable",
+        "",
+        "Gr=FC=DFe",
+        "Alice",
+        "--x",
+        "Content-Type: application/octet-stream",
+        "Content-Disposition: attachment; filename=data.bin",
+        "Content-Transfer-Encoding: base64",
+        "",
+        "AAECAw==",
+        "--x--",
+        "",
+    ];
+    let content = content.join("\r\n").into_bytes();
+    let request = v1::AppendMessageRequest { folder_id: inbox.folder_id, content, ..Default::default() };
+    let id = client.call(request).await.unwrap().message_id;
+    let root = client.parts(id).await.unwrap();
+    assert_eq!(root.media_type, "multipart/mixed");
+    let text = find_part(&root, "text/plain").expect("it has a text");
+    assert_eq!(client.read_text(id, text).await.unwrap(), "Grüße\nAlice");
+    let files = attachments(&root);
+    assert_eq!(files.iter().map(|part| part.file_name.as_str()).collect::<Vec<_>>(), ["data.bin"]);
+    assert_eq!(client.read_part(id, files[0]).await.unwrap(), [0, 1, 2, 3]);
+    assert_eq!(client.parts(1 << 40).await.unwrap_err().reason(), ErrorReason::MessageNotFound);
 }
 
 #[tokio::test]

@@ -9,10 +9,12 @@ import { ContentService, type UploadContentResponse, type UploadKind } from "./g
 import { FolderService, type OpenFolderResponse } from "./gen/restante/v1/folder_pb.js";
 import { MailboxService } from "./gen/restante/v1/mailbox_pb.js";
 import {
-  type MessageColumn,
+  MessageColumn,
+  type MessagePart,
   type MessageRows,
   MessageService,
   type Section,
+  SectionDecoding,
   SectionKind,
   SectionSchema,
   type StreamMessagesRequestSchema,
@@ -20,6 +22,7 @@ import {
 import { SyncService, type SyncMailboxResponse, type WatchResponse } from "./gen/restante/v1/sync_pb.js";
 import { type FolderChanges, FolderChangesSchema } from "./gen/restante/v1/types_pb.js";
 import type { CallOptions } from "./methods.js";
+import { sectionOf } from "./parts.js";
 import { now, pause, Pauses } from "./retry.js";
 import { LISTING, wholeBatches } from "./rows.js";
 import { UserSession } from "./session.js";
@@ -45,6 +48,14 @@ export interface ClientOptions {
   /** Deadline of a call that is given none of its own, in milliseconds, retries included; default 30 seconds. */
   readonly timeoutMs?: number;
   /** Ends the logging on. */
+  readonly signal?: AbortSignal;
+}
+
+/** Options of reading a message. */
+export interface ReadOptions {
+  /** The mailbox; default: the user's own. */
+  readonly mailboxId?: string;
+  /** Ends the reading. */
   readonly signal?: AbortSignal;
 }
 
@@ -163,13 +174,13 @@ export class Client extends Calls {
   }
 
   /**
-   * Octets of a message, or of a section of it, as stored; goes on where it was when the connection breaks. Throws
-   * MESSAGE_NOT_FOUND, PART_NOT_FOUND.
+   * Octets of a message, or of a section of it; resumes when the connection breaks. Throws MESSAGE_NOT_FOUND,
+   * PART_NOT_FOUND.
    */
   async *readStream(
     messageId: string,
     section?: Partial<Omit<Section, "$typeName" | "$unknown">>,
-    options: { readonly mailboxId?: string; readonly signal?: AbortSignal } = {},
+    options: ReadOptions = {},
   ): AsyncGenerator<Uint8Array, void, undefined> {
     const wanted = create(SectionSchema, { kind: SectionKind.WHOLE, ...section });
     const start = BigInt(wanted.offsetOctets ?? 0);
@@ -198,6 +209,45 @@ export class Client extends Calls {
       octets.push(piece);
     }
     return joined(octets);
+  }
+
+  /** The part tree of a message: the whole message, as the root of its parts. Throws MESSAGE_NOT_FOUND. */
+  async parts(messageId: string, options: ReadOptions = {}): Promise<MessagePart> {
+    const messages = { messages: { case: "ids" as const, value: { messageIds: [BigInt(messageId)] } } };
+    const request = { messages, columns: [MessageColumn.PARTS], mailboxId: options.mailboxId ?? "0" };
+    const { rows } = await this.call(MessageService.method.batchGetMessages, request, signalOf(options));
+    const [root] = rows?.parts ?? [];
+    if (root === undefined) {
+      throw new RestanteError(`No such message (message_id ${messageId}).`, {
+        code: "NOT_FOUND",
+        reason: "MESSAGE_NOT_FOUND",
+        metadata: { message_id: messageId },
+      });
+    }
+    return root;
+  }
+
+  /**
+   * Octets of a part without its transfer encoding: see `readStream`. The multipart of a whole message has no octets of
+   * its own.
+   */
+  readPartStream(
+    messageId: string,
+    part: MessagePart,
+    options: ReadOptions = {},
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    return this.readStream(messageId, sectionOf(part, SectionDecoding.TRANSFER), options);
+  }
+
+  /** All octets of a part without its transfer encoding: see `readPartStream`. */
+  readPart(messageId: string, part: MessagePart, options: ReadOptions = {}): Promise<Uint8Array> {
+    return this.read(messageId, sectionOf(part, SectionDecoding.TRANSFER), options);
+  }
+
+  /** The text of a text part. The server decodes its charset; line ends are LF. Throws as `readStream`. */
+  async readText(messageId: string, part: MessagePart, options: ReadOptions = {}): Promise<string> {
+    const octets = await this.read(messageId, sectionOf(part, SectionDecoding.TEXT), options);
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(octets).replaceAll("\r\n", "\n");
   }
 
   /**

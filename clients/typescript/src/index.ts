@@ -7,6 +7,7 @@ export {
   type Credentials,
   type FolderEvent,
   type MailboxEvent,
+  type ReadOptions,
 } from "./client.js";
 export { Connection } from "./connection.js";
 export type { Source } from "./content.js";
@@ -20,6 +21,7 @@ export {
 } from "./errors.js";
 export type { OperationOptions } from "./execute.js";
 export type { CallOptions, ServerStream, ServiceClient, Unary, UnaryOptions } from "./methods.js";
+export { attachments, findPart, partsOf } from "./parts.js";
 export { isSeen, LISTING, messages, type Row } from "./rows.js";
 export { UserSession } from "./session.js";
 export type { Target } from "./target.js";

@@ -1,7 +1,12 @@
 /** Columnar batches as one value for each message: pure. */
 
 import { joined } from "./content.js";
-import { MessageColumn, type MessageRows, type StreamMessagesResponse } from "./gen/restante/v1/message_pb.js";
+import {
+  MessageColumn,
+  type MessagePart,
+  type MessageRows,
+  type StreamMessagesResponse,
+} from "./gen/restante/v1/message_pb.js";
 import { Flag, type MessageSummary } from "./gen/restante/v1/types_pb.js";
 
 /** The columns that a list of messages shows. */
@@ -33,10 +38,8 @@ export interface Row {
   /** The first 200 characters of text. */
   readonly preview?: string;
   readonly attachmentCount?: number;
-  /** IMAP ENVELOPE, finished octets. */
-  readonly envelope?: Uint8Array;
-  /** IMAP BODYSTRUCTURE, finished octets. */
-  readonly bodyStructure?: Uint8Array;
+  /** The whole message, as the root of its parts. */
+  readonly parts?: MessagePart;
   /** The sections asked for, in that order; undefined where the message has no such part. */
   readonly sections: readonly (Uint8Array | undefined)[];
 }
@@ -60,8 +63,7 @@ export function* messages(rows: MessageRows | undefined): Generator<Row, void, u
       ...given("summary", rows.summaries[index]),
       ...given("preview", rows.previews[index]),
       ...given("attachmentCount", rows.attachmentCounts[index]),
-      ...given("envelope", rows.envelopes[index]),
-      ...given("bodyStructure", rows.bodyStructures[index]),
+      ...given("parts", rows.parts[index]),
       sections: rows.sections.map((cells) => (cells.totalOctets[index] === -1n ? undefined : cells.octets[index])),
     };
   }

@@ -102,6 +102,22 @@ class Client {
   std::string read_content(std::int64_t message_id, const std::optional<v1::Section>& section = std::nullopt,
                            std::int64_t mailbox_id = 0, const CallOptions& options = {});
 
+  // The part tree of a message: the whole message, as the root of its parts. Throws MESSAGE_NOT_FOUND.
+  v1::MessagePart parts(std::int64_t message_id, std::int64_t mailbox_id = 0, const CallOptions& options = {});
+
+  // Reads a part of a message without its transfer encoding, no faster than it is taken. The multipart of a whole message
+  // has no octets of its own.
+  Content open_part(std::int64_t message_id, const v1::MessagePart& part, std::int64_t mailbox_id = 0,
+                    const CallOptions& options = {});
+
+  // All the octets that open_part gives.
+  std::string read_part(std::int64_t message_id, const v1::MessagePart& part, std::int64_t mailbox_id = 0,
+                        const CallOptions& options = {});
+
+  // The text of a text part, in UTF-8. The server decodes its charset; line ends are LF.
+  std::string read_text(std::int64_t message_id, const v1::MessagePart& part, std::int64_t mailbox_id = 0,
+                        const CallOptions& options = {});
+
   // Reads columns and sections of any number of messages, no faster than they are taken.
   MessageStream stream_messages(v1::StreamMessagesRequest request, const CallOptions& options = {});
 

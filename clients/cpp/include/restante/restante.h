@@ -8,6 +8,7 @@
 #include "restante/error.h"
 #include "restante/method.h"
 #include "restante/pages.h"
+#include "restante/parts.h"
 #include "restante/range.h"
 #include "restante/rows.h"
 #include "restante/rpcs.h"

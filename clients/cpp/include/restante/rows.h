@@ -46,12 +46,6 @@ class Row {
   }
   // Octets of head and content.
   std::int64_t size_octets() const { return cell(batch_->size_octets()); }
-  // IMAP's ENVELOPE, finished octets.
-  const std::string& envelope() const { return text(batch_->envelopes()); }
-  // IMAP's BODYSTRUCTURE, finished octets.
-  const std::string& body_structure() const { return text(batch_->body_structures()); }
-  // IMAP's BODY, finished octets.
-  const std::string& body() const { return text(batch_->bodies()); }
   // The parsed header.
   const v1::MessageSummary& summary() const {
     return index_ < batch_->summaries_size() ? batch_->summaries(index_) : v1::MessageSummary::default_instance();
@@ -60,6 +54,10 @@ class Row {
   const std::string& preview() const { return text(batch_->previews()); }
   // How many attachments it has.
   int attachment_count() const { return cell(batch_->attachment_counts()); }
+  // The whole message, as the root of its parts; parts.h finds those that matter.
+  const v1::MessagePart& parts() const {
+    return index_ < batch_->parts_size() ? batch_->parts(index_) : v1::MessagePart::default_instance();
+  }
   // Octets of the n-th section that was asked for; nullptr where the message has no such part.
   const std::string* section(int number) const;
 

@@ -2,6 +2,7 @@ package io.restante.client;
 
 import com.google.protobuf.ByteString;
 import io.restante.v1.Flag;
+import io.restante.v1.MessagePart;
 import io.restante.v1.MessageRows;
 import io.restante.v1.MessageSummary;
 import io.restante.v1.SectionCells;
@@ -137,30 +138,12 @@ public final class MessageRow {
     }
 
     /**
-     * IMAP's ENVELOPE.
+     * The parts of the message; {@link MessageParts} finds those that matter.
      *
-     * @return finished octets
+     * @return the whole message, as the root of its parts
      */
-    public ByteString envelope() {
-        return cell(rows.getEnvelopesList(), index, ByteString.EMPTY);
-    }
-
-    /**
-     * IMAP's BODYSTRUCTURE.
-     *
-     * @return finished octets
-     */
-    public ByteString bodyStructure() {
-        return cell(rows.getBodyStructuresList(), index, ByteString.EMPTY);
-    }
-
-    /**
-     * IMAP's BODY.
-     *
-     * @return finished octets
-     */
-    public ByteString body() {
-        return cell(rows.getBodiesList(), index, ByteString.EMPTY);
+    public MessagePart parts() {
+        return cell(rows.getPartsList(), index, MessagePart.getDefaultInstance());
     }
 
     /**

@@ -5,6 +5,7 @@ import com.google.protobuf.Message;
 import io.grpc.Channel;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
+import io.restante.v1.BatchGetMessagesRequest;
 import io.restante.v1.CommitToken;
 import io.restante.v1.CreateFolderRequest;
 import io.restante.v1.ErrorReason;
@@ -13,9 +14,15 @@ import io.restante.v1.FolderRole;
 import io.restante.v1.FolderServiceGrpc;
 import io.restante.v1.GetFolderRequest;
 import io.restante.v1.ListFoldersRequest;
+import io.restante.v1.MessageColumn;
+import io.restante.v1.MessageIdSet;
+import io.restante.v1.MessagePart;
 import io.restante.v1.MessageRows;
+import io.restante.v1.MessageServiceGrpc;
+import io.restante.v1.MessageSet;
 import io.restante.v1.ReadContentRequest;
 import io.restante.v1.Section;
+import io.restante.v1.SectionDecoding;
 import io.restante.v1.SectionKind;
 import io.restante.v1.Session;
 import io.restante.v1.StreamMessagesRequest;
@@ -418,6 +425,64 @@ public final class RestanteClient implements AutoCloseable {
         try (ContentStream opened = openContent(messageId, section)) {
             return opened.rope();
         }
+    }
+
+    /**
+     * The part tree of a message of the user's own mailbox.
+     *
+     * @param messageId the message
+     * @return the whole message, as the root of its parts
+     * @throws RestanteException MESSAGE_NOT_FOUND
+     */
+    public MessagePart parts(long messageId) {
+        BatchGetMessagesRequest request = BatchGetMessagesRequest.newBuilder()
+                .setMessages(MessageSet.newBuilder()
+                        .setIds(MessageIdSet.newBuilder().addMessageIds(messageId)))
+                .addColumns(MessageColumn.MESSAGE_COLUMN_PARTS)
+                .build();
+        return MessageRow.of(call(MessageServiceGrpc.getBatchGetMessagesMethod(), request).getRows()).stream()
+                .map(MessageRow::parts)
+                .findFirst()
+                .orElseThrow(() -> RestanteException.messageNotFound(messageId));
+    }
+
+    /**
+     * Reads a part of a message of the user's own mailbox without its transfer encoding. The multipart of a whole message
+     * has no octets of its own.
+     *
+     * @param messageId the message
+     * @param part of its part tree
+     * @return its octets, to be closed
+     */
+    public ContentStream openPart(long messageId, MessagePart part) {
+        return openContent(messageId, MessageParts.section(part, SectionDecoding.SECTION_DECODING_TRANSFER));
+    }
+
+    /**
+     * All the octets of a part of a message of the user's own mailbox, without its transfer encoding.
+     *
+     * @param messageId the message
+     * @param part of its part tree
+     * @return its octets
+     * @throws RestanteException MESSAGE_NOT_FOUND or PART_NOT_FOUND
+     */
+    public ByteString readPart(long messageId, MessagePart part) {
+        try (ContentStream opened = openPart(messageId, part)) {
+            return opened.rope();
+        }
+    }
+
+    /**
+     * The text of a text part of a message of the user's own mailbox. The server decodes its charset.
+     *
+     * @param messageId the message
+     * @param part of its part tree
+     * @return its text; line ends are LF
+     * @throws RestanteException MESSAGE_NOT_FOUND or PART_NOT_FOUND
+     */
+    public String readText(long messageId, MessagePart part) {
+        Section section = MessageParts.section(part, SectionDecoding.SECTION_DECODING_TEXT);
+        return readContent(messageId, section).toStringUtf8().replace("\r\n", "\n");
     }
 
     /**

@@ -120,6 +120,12 @@ public final class RestanteException extends StatusRuntimeException {
         return new RestanteException(status, null, "SESSION_REVOKED", Map.of(), null, List.of());
     }
 
+    static RestanteException messageNotFound(long messageId) {
+        String id = Long.toString(messageId);
+        Status status = Status.NOT_FOUND.withDescription("No such message (message_id " + id + ").");
+        return new RestanteException(status, null, "MESSAGE_NOT_FOUND", Map.of("message_id", id), null, List.of());
+    }
+
     static RestanteException cancelled(String message) {
         return plain(Status.CANCELLED.withDescription(message));
     }

@@ -22,6 +22,7 @@ import io.restante.v1.GetFolderResponse;
 import io.restante.v1.GetMailboxRequest;
 import io.restante.v1.IdRange;
 import io.restante.v1.MailboxServiceGrpc;
+import io.restante.v1.MessagePart;
 import io.restante.v1.MessageRows;
 import io.restante.v1.MessageServiceGrpc;
 import io.restante.v1.MessageSet;
@@ -145,6 +146,39 @@ class LiveChecks {
         EventStream<MessageRows> begun = client.streamMessages(request);
         assertTrue(begun.hasNext());
         begun.close();
+    }
+
+    @Test
+    void partsAreReadDecoded() {
+        String content = """
+                Subject: Parts
+                MIME-Version: 1.0
+                Content-Type: multipart/mixed; boundary=x
+
+                --x
+                Content-Type: text/plain; charset=iso-8859-1
+                Content-Transfer-Encoding: quoted-printable
+
+                Gr=FC=DFe
+                Alice
+                --x
+                Content-Type: application/octet-stream
+                Content-Disposition: attachment; filename=data.bin
+                Content-Transfer-Encoding: base64
+
+                AAECAw==
+                --x--
+                """;
+        long id = append(ByteString.copyFromUtf8(content.replace("\n", "\r\n")));
+        MessagePart root = client.parts(id);
+        assertEquals("multipart/mixed", root.getMediaType());
+        assertEquals("Grüße\nAlice", client.readText(id, MessageParts.find(root, "text/plain").orElseThrow()));
+        List<MessagePart> attachments = MessageParts.attachments(root);
+        assertEquals(List.of("data.bin"), attachments.stream().map(MessagePart::getFileName).toList());
+        ByteString octets = ByteString.copyFrom(new byte[] {0, 1, 2, 3});
+        assertEquals(octets, client.readPart(id, attachments.get(0)));
+        RestanteException missing = assertThrows(RestanteException.class, () -> client.parts(1L << 40));
+        assertEquals(ErrorReason.ERROR_REASON_MESSAGE_NOT_FOUND, missing.reason());
     }
 
     @Test
