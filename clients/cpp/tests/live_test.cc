@@ -106,8 +106,9 @@ TEST_F(LiveTest, StreamedCellsAreWhole) {
     wanted[append(octets)] = octets;
   }
   v1::StreamMessagesRequest request;
-  request.mutable_messages()->set_folder_id(folder.folder_id());
-  auto* range = request.mutable_messages()->add_uids();
+  auto* uids = request.mutable_messages()->mutable_uids();
+  uids->set_folder_id(folder.folder_id());
+  auto* range = uids->add_ranges();
   range->set_first(folder.uid_next());
   range->set_last(0xffff'ffff);
   request.add_sections()->set_kind(v1::SECTION_KIND_WHOLE);
