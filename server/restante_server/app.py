@@ -37,7 +37,7 @@ from restante_server.fronts import Fronts
 from restante_server.local import process_secrets, socket_path
 from restante_server.observe import JobFigures, MailFigures, StoreObserver
 from restante_server.opening import create_store, open_store, require_store
-from restante_server.periodic import job_kinds, now, of_sessions, of_store, of_transport
+from restante_server.periodic import job_handlers, now, of_sessions, of_store, of_transport
 from restante_server.security_log import SecurityLog
 from restante_server.store.changes import CHANGED
 from restante_server.store.staging import Contents, ContentSettings
@@ -68,7 +68,7 @@ class CoreProcess:
         self._stopped = False
         self._gauges = gauges.StoreGauges(registry, settings)
         self._jobs = Runner(
-            core.db, job_kinds(core), store_backup.place(settings.directory), core.job_signals, JobFigures(registry)
+            core.db, job_handlers(core), store_backup.place(settings.directory), core.job_signals, JobFigures(registry)
         )
         self.socket = Path()
         self.readiness = Readiness(core="starting", database="no answer yet")

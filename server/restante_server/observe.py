@@ -9,8 +9,7 @@ from restante_server.db.hooks import Observer
 from restante_server.transport.hooks import Figures
 from restante_server.transport.states import State
 from restante_server.upkeep.jobs import hooks
-from restante_server.upkeep.jobs.records import Kind
-from restante_server.upkeep.jobs.records import State as JobState
+from restante_server.upkeep.jobs.records import JobKind, JobState
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -74,14 +73,14 @@ class JobFigures(hooks.Figures):
         self._ended = Counter(
             "restante_jobs_ended", "Jobs that ended at this core.", ["kind", "state"], registry=registry
         )
-        for kind in Kind:
+        for kind in JobKind:
             self._running.labels(kind.name.lower()).set(0)
 
-    def running(self, kind: Kind, jobs: int) -> None:
+    def running(self, kind: JobKind, jobs: int) -> None:
         """See Figures."""
         self._running.labels(kind.name.lower()).set(jobs)
 
-    def ended(self, kind: Kind, state: JobState) -> None:
+    def ended(self, kind: JobKind, state: JobState) -> None:
         """See Figures."""
         self._ended.labels(kind.name.lower(), state.name.lower()).inc()
 

@@ -1,4 +1,4 @@
-"""The background work of a core in explicit lists: periodic tasks for the scheduler, kinds of job for the runner."""
+"""The background work of a core in explicit lists: periodic tasks for the scheduler, job handlers for the runner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from restante_server.db.operation import Write
 from restante_server.transport.service import MINUTE_SECONDS, POLL_SECONDS, PURGE_SECONDS
 from restante_server.upkeep import sweeps
 from restante_server.upkeep.jobs import leases
-from restante_server.upkeep.jobs.work import JobKind
+from restante_server.upkeep.jobs.work import JobHandler
 from restante_server.upkeep.kinds import store_backup
 from restante_server.upkeep.kinds.account_deletion import AccountDeletion
 from restante_server.upkeep.kinds.store_backup import StoreBackup
@@ -68,8 +68,8 @@ def of_transport(core: Core) -> list[PeriodicTask]:
     ]
 
 
-def job_kinds(core: Core) -> tuple[JobKind, ...]:
-    """The kinds of job that a core runs."""
+def job_handlers(core: Core) -> tuple[JobHandler, ...]:
+    """The handlers of the jobs that a core runs."""
     settings, contents = core.settings, core.contents.directory
     return (
         StoreCheck(contents),

@@ -220,6 +220,25 @@ def test_the_demo_certificate_is_for_its_names(demo: Demo) -> None:
     assert {"localhost", "127.0.0.1", "mx.example.test"} <= names
 
 
+def test_jobs_are_started_listed_shown_watched_and_cancelled(here: Admin, domain: str) -> None:
+    here("account", "create", f"dave@{domain}", "--password-stdin", stdin="a good one\n")
+    begun = here.json("account", "delete", f"dave@{domain}", "--yes", "--detach")
+    assert (begun["kind"], begun["subject"], begun["actor"]) == ("account-deletion", f"dave@{domain}", "admin")
+    number = str(begun["id"])
+    assert here.json("job", "watch", number)["state"] == "succeeded"
+    assert f"Job {number}: succeeded" in here("job", "watch", number)
+    assert here.json("job", "show", number)["findings"] == []
+    assert number in here("job", "show", number)
+    assert begun["id"] in [row["id"] for row in here.json("job", "list", "--kind", "account-deletion")]
+    assert begun["id"] not in [row["id"] for row in here.json("job", "list", "--kind", "backup")]
+    assert begun["id"] not in [row["id"] for row in here.json("job", "list", "--unfinished")]
+    late = here.run("job", "cancel", number)
+    assert late.exit_code == 1 and "had ended before" in late.stderr
+    assert "JOB_NOT_FOUND" in here.run("job", "show", "999999").stderr
+    started = here("check", "--detach")
+    assert "restante admin job watch" in started
+
+
 def test_the_running_store_is_checked_and_backed_up(here: Admin, tmp_path: Path) -> None:
     assert here.json("check")["findings"] == []
     assert "Everything holds." in here("check", "--digests")

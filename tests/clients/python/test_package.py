@@ -20,6 +20,7 @@ from restante.contents import Contents
 from restante.directory import Directory
 from restante.drafts import Drafts
 from restante.folders import Folders
+from restante.jobs import Jobs
 from restante.link import CoreLink
 from restante.mailboxes import Mailboxes
 from restante.messages import Messages
@@ -32,6 +33,7 @@ from restante.sync_client import (
     SyncDirectory,
     SyncDrafts,
     SyncFolders,
+    SyncJobs,
     SyncMailboxes,
     SyncMessages,
     SyncSubmissions,
@@ -80,6 +82,7 @@ def test_help_of_the_blocking_client_shows_iterators_that_block() -> None:
 PAIRS = [
     (Account, SyncAccount),
     (Changes, SyncChanges),
+    (Jobs, SyncJobs),
     (Contents, SyncContents),
     (Directory, SyncDirectory),
     (Drafts, SyncDrafts),

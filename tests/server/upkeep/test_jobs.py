@@ -23,14 +23,14 @@ from restante_server.upkeep.jobs import leases, records
 from restante_server.upkeep.jobs.check import check
 from restante_server.upkeep.jobs.hooks import Figures
 from restante_server.upkeep.jobs.leases import CancelRequested, Checkpoint, Lease, Rule, Superseded
-from restante_server.upkeep.jobs.records import ADMIN, FINAL, Actor, Job, Kind, NewJob, State
+from restante_server.upkeep.jobs.records import ADMIN, FINAL, Actor, Job, JobKind, JobState, NewJob
 from restante_server.upkeep.jobs.runner import Runner
 from restante_server.upkeep.jobs.signals import JobSignals
-from restante_server.upkeep.jobs.work import JobKind, Work
+from restante_server.upkeep.jobs.work import JobHandler, Work
 
 ROOT = Actor(ADMIN, None)
-RULES = (Rule(Kind.CHECK_STORE, True), Rule(Kind.BACKUP_STORE, True), Rule(Kind.DELETE_ACCOUNT, False))
-CHECK = NewJob(Kind.CHECK_STORE, ROOT)
+RULES = (Rule(JobKind.CHECK_STORE, True), Rule(JobKind.BACKUP_STORE, True), Rule(JobKind.DELETE_ACCOUNT, False))
+CHECK = NewJob(JobKind.CHECK_STORE, ROOT)
 SECONDS = 20.0
 
 
@@ -84,33 +84,33 @@ async def demote(database: Database) -> None:
 
 async def test_a_job_is_claimed_once_and_by_another_core_when_its_lease_has_expired(database: Database) -> None:
     job = await start(database)
-    assert (await get(database, job.job_id)).state is State.QUEUED
+    assert (await get(database, job.job_id)).state is JobState.QUEUED
     first = await claim(database, 1)
-    assert first is not None and (first.state, first.job_id) == (State.RUNNING, job.job_id)
+    assert first is not None and (first.state, first.job_id) == (JobState.RUNNING, job.job_id)
     assert await claim(database, 2) is None
     await let_lapse(database, job.job_id)
     assert await claim(database, 2) is not None
     advance = partial(leases.advance, lease=Lease(job.job_id, 1), step=Checkpoint(b"late"))
     with pytest.raises(Superseded):
         await database.write(Write(advance))
-    assert not await database.write(Write(partial(leases.finish, lease=Lease(job.job_id, 1), state=State.SUCCEEDED)))
+    assert not await database.write(Write(partial(leases.finish, lease=Lease(job.job_id, 1), state=JobState.SUCCEEDED)))
     assert (await get(database, job.job_id)).cursor == b""
-    assert await database.write(Write(partial(leases.finish, lease=Lease(job.job_id, 2), state=State.SUCCEEDED)))
+    assert await database.write(Write(partial(leases.finish, lease=Lease(job.job_id, 2), state=JobState.SUCCEEDED)))
 
 
 async def test_one_job_runs_of_a_kind_where_two_would_hurt(database: Database) -> None:
     checks = [await start(database) for _ in range(2)]
-    deletions = [await start(database, NewJob(Kind.DELETE_ACCOUNT, ROOT, mailbox_id=n)) for n in (1, 2)]
+    deletions = [await start(database, NewJob(JobKind.DELETE_ACCOUNT, ROOT, mailbox_id=n)) for n in (1, 2)]
     claimed = [await claim(database, number) for number in range(1, 5)]
     ids = [job.job_id for job in claimed if job is not None]
     assert ids == [checks[0].job_id, deletions[0].job_id, deletions[1].job_id]
-    await database.write(Write(partial(leases.finish, lease=Lease(checks[0].job_id, 1), state=State.SUCCEEDED)))
+    await database.write(Write(partial(leases.finish, lease=Lease(checks[0].job_id, 1), state=JobState.SUCCEEDED)))
     following = await claim(database, 5)
     assert following is not None and following.job_id == checks[1].job_id
 
 
 async def test_a_job_of_one_core_is_left_to_it_and_fails_when_that_stays_away(database: Database) -> None:
-    job = await start(database, NewJob(Kind.BACKUP_STORE, ROOT, place="there"))
+    job = await start(database, NewJob(JobKind.BACKUP_STORE, ROOT, place="there"))
     assert await claim(database, 1) is None
     assert await claim(database, 1, "there") is not None
     await let_lapse(database, job.job_id)
@@ -120,11 +120,11 @@ async def test_a_job_of_one_core_is_left_to_it_and_fails_when_that_stays_away(da
     await let_lapse(database, job.job_id, leases.AWAY_MICROSECONDS + 1_000_000)
     assert await database.write(Write(partial(leases.end_abandoned, here="there"))) == 0
     assert await database.write(end) == 1
-    assert (await get(database, job.job_id)).state is State.FAILED
+    assert (await get(database, job.job_id)).state is JobState.FAILED
 
 
 async def test_a_step_that_may_not_go_on_writes_nothing(database: Database) -> None:
-    job = await start(database, NewJob(Kind.CHECK_STORE, await administrator(database)))
+    job = await start(database, NewJob(JobKind.CHECK_STORE, await administrator(database)))
     await claim(database, 1)
     work = Work(database, job, Lease(job.job_id, 1))
 
@@ -138,7 +138,7 @@ async def test_a_step_that_may_not_go_on_writes_nothing(database: Database) -> N
         await work.step(step)
     await database.write(Write(lambda tx: tx.execute(update(account).values(administrator=True))))
     asked = await database.write(Write(partial(records.cancel, job_id=job.job_id)))
-    assert (asked.state, asked.cancel_requested) == (State.RUNNING, True)
+    assert (asked.state, asked.cancel_requested) == (JobState.RUNNING, True)
     with pytest.raises(CancelRequested):
         await work.step(step)
     found = await get(database, job.job_id)
@@ -149,16 +149,16 @@ async def test_a_step_that_may_not_go_on_writes_nothing(database: Database) -> N
 
 async def test_a_job_that_no_core_runs_is_cancelled_at_once(database: Database) -> None:
     job = await start(database)
-    assert (await database.write(Write(partial(records.cancel, job_id=job.job_id)))).state is State.CANCELLED
+    assert (await database.write(Write(partial(records.cancel, job_id=job.job_id)))).state is JobState.CANCELLED
     assert await claim(database, 1) is None
     again = await database.write(Write(partial(records.cancel, job_id=job.job_id)))
-    assert again.state is State.CANCELLED
+    assert again.state is JobState.CANCELLED
     with pytest.raises(JobNotFound):
         await database.write(Write(partial(records.cancel, job_id=99)))
     orphan = await start(database)
     await claim(database, 2)
     await let_lapse(database, orphan.job_id)
-    assert (await database.write(Write(partial(records.cancel, job_id=orphan.job_id)))).state is State.CANCELLED
+    assert (await database.write(Write(partial(records.cancel, job_id=orphan.job_id)))).state is JobState.CANCELLED
 
 
 async def test_findings_are_kept_up_to_a_bound_and_all_counted(
@@ -182,7 +182,7 @@ async def test_finished_jobs_are_forgotten_after_30_days_and_others_never(databa
         await claim(database, lease_id)
         work = Work(database, job, Lease(job.job_id, lease_id))
         await work.step(lambda tx: Checkpoint(findings=["one"]))
-        await database.write(Write(partial(leases.finish, lease=work.lease, state=State.SUCCEEDED)))
+        await database.write(Write(partial(leases.finish, lease=work.lease, state=JobState.SUCCEEDED)))
 
     def age(tx: Connection) -> None:
         for job, days in ((old, 31), (young, 29)):
@@ -198,12 +198,12 @@ async def test_finished_jobs_are_forgotten_after_30_days_and_others_never(databa
 
 
 async def test_a_restored_store_goes_on_with_deletions_alone(database: Database) -> None:
-    backup = await start(database, NewJob(Kind.BACKUP_STORE, ROOT))
-    deletion = await start(database, NewJob(Kind.DELETE_ACCOUNT, ROOT, mailbox_id=1))
+    backup = await start(database, NewJob(JobKind.BACKUP_STORE, ROOT))
+    deletion = await start(database, NewJob(JobKind.DELETE_ACCOUNT, ROOT, mailbox_id=1))
     await claim(database, 1)
     await claim(database, 2)
     await database.write(Write(leases.begin_again))
-    assert (await get(database, backup.job_id)).state is State.CANCELLED
+    assert (await get(database, backup.job_id)).state is JobState.CANCELLED
     following = await claim(database, 3)
     assert following is not None and following.job_id == deletion.job_id
 
@@ -219,7 +219,7 @@ class Counting:
     def __init__(
         self, most: int = 3, pause: float = 0.0, then: Callable[[Work], Awaitable[None]] | None = None
     ) -> None:
-        self.kind, self.most, self.pause, self.then = Kind.CHECK_STORE, most, pause, then
+        self.kind, self.most, self.pause, self.then = JobKind.CHECK_STORE, most, pause, then
         self.began: list[int] = []
         self.at = asyncio.Event()
 
@@ -238,19 +238,19 @@ class Counting:
 
 class Noted(Figures):
     def __init__(self) -> None:
-        self.ends: list[State] = []
+        self.ends: list[JobState] = []
         self.most = 0
 
-    def running(self, kind: Kind, jobs: int) -> None:
+    def running(self, kind: JobKind, jobs: int) -> None:
         self.most = max(self.most, jobs)
 
-    def ended(self, kind: Kind, state: State) -> None:
+    def ended(self, kind: JobKind, state: JobState) -> None:
         self.ends.append(state)
 
 
 @asynccontextmanager
 async def running(
-    database: Database, kind: JobKind, place: str = "here", figures: Figures | None = None
+    database: Database, kind: JobHandler, place: str = "here", figures: Figures | None = None
 ) -> AsyncIterator[JobSignals]:
     signals = JobSignals()
     task = asyncio.create_task(Runner(database, (kind,), place, signals, figures).run_for_ever())
@@ -273,8 +273,8 @@ async def test_jobs_run_to_their_end_a_bounded_number_at_once(database: Database
     async with running(database, Counting(pause=0.02), figures=noted):
         ends = [await finished(database, job.job_id) for job in jobs]
         await asyncio.sleep(0.1)
-    assert {(job.state, job.done, job.total, job.finding_count) for job in ends} == {(State.SUCCEEDED, 3, 3, 3)}
-    assert (noted.most, noted.ends) == (4, [State.SUCCEEDED] * 9)
+    assert {(job.state, job.done, job.total, job.finding_count) for job in ends} == {(JobState.SUCCEEDED, 3, 3, 3)}
+    assert (noted.most, noted.ends) == (4, [JobState.SUCCEEDED] * 9)
 
 
 async def test_a_core_that_stops_leaves_its_job_to_the_next_one_at_its_cursor(database: Database) -> None:
@@ -283,7 +283,7 @@ async def test_a_core_that_stops_leaves_its_job_to_the_next_one_at_its_cursor(da
         await asyncio.wait_for(kind.at.wait(), SECONDS)
         await asyncio.sleep(0.2)
     left = await get(database, job.job_id)
-    assert left.state is State.RUNNING and int(left.cursor) > 1
+    assert left.state is JobState.RUNNING and int(left.cursor) > 1
     following = Counting(most=int(left.cursor) + 2)
     async with running(database, following, "elsewhere"):
         end = await finished(database, job.job_id, 5)  # sooner than a lease expires
@@ -301,17 +301,17 @@ async def test_a_running_job_is_cancelled_within_about_a_second(database: Databa
         if asked_at != "another core":
             signals.started()
         end = await finished(database, job.job_id, 3)
-    assert (end.state, end.done, end.status) == (State.CANCELLED, 1, None)
+    assert (end.state, end.done, end.status) == (JobState.CANCELLED, 1, None)
 
 
 async def test_a_job_whose_actor_has_lost_the_right_fails(database: Database) -> None:
-    job = await start(database, NewJob(Kind.CHECK_STORE, await administrator(database)))
+    job = await start(database, NewJob(JobKind.CHECK_STORE, await administrator(database)))
     kind = Counting(most=10_000, pause=60)
     async with running(database, kind):
         await asyncio.wait_for(kind.at.wait(), SECONDS)
         await demote(database)
         end = await finished(database, job.job_id, 5)
-    assert end.state is State.FAILED and end.status is not None
+    assert end.state is JobState.FAILED and end.status is not None
     assert isinstance(_error(end), PermissionDenied)
 
 
@@ -328,9 +328,9 @@ async def test_a_temporary_failure_postpones_a_job_and_any_other_ends_it(databas
         broken = await start(database)
         failures.append(ZeroDivisionError())
         fault = await finished(database, broken.job_id)
-    assert (kind.began[:2], end.state) == ([0, 1], State.FAILED)
+    assert (kind.began[:2], end.state) == ([0, 1], JobState.FAILED)
     assert isinstance(_error(end), FolderNotFound)
-    assert (fault.state, _error(fault).reason) == (State.FAILED, "INTERNAL")
+    assert (fault.state, _error(fault).reason) == (JobState.FAILED, "INTERNAL")
 
 
 async def test_progress_between_steps_is_stored_about_once_a_second(database: Database) -> None:
@@ -366,7 +366,7 @@ async def test_another_core_goes_on_when_a_lease_expires(database: Database, dat
     finally:
         await hung._stop()
         await second.close()
-    assert (end.state, following.began) == (State.SUCCEEDED, [1])
+    assert (end.state, following.began) == (JobState.SUCCEEDED, [1])
 
 
 def _error(job: Job) -> RestanteError:

@@ -20,10 +20,10 @@ from restante_server.store import mailboxes
 from restante_server.store.contents import Location
 from restante_server.upkeep.jobs import records
 from restante_server.upkeep.jobs.check import check
-from restante_server.upkeep.jobs.records import ADMIN, FINAL, Actor, Job, Kind, NewJob, State
+from restante_server.upkeep.jobs.records import ADMIN, FINAL, Actor, Job, JobKind, JobState, NewJob
 from restante_server.upkeep.jobs.runner import Runner
 from restante_server.upkeep.jobs.signals import JobSignals
-from restante_server.upkeep.jobs.work import JobKind, Work
+from restante_server.upkeep.jobs.work import JobHandler, Work
 from restante_server.upkeep.kinds.account_deletion import AccountDeletion
 from restante_server.upkeep.kinds.store_check import StoreCheck
 from tests.server.store.material import Box
@@ -48,12 +48,12 @@ async def killed_after_some_steps(database_url: str, contents: Path) -> None:
 
 
 @asynccontextmanager
-async def another_core(database: Database, kind: JobKind) -> AsyncIterator[None]:
+async def another_core(database: Database, kind: JobHandler) -> AsyncIterator[None]:
     """The core that is started next. On PostgreSQL it has to wait until the lease expires."""
 
     def lapse(tx: Connection) -> None:
         past = now_microseconds(tx) - 1
-        tx.execute(update(schema.job).where(schema.job.c.state == State.RUNNING).values(lease_expires_at=past))
+        tx.execute(update(schema.job).where(schema.job.c.state == JobState.RUNNING).values(lease_expires_at=past))
 
     if not database.alone:
         await database.write(Write(lapse))
@@ -75,7 +75,7 @@ async def finished(database: Database, job_id: int) -> Job:
 class Noting:
     """A kind that notes the cursor and the progress with which a run begins."""
 
-    def __init__(self, kind: JobKind) -> None:
+    def __init__(self, kind: JobHandler) -> None:
         self._kind, self.kind, self.alone = kind, kind.kind, kind.alone
         self.began: list[tuple[bytes, int]] = []
 
@@ -94,17 +94,17 @@ async def test_a_check_goes_on_at_its_cursor(box: Box, database_url: str, tmp_pa
             tx.execute(insert(schema.content).values(row))
 
     await database.write(Write(damage))
-    new = NewJob(Kind.CHECK_STORE, ROOT, request=CHECK_DIGESTS)
+    new = NewJob(JobKind.CHECK_STORE, ROOT, request=CHECK_DIGESTS)
     job = await database.write(Write(partial(records.start, new=new)))
     try:
         await killed_after_some_steps(database_url, tmp_path)
         left = await database.read(records.get, job.job_id)
-        assert left.state is State.RUNNING and left.done >= STEPS
+        assert left.state is JobState.RUNNING and left.done >= STEPS
         kind = Noting(StoreCheck(tmp_path))
         async with another_core(database, kind):
             end = await finished(database, job.job_id)
         assert kind.began == [(left.cursor, left.done)]
-        assert (end.state, end.done, end.total) == (State.SUCCEEDED, left.total, left.total)
+        assert (end.state, end.done, end.total) == (JobState.SUCCEEDED, left.total, left.total)
         found = [finding.problem for finding in await database.read(records.findings, job.job_id, 0, 1_000)]
         unread = [problem for problem in found if "cannot be read" in problem]
         assert len(unread) == len(set(unread)) == lost
@@ -120,17 +120,17 @@ async def test_a_deletion_goes_on_until_the_mailbox_is_gone(
     await box.fill(box.inbox, messages)
     await other.fill(other.inbox, 3)
     await box.write(mailboxes.assign, None)
-    new = NewJob(Kind.DELETE_ACCOUNT, ROOT, mailbox_id=box.id, total=messages)
+    new = NewJob(JobKind.DELETE_ACCOUNT, ROOT, mailbox_id=box.id, total=messages)
     job = await database.write(Write(partial(records.start, new=new)))
     await killed_after_some_steps(database_url, tmp_path)
     left = await database.read(records.get, job.job_id)
     count = select(func.count()).select_from(schema.message).where(schema.message.c.mailbox_id == box.id)
     rows = await database.read(lambda tx: int(tx.execute(count).scalar_one()))
-    assert left.state is State.RUNNING
+    assert left.state is JobState.RUNNING
     assert (left.done, rows) == (messages - rows, messages - left.done) and STEPS * 5 <= left.done < messages
     async with another_core(database, AccountDeletion()):
         end = await finished(database, job.job_id)
-    assert (end.state, end.done, end.total) == (State.SUCCEEDED, messages, messages)
+    assert (end.state, end.done, end.total) == (JobState.SUCCEEDED, messages, messages)
     assert await database.read(lambda tx: int(tx.execute(count).scalar_one())) == 0
     assert (await other.read(mailboxes.get)).message_count == 3
     assert await database.read(check) == []

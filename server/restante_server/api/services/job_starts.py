@@ -19,7 +19,7 @@ from restante_server.api.services import jobs
 from restante_server.directory import addresses
 from restante_server.upkeep import backup_files
 from restante_server.upkeep.jobs import records
-from restante_server.upkeep.jobs.records import ADMIN, Actor, Kind, NewJob
+from restante_server.upkeep.jobs.records import ADMIN, Actor, JobKind, NewJob
 from restante_server.upkeep.kinds import store_backup
 
 handlers = Handlers()
@@ -31,7 +31,7 @@ DELETION_ROWS = 5
 async def check_store(call: Call, request: v1.CheckStoreRequest) -> v1.CheckStoreResponse:
     """See AdminService.CheckStore."""
     kept = v1.CheckStoreRequest(digests=request.digests).SerializeToString()
-    new = NewJob(Kind.CHECK_STORE, _actor(call), request=kept)
+    new = NewJob(JobKind.CHECK_STORE, _actor(call), request=kept)
     started = await call.write(
         request,
         lambda tx: v1.CheckStoreResponse(job=jobs.described(records.start(tx, new))),
@@ -58,7 +58,7 @@ def _start_backup(tx: Connection, call: Call, target: Path, place: str) -> v1.Ba
     if backup_files.is_in_use(target):
         raise InvalidArgument(field="directory", problem="is not empty; name a new or an empty directory")
     new = NewJob(
-        Kind.BACKUP_STORE,
+        JobKind.BACKUP_STORE,
         _actor(call),
         request=v1.BackupStoreRequest(directory=str(target)).SerializeToString(),
         cursor=backup_files.new_owner().encode(),
@@ -92,7 +92,7 @@ def _start_deletion(tx: Connection, call: Call, address: str) -> records.Job:
         if gone.account_id == actor.account_id:  # the account had the right to remove itself, and has none after that
             actor = Actor(actor.address, None)
     new = NewJob(
-        Kind.DELETE_ACCOUNT,
+        JobKind.DELETE_ACCOUNT,
         actor,
         request=_request_of(address),
         subject=address,

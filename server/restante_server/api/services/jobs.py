@@ -20,16 +20,16 @@ from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, pages
 from restante_server.db.operation import Write
 from restante_server.upkeep.jobs import records
-from restante_server.upkeep.jobs.records import FINAL, Finding, Job, Kind
+from restante_server.upkeep.jobs.records import FINAL, Finding, Job, JobKind
 
 handlers = Handlers()
 
 LOOK_SECONDS: Final = 1.0  # between two looks of a watcher at the rows
 FINDINGS_AT_ONCE: Final = 500  # in one response of WatchJob
 UNITS: Final = {
-    Kind.CHECK_STORE: v1.JobUnit.JOB_UNIT_CHECKS,
-    Kind.BACKUP_STORE: v1.JobUnit.JOB_UNIT_OCTETS,
-    Kind.DELETE_ACCOUNT: v1.JobUnit.JOB_UNIT_MESSAGES,
+    JobKind.CHECK_STORE: v1.JobUnit.JOB_UNIT_CHECKS,
+    JobKind.BACKUP_STORE: v1.JobUnit.JOB_UNIT_OCTETS,
+    JobKind.DELETE_ACCOUNT: v1.JobUnit.JOB_UNIT_MESSAGES,
 }
 
 

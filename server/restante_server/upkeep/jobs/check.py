@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, exists, or_, select
 
 from restante_server.db.schema import account, job, job_finding
-from restante_server.upkeep.jobs.records import FINAL, MOST_FINDINGS, UNFINISHED, Kind, State
+from restante_server.upkeep.jobs.records import FINAL, MOST_FINDINGS, UNFINISHED, JobKind, JobState
 
 MOST_NAMED = 10  # examples listed for one broken invariant
 
@@ -15,7 +15,7 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
     (
         "job of an unknown kind or state",
         select(job.c.job_id, job.c.kind, job.c.state).where(
-            or_(job.c.kind.not_in(list(Kind)), job.c.state.not_in(list(State)))
+            or_(job.c.kind.not_in(list(JobKind)), job.c.state.not_in(list(JobState)))
         ),
     ),
     (
@@ -26,20 +26,20 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
         "running job without a lease, or another one with it",
         select(job.c.job_id, job.c.state).where(
             or_(
-                (job.c.state == State.RUNNING) != job.c.lease_id.is_not(None),
+                (job.c.state == JobState.RUNNING) != job.c.lease_id.is_not(None),
                 job.c.lease_id.is_not(None) != job.c.lease_expires_at.is_not(None),
             )
         ),
     ),
     (
         "failed job without a status, or another one with it",
-        select(job.c.job_id, job.c.state).where((job.c.state == State.FAILED) != job.c.status.is_not(None)),
+        select(job.c.job_id, job.c.state).where((job.c.state == JobState.FAILED) != job.c.status.is_not(None)),
     ),
     (
         "deletion without a mailbox, or of a mailbox that has an account",
         select(job.c.job_id, job.c.mailbox_id).where(
             or_(
-                (job.c.kind == Kind.DELETE_ACCOUNT) != job.c.mailbox_id.is_not(None),
+                (job.c.kind == JobKind.DELETE_ACCOUNT) != job.c.mailbox_id.is_not(None),
                 job.c.state.in_(UNFINISHED) & exists().where(account.c.mailbox_id == job.c.mailbox_id),
             )
         ),

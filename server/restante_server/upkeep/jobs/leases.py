@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 from restante.errors import BackupFailed, PermissionDenied, to_status
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import account, job, job_finding
-from restante_server.upkeep.jobs.records import COLUMNS, MOST_FINDINGS, UNFINISHED, Job, Kind, State, row_of
+from restante_server.upkeep.jobs.records import COLUMNS, MOST_FINDINGS, UNFINISHED, Job, JobKind, JobState, row_of
 
 LEASE_MICROSECONDS: Final = 15 * 1_000_000
 AWAY_MICROSECONDS: Final = 600 * 1_000_000  # after which a job of one core fails when that core stays away
@@ -33,7 +33,7 @@ class CancelRequested(Exception):
 class Rule(NamedTuple):
     """The conditions for claiming jobs of one kind."""
 
-    kind: Kind
+    kind: JobKind
     alone: bool  # only one job of the kind runs in the store at a time
 
 
@@ -61,18 +61,18 @@ class Standing(NamedTuple):
     permitted: bool  # the actor is still an administrator
 
 
-_running = select(job.c.job_id, job.c.kind, job.c.place, job.c.lease_expires_at).where(job.c.state == State.RUNNING)
+_running = select(job.c.job_id, job.c.kind, job.c.place, job.c.lease_expires_at).where(job.c.state == JobState.RUNNING)
 _waiting = (
     select(job.c.job_id)
     .where(
-        job.c.state == State.QUEUED,
+        job.c.state == JobState.QUEUED,
         job.c.kind == bindparam("kind"),
         or_(job.c.place == "", job.c.place == bindparam("place")),
     )
     .order_by(job.c.job_id)
     .limit(1)
 )
-_ours = and_(job.c.job_id == bindparam("id"), job.c.lease_id == bindparam("lease"), job.c.state == State.RUNNING)
+_ours = and_(job.c.job_id == bindparam("id"), job.c.lease_id == bindparam("lease"), job.c.state == JobState.RUNNING)
 _standing = (
     select(
         job.c.cancel_requested,
@@ -86,10 +86,11 @@ _take = (
     .where(
         job.c.job_id == bindparam("id"),
         or_(
-            job.c.state == State.QUEUED, and_(job.c.state == State.RUNNING, job.c.lease_expires_at <= bindparam("now"))
+            job.c.state == JobState.QUEUED,
+            and_(job.c.state == JobState.RUNNING, job.c.lease_expires_at <= bindparam("now")),
         ),
     )
-    .values(state=State.RUNNING, lease_id=bindparam("lease"), lease_expires_at=bindparam("until"))
+    .values(state=JobState.RUNNING, lease_id=bindparam("lease"), lease_expires_at=bindparam("until"))
     .returning(*COLUMNS)
 )
 _began = (
@@ -124,22 +125,22 @@ _finish = (
     )
 )
 _release = update(job).where(_ours).values(lease_expires_at=0)
-_release_all = update(job).where(job.c.state == State.RUNNING).values(lease_expires_at=0)
+_release_all = update(job).where(job.c.state == JobState.RUNNING).values(lease_expires_at=0)
 _cancel_old = (
     update(job)
-    .where(job.c.state.in_(UNFINISHED), job.c.kind.in_((Kind.CHECK_STORE, Kind.BACKUP_STORE)))
-    .values(state=State.CANCELLED, finished_at=bindparam("now"), lease_id=None, lease_expires_at=None)
+    .where(job.c.state.in_(UNFINISHED), job.c.kind.in_((JobKind.CHECK_STORE, JobKind.BACKUP_STORE)))
+    .values(state=JobState.CANCELLED, finished_at=bindparam("now"), lease_id=None, lease_expires_at=None)
 )
 _away = (
     update(job)
     .where(
-        job.c.state == State.RUNNING,
+        job.c.state == JobState.RUNNING,
         job.c.place != "",
         job.c.place != bindparam("here"),
         job.c.lease_expires_at < bindparam("before"),
     )
     .values(
-        state=State.FAILED,
+        state=JobState.FAILED,
         status=bindparam("status"),
         finished_at=bindparam("now"),
         lease_id=None,
@@ -222,7 +223,7 @@ def keep(tx: Connection, lease: Lease, done: int, total: int) -> None:
     tx.execute(_keep, {**_where(lease), "done": done, "total": total, "until": until})
 
 
-def finish(tx: Connection, lease: Lease, state: State, status: bytes | None = None) -> bool:
+def finish(tx: Connection, lease: Lease, state: JobState, status: bytes | None = None) -> bool:
     """End the job. Returns False, having changed nothing, when the lease is lost."""
     values = {"into": state, "status": status, "now": now_microseconds(tx)}
     return bool(tx.execute(_finish, {**_where(lease), **values}).rowcount)

@@ -17,7 +17,7 @@ MOST_FINDINGS: Final = 10_000  # kept for one job; the others are counted
 ADMIN: Final = "admin"  # the actor of a job that the admin identity began
 
 
-class Kind(IntEnum):
+class JobKind(IntEnum):
     """The kinds of job; the values of restante.v1.JobKind."""
 
     CHECK_STORE = 1
@@ -25,7 +25,7 @@ class Kind(IntEnum):
     DELETE_ACCOUNT = 3
 
 
-class State(IntEnum):
+class JobState(IntEnum):
     """The states of a job; the values of restante.v1.JobState."""
 
     QUEUED = 1
@@ -35,8 +35,8 @@ class State(IntEnum):
     CANCELLED = 5
 
 
-UNFINISHED: Final = (State.QUEUED, State.RUNNING)
-FINAL: Final = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+UNFINISHED: Final = (JobState.QUEUED, JobState.RUNNING)
+FINAL: Final = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Actor:
 class NewJob:
     """A job to start. `request` and `cursor` are octets of the kind's own form."""
 
-    kind: Kind
+    kind: JobKind
     actor: Actor
     request: bytes = b""
     cursor: bytes = b""
@@ -65,8 +65,8 @@ class Job(NamedTuple):
     """One job. Times are microseconds by the database's clock."""
 
     job_id: int
-    kind: Kind
-    state: State
+    kind: JobKind
+    state: JobState
     actor: str
     account_id: int | None
     subject: str
@@ -107,13 +107,16 @@ _cancel_idle = (
     update(job)
     .where(
         job.c.job_id == bindparam("id"),
-        or_(job.c.state == State.QUEUED, (job.c.state == State.RUNNING) & (job.c.lease_expires_at <= bindparam("now"))),
+        or_(
+            job.c.state == JobState.QUEUED,
+            (job.c.state == JobState.RUNNING) & (job.c.lease_expires_at <= bindparam("now")),
+        ),
     )
-    .values(state=State.CANCELLED, finished_at=bindparam("now"), lease_id=None, lease_expires_at=None)
+    .values(state=JobState.CANCELLED, finished_at=bindparam("now"), lease_id=None, lease_expires_at=None)
 )
 _last_deletion = (
     select(job.c.state, job.c.mailbox_id)
-    .where(job.c.kind == Kind.DELETE_ACCOUNT, job.c.request == bindparam("request"))
+    .where(job.c.kind == JobKind.DELETE_ACCOUNT, job.c.request == bindparam("request"))
     .order_by(job.c.job_id.desc())
     .limit(1)
 )
@@ -129,7 +132,7 @@ def row_of(values: object) -> Job:
     """A Job of a row with COLUMNS."""
     found = Job._make(values)  # type: ignore[arg-type]
     return found._replace(
-        kind=Kind(found.kind), state=State(found.state), request=bytes(found.request), cursor=bytes(found.cursor)
+        kind=JobKind(found.kind), state=JobState(found.state), request=bytes(found.request), cursor=bytes(found.cursor)
     )
 
 
@@ -137,7 +140,7 @@ def start(tx: Connection, new: NewJob) -> Job:
     """Insert a job that waits for a core."""
     values = {
         "kind": new.kind,
-        "state": State.QUEUED,
+        "state": JobState.QUEUED,
         "actor": new.actor.address,
         "account_id": new.actor.account_id,
         "subject": new.subject,
@@ -190,7 +193,7 @@ def cancel(tx: Connection, job_id: int) -> Job:
 def broken_off_deletion(tx: Connection, request: bytes) -> int | None:
     """The mailbox of the latest deletion with this request, if that failed or was cancelled."""
     row = tx.execute(_last_deletion, {"request": request}).first()
-    return row.mailbox_id if row is not None and row.state in (State.FAILED, State.CANCELLED) else None
+    return row.mailbox_id if row is not None and row.state in (JobState.FAILED, JobState.CANCELLED) else None
 
 
 def forget(tx: Connection, before: int, most: int) -> int:

@@ -25,9 +25,9 @@ from restante_server.db.turns import Party
 from restante_server.upkeep.jobs import leases
 from restante_server.upkeep.jobs.hooks import Figures
 from restante_server.upkeep.jobs.leases import CancelRequested, Lease, Rule, Standing, Superseded
-from restante_server.upkeep.jobs.records import Kind, State
+from restante_server.upkeep.jobs.records import JobKind, JobState
 from restante_server.upkeep.jobs.signals import JobSignals
-from restante_server.upkeep.jobs.work import JobKind, Work
+from restante_server.upkeep.jobs.work import JobHandler, Work
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class _Run:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.task: asyncio.Task[None] | None = None
-        self.working = True  # the kind is at work; False: only the end is left to store
+        self.working = True  # the handler is at work; False: only the end is left to store
         self.why: Exception | None = None  # the reason of a cancelled task; None: the core stops
         self.stored = (work.done, work.total)
         self.stored_at = time.monotonic()
@@ -56,19 +56,19 @@ class _Run:
 
 
 class Runner:
-    """Runs the jobs of these kinds. `place` names this core among the cores of the store."""
+    """Runs the jobs that have a handler. `place` names this core among the cores of the store."""
 
     def __init__(
         self,
         db: Database,
-        kinds: Sequence[JobKind],
+        handlers: Sequence[JobHandler],
         place: str,
         signals: JobSignals,
         figures: Figures | None = None,
     ) -> None:
         self._db, self._place, self._signals = db, place, signals
-        self._kinds = {kind.kind: kind for kind in kinds}
-        self._rules = tuple(Rule(kind.kind, kind.alone) for kind in kinds)
+        self._handlers = {handler.kind: handler for handler in handlers}
+        self._rules = tuple(Rule(handler.kind, handler.alone) for handler in handlers)
         self._figures = figures or Figures()
         self._runs: dict[int, _Run] = {}
 
@@ -144,9 +144,9 @@ class Runner:
         self._signals.started()
 
     async def _work(self, run: _Run) -> Exception | None:
-        """Let the kind work; returns the reason when it did not come to its end."""
+        """Let the handler work; returns the reason when it did not come to its end."""
         try:
-            await self._kinds[run.work.job.kind].run(run.work)
+            await self._handlers[run.work.job.kind].run(run.work)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if run.why is None or task is None:
@@ -170,11 +170,11 @@ class Runner:
             log.warning("job %d waits: %s", job.job_id, failure.detail)
             await self._release(run)
             return
-        state, status = State.SUCCEEDED, None
+        state, status = JobState.SUCCEEDED, None
         if isinstance(failure, CancelRequested):
-            state = State.CANCELLED
+            state = JobState.CANCELLED
         elif failure is not None:
-            state, status = State.FAILED, to_status(_translated(failure, job.job_id)).SerializeToString()
+            state, status = JobState.FAILED, to_status(_translated(failure, job.job_id)).SerializeToString()
         end = partial(_end, work=run.work, state=state, status=status)
         try:
             ended = await self._db.write(Write(end))
@@ -202,7 +202,7 @@ class Runner:
                     run.task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _count(self, kind: Kind) -> None:
+    def _count(self, kind: JobKind) -> None:
         self._figures.running(kind, sum(run.work.job.kind == kind for run in self._runs.values()))
 
 
@@ -221,7 +221,7 @@ def _store(tx: Connection, due: Sequence[tuple[Lease, int, int]]) -> None:
         leases.keep(tx, lease, done, total)
 
 
-def _end(tx: Connection, work: Work, state: State, status: bytes | None) -> bool:
+def _end(tx: Connection, work: Work, state: JobState, status: bytes | None) -> bool:
     leases.keep(tx, work.lease, work.done, work.total)
     return leases.finish(tx, work.lease, state, status)
 

@@ -11,7 +11,7 @@ from restante_server.db.engine import Database
 from restante_server.db.operation import Write
 from restante_server.upkeep.jobs import leases
 from restante_server.upkeep.jobs.leases import Checkpoint, Lease
-from restante_server.upkeep.jobs.records import Job, Kind
+from restante_server.upkeep.jobs.records import Job, JobKind
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
@@ -55,11 +55,11 @@ class Work:
         return reached
 
 
-class JobKind(Protocol):
+class JobHandler(Protocol):
     """The work of one kind of job."""
 
     @property
-    def kind(self) -> Kind: ...
+    def kind(self) -> JobKind: ...
 
     @property
     def alone(self) -> bool:

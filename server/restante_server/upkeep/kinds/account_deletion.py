@@ -10,16 +10,16 @@ from restante_server.db.clock import now_microseconds
 from restante_server.directory import rights
 from restante_server.store import removal
 from restante_server.upkeep.jobs.leases import Checkpoint
-from restante_server.upkeep.jobs.records import Kind
+from restante_server.upkeep.jobs.records import JobKind
 from restante_server.upkeep.jobs.work import Work
 
 AT_ONCE: Final = 500  # messages removed in one step, which limits the wait of other writers
 
 
 class AccountDeletion:
-    """See JobKind. The cursor is empty: what is left of the mailbox is the position."""
+    """See JobHandler. The cursor is empty: what is left of the mailbox is the position."""
 
-    kind = Kind.DELETE_ACCOUNT
+    kind = JobKind.DELETE_ACCOUNT
     alone = False
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
@@ -27,7 +27,7 @@ class AccountDeletion:
         self._at_once = at_once
 
     async def run(self, work: Work) -> None:
-        """See JobKind."""
+        """See JobHandler."""
         mailbox_id = work.job.mailbox_id
         assert mailbox_id is not None, "every deletion has a mailbox"
         removed = -1

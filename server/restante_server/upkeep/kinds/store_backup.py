@@ -16,7 +16,7 @@ from restante.errors import InvalidArgument
 from restante.v1.admin_pb2 import BackupStoreRequest
 from restante_server.upkeep import backup
 from restante_server.upkeep.backup_files import BackupFailed
-from restante_server.upkeep.jobs.records import Kind
+from restante_server.upkeep.jobs.records import JobKind
 from restante_server.upkeep.jobs.work import Work
 
 OUTSIDE: Final = "must be below the core's store.backups, unless the owner of the data directory asks"
@@ -51,9 +51,9 @@ def permitted_directory(given: str, root: Path | None) -> Path:
 
 
 class StoreBackup:
-    """See JobKind. The cursor names the job's own files in the directory (backup.Owner)."""
+    """See JobHandler. The cursor is the owner's name in the directory (backup_files.claim_directory)."""
 
-    kind = Kind.BACKUP_STORE
+    kind = JobKind.BACKUP_STORE
     alone = True  # two backups would compete for the disk, and each keeps the collector from its work
 
     def __init__(
@@ -63,7 +63,7 @@ class StoreBackup:
         self._url, self._contents, self._backups, self._paused = store_url, contents, backups, paused
 
     async def run(self, work: Work) -> None:
-        """See JobKind. Raises Failed."""
+        """See JobHandler. Raises Failed."""
         given = BackupStoreRequest.FromString(work.job.request).directory
         root = None if work.job.account_id is None else self._backups
         target = permitted_directory(given, root)  # again, because links may have changed

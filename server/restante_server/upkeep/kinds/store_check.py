@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Self
 from restante.v1.admin_pb2 import CheckStoreRequest
 from restante_server.upkeep import check, digests
 from restante_server.upkeep.jobs.leases import Checkpoint
-from restante_server.upkeep.jobs.records import Kind
+from restante_server.upkeep.jobs.records import JobKind
 from restante_server.upkeep.jobs.work import Work
 
 AT_ONCE: Final = 200  # contents compared in one snapshot
@@ -34,9 +34,9 @@ class Cursor(NamedTuple):
 
 
 class StoreCheck:
-    """See JobKind. A check reads the whole store: two at once would only slow each other."""
+    """See JobHandler. A check reads the whole store: two at once would only slow each other."""
 
-    kind = Kind.CHECK_STORE
+    kind = JobKind.CHECK_STORE
     alone = True
 
     def __init__(self, contents: Path, at_once: int = AT_ONCE, step_seconds: float = STEP_SECONDS) -> None:
@@ -44,7 +44,7 @@ class StoreCheck:
         self._contents, self._at_once, self._step_seconds = contents, at_once, step_seconds
 
     async def run(self, work: Work) -> None:
-        """See JobKind."""
+        """See JobHandler."""
         cursor = Cursor.unpack(work.job.cursor)
         wants_digests = CheckStoreRequest.FromString(work.job.request).digests
         done, total = work.done, len(check.INVARIANTS)

@@ -30,7 +30,7 @@ from restante_server.app import CoreProcess
 from restante_server.db.operation import Write
 from restante_server.upkeep import backup
 from restante_server.upkeep.jobs import records
-from restante_server.upkeep.jobs.records import ADMIN, Actor, Kind, NewJob
+from restante_server.upkeep.jobs.records import ADMIN, Actor, NewJob
 from tests.server.api.served import DOMAIN, STREAMING, Served, request_id, served, settings, token_metadata
 
 together = pytest.mark.asyncio(loop_scope="module")
@@ -142,7 +142,7 @@ async def upload(core: Served, token: bytes) -> Open:
 
 async def watch_job(core: Served, token: bytes) -> Open:
     """Watch a job of another core, which does nothing."""
-    elsewhere = NewJob(Kind.BACKUP_STORE, Actor(ADMIN, None), place="another core")
+    elsewhere = NewJob(records.JobKind.BACKUP_STORE, Actor(ADMIN, None), place="another core")
     job = await core.core.db.write(Write(lambda tx: records.start(tx, elsewhere)))
     return await streaming("JobService/WatchJob", WatchJobRequest(job_id=job.job_id))(core, token)
 

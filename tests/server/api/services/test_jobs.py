@@ -37,7 +37,7 @@ from restante_server.store import removal
 from restante_server.store.contents import Location
 from restante_server.upkeep import backup, backup_files, check, sweeps
 from restante_server.upkeep.jobs import records
-from restante_server.upkeep.jobs.records import ADMIN, Actor, Kind, NewJob, State
+from restante_server.upkeep.jobs.records import ADMIN, Actor, NewJob
 from restante_server.upkeep.kinds import store_backup
 from tests.server.api.served import DOMAIN, Served, request_id, served, token_metadata
 
@@ -88,7 +88,7 @@ async def mailbox_rows(core: Served, mailbox_id: int) -> int:
 
 async def idle_job(core: Served, new: NewJob | None = None) -> int:
     """A job that no core runs, as one of a core that is away."""
-    elsewhere = new or NewJob(Kind.BACKUP_STORE, Actor(ADMIN, None), place="another core")
+    elsewhere = new or NewJob(records.JobKind.BACKUP_STORE, Actor(ADMIN, None), place="another core")
     job: records.Job = await core.core.db.write(Write(partial(records.start, new=elsewhere)))
     return job.job_id
 
@@ -258,7 +258,7 @@ async def interrupted_backup(core: Served, directory: Path) -> int:
     """A backup whose core died while it wrote: a part of it is in the directory, and its lease has expired."""
     owner = backup_files.new_owner()
     new = NewJob(
-        Kind.BACKUP_STORE,
+        records.JobKind.BACKUP_STORE,
         Actor(ADMIN, None),
         request=BackupStoreRequest(directory=str(directory)).SerializeToString(),
         cursor=owner.encode(),
@@ -273,7 +273,7 @@ async def interrupted_backup(core: Served, directory: Path) -> int:
     def die(tx: Connection) -> int:
         job = records.start(tx, new)
         past = now_microseconds(tx) - 1
-        state = {"state": State.RUNNING, "lease_id": 1, "lease_expires_at": past, "started_at": past}
+        state = {"state": records.JobState.RUNNING, "lease_id": 1, "lease_expires_at": past, "started_at": past}
         tx.execute(update(schema.job).where(schema.job.c.job_id == job.job_id).values(state))
         return job.job_id
 

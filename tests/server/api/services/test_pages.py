@@ -109,7 +109,7 @@ async def core(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served
 
 def _start_jobs(tx: Connection) -> None:
     """Start three jobs of another core, and insert findings of the first."""
-    elsewhere = records.NewJob(records.Kind.BACKUP_STORE, records.Actor(records.ADMIN, None), place="another core")
+    elsewhere = records.NewJob(records.JobKind.BACKUP_STORE, records.Actor(records.ADMIN, None), place="another core")
     job, *_ = [records.start(tx, elsewhere) for _ in range(3)]
     tx.execute(update(schema.job).where(schema.job.c.job_id == job.job_id).values(finding_count=3))
     rows = [{"job_id": job.job_id, "number": number, "problem": f"finding {number}"} for number in (1, 2, 3)]
