@@ -232,31 +232,37 @@ class _Cells:
 
     def __init__(self, tx: Connection, directory: Path, sections: Sequence[Wanted]) -> None:
         self._tx, self._directory, self._sections = tx, directory, sections
-        self._room = BATCH_OCTETS
         self.columns: list[list[Cut]] = [[] for _ in sections]
         self.rests: list[Rest] = []  # the missing octets of the last message
         self.decoded_octets = 0
 
     def read(self, columns: dict[str, list[Any]]) -> None:
         """Read the cells of these messages, up to the first one that does not fit whole."""
-        found = contents.load(self._tx, columns["content_id"], octets=True)
+        tx, directory, room = self._tx, self._directory, BATCH_OCTETS
+        found = contents.load(tx, columns["content_id"], octets=True)
+        wanted = [(at, wanted, wanted.decoding is Decoding.NONE) for at, wanted in enumerate(self._sections)]
         ids = zip(columns["message_id"], columns["content_id"], columns["head"], strict=True)
         for message_id, content_id, head in ids:
-            for at, wanted in enumerate(self._sections):
-                cell = self._cell(found[content_id], bytes(head), wanted)
-                self.columns[at].append(cell or UNKNOWN)
-                octets, total = (len(cell.octets), cell.total) if cell is not None else (0, None)
-                self._room -= octets
-                if total is None or octets < total:
-                    self.rests.append(Rest(message_id, at, octets, total))
-            if self.rests or self._room <= 0 or self.decoded_octets >= DECODED_OCTETS:
+            stored = found[content_id]
+            for at, section, as_stored in wanted:
+                if as_stored:
+                    cell: Cut | None = contents.cut(tx, directory, stored, bytes(head), section, max(room, 0))
+                else:
+                    cell = self._decoded(stored, section, max(room, 0))
+                if cell is None:
+                    self.columns[at].append(UNKNOWN)
+                    self.rests.append(Rest(message_id, at, 0, None))
+                    continue
+                self.columns[at].append(cell)
+                octets = len(cell.octets)
+                room -= octets
+                if octets < cell.total:
+                    self.rests.append(Rest(message_id, at, octets, cell.total))
+            if self.rests or room <= 0 or self.decoded_octets >= DECODED_OCTETS:
                 return
 
-    def _cell(self, stored: Stored, head: bytes, wanted: Wanted) -> Cut | None:
-        """The cell's beginning; None for a decoded one whose length takes reading more than the batch may."""
-        room = max(self._room, 0)
-        if wanted.decoding is Decoding.NONE:
-            return contents.cut(self._tx, self._directory, stored, head, wanted, room)
+    def _decoded(self, stored: Stored, wanted: Wanted, room: int) -> Cut | None:
+        """The beginning of a decoded cell; None if its length takes reading more than the batch may."""
         budget = min(decoded.AT_ONCE_OCTETS, max(DECODED_OCTETS - self.decoded_octets, 0))
         cell, read = decoded.beginning(self._tx, self._directory, stored, wanted, room, budget)
         self.decoded_octets += read

@@ -150,8 +150,9 @@ export const SectionRestSchema: GenMessage<SectionRest> = /*@__PURE__*/
  * MessagePart is a part of a message, with the parts in it (RFC 2045). Texts are decoded (RFC 2047, RFC 2231). They come
  * from the sender: none is safe as a path or as markup.
  *
- * A tree has at most 10,000 parts and 80 levels; a part below has the media type application/octet-stream and no parts.
- * The texts of one tree have at most 512 KiB: the parts behind have no more than a number, type, size and encoding.
+ * A tree has at most 10,000 parts and 80 levels. A multipart or embedded message at the lowest level has the media type
+ * application/octet-stream and no parts. The texts of one tree have at most 512 KiB: the parts behind these have no more
+ * than part, media_type, transfer_encoding, size_octets and attachment.
  *
  * @generated from message restante.v1.MessagePart
  */
