@@ -241,7 +241,7 @@ def test_jobs_are_started_listed_shown_watched_and_cancelled(here: Admin, domain
 
 def test_the_running_store_is_checked_and_backed_up(here: Admin, tmp_path: Path) -> None:
     assert here.json("check")["findings"] == []
-    assert "Everything holds." in here("check", "--digests")
+    assert "The check found no violations." in here("check", "--digests")
     target = tmp_path / "backup"
     assert "written" in here("backup", str(target))
     assert any(target.iterdir())

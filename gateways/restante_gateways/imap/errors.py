@@ -92,6 +92,8 @@ REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.AliasNotFound: _OURS,
     errors.TransportMessageNotFound: _OURS,
     errors.EntryNotFound: _OURS,
+    errors.JobNotFound: _OURS,
+    errors.BackupFailed: _OURS,
 }
 # Texts that replace the table's for errors whose metadata has these values.
 TEXTS: refusals.Texts = {

@@ -27,7 +27,7 @@ KINDS = {
 Starter = Callable[[Jobs], Awaitable[Job]]
 
 detach_option = click.option(
-    "--detach", is_flag=True, help="Start the job and do not follow it; see `restante admin job`."
+    "--detach", is_flag=True, help="Start the job without following it; `restante admin job` shows it later."
 )
 
 
@@ -119,7 +119,7 @@ def show_started(job: Job, form: str) -> None:
     if form == "json":
         print_json(facts(job))
     else:
-        say(f"Job {job.job_id} has begun. Watch it with `restante admin job watch {job.job_id}`.")
+        say(f"Job {job.job_id} has started. Watch it with `restante admin job watch {job.job_id}`.")
 
 
 @click.group("job", cls=Group)
@@ -128,8 +128,8 @@ def job_group() -> None:
 
 
 @job_group.command("list")
-@click.option("--kind", type=click.Choice(list(KINDS)), help="Only of this kind.")
-@click.option("--unfinished", is_flag=True, help="Only jobs that have not ended.")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="List only jobs of this kind.")
+@click.option("--unfinished", is_flag=True, help="List only jobs that have not ended.")
 @output_option
 @click.pass_obj
 def list_jobs(admin: Admin, kind: str | None, unfinished: bool, form: str) -> None:
@@ -178,7 +178,7 @@ def watch(admin: Admin, job_id: int, form: str) -> None:
             say(finding.problem)
         say(f"Job {job_id}: {facts(job)['state']}, {facts(job)['progress']}.")
     if job.finding_count:
-        raise click.ClickException(f"{job.finding_count} findings")
+        raise click.ClickException(f"the check found {job.finding_count} violations, listed above")
 
 
 @job_group.command()
@@ -193,7 +193,7 @@ def cancel(admin: Admin, job_id: int, form: str) -> None:
     else:
         say(f"Job {job_id}: {facts(job)['state']}.")
     if job.state != JobState.JOB_STATE_CANCELLED:
-        raise click.ClickException(f"job {job_id} was not cancelled: it had ended before")
+        raise click.ClickException(f"job {job_id} was not cancelled, because it had ended before")
 
 
 async def _cancel(admin: Admin, job_id: int) -> Job:

@@ -20,7 +20,7 @@ from restante_cli.output import output_option, print_json, say, show, size
 
 
 @click.command()
-@click.option("--digests", is_flag=True, help="Also read every content and compare its digest.")
+@click.option("--digests", is_flag=True, help="Also read every content and compare it with its digest.")
 @detach_option
 @output_option
 @click.pass_obj
@@ -40,9 +40,9 @@ def check(admin: Admin, digests: bool, detach: bool, form: str) -> None:
         for finding in findings:
             say(finding.problem)
         if not job.finding_count:
-            say("Everything holds.")
+            say("The check found no violations.")
     if job.finding_count:
-        raise click.ClickException(f"{job.finding_count} findings")
+        raise click.ClickException(f"the check found {job.finding_count} violations, listed above")
 
 
 @click.command()
@@ -53,7 +53,7 @@ def check(admin: Admin, digests: bool, detach: bool, form: str) -> None:
 def backup(admin: Admin, directory: Path, detach: bool, form: str) -> None:
     """Write a backup of the running store into DIRECTORY, new or empty, on the core's machine, as a job."""
     if admin.server and not directory.is_absolute():
-        raise click.UsageError("On another machine the directory must be absolute.")
+        raise click.UsageError("With --server, DIRECTORY must be an absolute path on the core's machine.")
 
     def starter(of: Jobs) -> Awaitable[Job]:
         return of.back_up_store(str(directory.absolute()))

@@ -19,11 +19,11 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
         ),
     ),
     (
-        "finished job without a time of its end, or an unfinished one with it",
+        "finished job without an end time, or unfinished job with one",
         select(job.c.job_id, job.c.state).where(job.c.state.in_(FINAL) != job.c.finished_at.is_not(None)),
     ),
     (
-        "running job without a lease, or another one with it",
+        "running job without a lease, or other job with one",
         select(job.c.job_id, job.c.state).where(
             or_(
                 (job.c.state == JobState.RUNNING) != job.c.lease_id.is_not(None),
@@ -32,11 +32,11 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
         ),
     ),
     (
-        "failed job without a status, or another one with it",
+        "failed job without a status, or other job with one",
         select(job.c.job_id, job.c.state).where((job.c.state == JobState.FAILED) != job.c.status.is_not(None)),
     ),
     (
-        "deletion without a mailbox, or of a mailbox that has an account",
+        "account deletion without a mailbox, or of a mailbox that has an account",
         select(job.c.job_id, job.c.mailbox_id).where(
             or_(
                 (job.c.kind == JobKind.DELETE_ACCOUNT) != job.c.mailbox_id.is_not(None),
@@ -44,9 +44,12 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
             )
         ),
     ),
-    ("finding of no job", select(job_finding.c.job_id).where(~exists().where(job.c.job_id == job_finding.c.job_id))),
     (
-        "finding that its job does not count",
+        "finding without a job",
+        select(job_finding.c.job_id).where(~exists().where(job.c.job_id == job_finding.c.job_id)),
+    ),
+    (
+        "finding above the count of its job",
         select(job_finding.c.job_id, job_finding.c.number)
         .join(job, job.c.job_id == job_finding.c.job_id)
         .where(or_(job_finding.c.number > job.c.finding_count, job_finding.c.number > MOST_FINDINGS)),

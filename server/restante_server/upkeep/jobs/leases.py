@@ -250,7 +250,7 @@ def begin_again(tx: Connection) -> None:
 
 def end_abandoned(tx: Connection, here: str) -> int:
     """End jobs that only another core may run, when that core has been away for long; returns their number."""
-    problem = "the core that wrote it stopped and has not come back"
+    problem = "the core that wrote the backup stopped and did not start again"
     status = to_status(BackupFailed(problem=problem)).SerializeToString()
     now = now_microseconds(tx)
     values: dict[str, Any] = {"here": here, "before": now - AWAY_MICROSECONDS, "status": status, "now": now}

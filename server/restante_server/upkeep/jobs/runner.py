@@ -84,9 +84,9 @@ class Runner:
                     await self._keep()
                     await self._fill()
                 except RestanteError as error:  # the database is away or busy; readiness reports it
-                    log.debug("jobs wait: %s", error.detail)
+                    log.debug("jobs are put off: %s", error.detail)
                 except Exception:
-                    log.exception("background work failed: jobs")
+                    log.exception("a run of the jobs failed")
                 await self._signals.wait_started(LOOK_SECONDS)
         finally:
             await self._stop()
@@ -134,7 +134,7 @@ class Runner:
         turns.party.set(PARTY)
         work = run.work
         job = work.job
-        log.info("job %d begins: %s %s, for %s", job.job_id, job.kind.name.lower(), job.subject, job.actor)
+        log.info("job %d started: %s %s, for %s", job.job_id, job.kind.name.lower(), job.subject, job.actor)
         try:
             failure = await self._work(run)
             await self._settle(run, failure)
@@ -164,10 +164,10 @@ class Runner:
         """Store the end of a run: a final state, or, after a temporary failure, the end of its lease."""
         job = run.work.job
         if isinstance(failure, Superseded):
-            log.info("job %d goes on at another core, or has ended", job.job_id)
+            log.info("job %d goes on at another core, or was ended there", job.job_id)
             return
         if isinstance(failure, RestanteError) and failure.code is StatusCode.UNAVAILABLE:
-            log.warning("job %d waits: %s", job.job_id, failure.detail)
+            log.warning("job %d is put off: %s", job.job_id, failure.detail)
             await self._release(run)
             return
         state, status = JobState.SUCCEEDED, None
@@ -182,7 +182,7 @@ class Runner:
             log.warning("the end of job %d was not stored: %s", job.job_id, error.detail)
             return
         if ended:
-            log.info("job %d ends: %s", job.job_id, state.name.lower())
+            log.info("job %d ended: %s", job.job_id, state.name.lower())
             self._figures.ended(job.kind, state)
         self._signals.changed(job.job_id)
 
@@ -190,7 +190,7 @@ class Runner:
         try:
             await self._db.write(Write(partial(leases.release, lease=run.work.lease)))
         except RestanteError as error:
-            log.debug("job %d waits for the end of its lease: %s", run.work.job.job_id, error.detail)
+            log.debug("job %d goes on after the end of its lease: %s", run.work.job.job_id, error.detail)
 
     async def _stop(self) -> None:
         """End all runs, because the core stops."""
@@ -231,5 +231,10 @@ def _translated(failure: Exception, job_id: int) -> RestanteError:
     if isinstance(failure, RestanteError):
         return failure
     incident = secrets.token_hex(6)
-    log.error("a fault in job %d, incident %s", job_id, incident, exc_info=failure)
+    log.error(
+        "job %d failed by a fault of this server; the job's status has incident number %s",
+        job_id,
+        incident,
+        exc_info=failure,
+    )
     return Internal(incident=incident)

@@ -324,6 +324,6 @@ def test_refusals_are_logged_once_and_counted(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.WARNING):
         asyncio.run(refuse())
     assert [record.getMessage() for record in caplog.records] == [
-        "api: a connection was refused: too many connections",
-        "api: 1000 connections were refused in a minute: too many connections",
+        "api: connection refused: too many connections",
+        "api: 1000 connections refused within a minute: too many connections",
     ]
