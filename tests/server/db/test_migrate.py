@@ -78,7 +78,7 @@ def test_an_empty_database_is_told_from_a_foreign_one(tx: Connection) -> None:
         migrate.require_current(tx)
     tx.execute(text("CREATE TABLE of_somebody_else (a INTEGER)"))
     assert migrate.state(tx) is SchemaState.UNKNOWN
-    with pytest.raises(UnknownSchema, match="not ours"):
+    with pytest.raises(UnknownSchema, match="another program"):
         migrate.require_current(tx)
 
 

@@ -56,7 +56,7 @@ async def backup(core: Served, directory: str, metadata: Any) -> bool:
         ("backups/a/../../backups/b", ".."),
         ("backups/way-out", "below"),
         ("backups/way-out/a", "below"),
-        ("backups/round/a", "followed"),
+        ("backups/round/a", "resolved"),
     ],
 )
 async def test_a_session_gets_no_backup_elsewhere(core: Served, directory: str, problem: str) -> None:
