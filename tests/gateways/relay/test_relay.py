@@ -1,4 +1,4 @@
-"""The relay with an in-memory core and scripted servers."""
+"""The relay with an outbound queue in memory and scripted servers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from restante_cli import authority
 from restante_gateways.relay.gateway import Relay, RelaySettings
 from restante_gateways.relay.metrics import RelayMetrics
 from restante_process.config_file import load
-from tests.gateways.relay.conftest import CONTENT, FakeCore, running
+from tests.gateways.relay.conftest import running
 from tests.harness.dns_server import dns_server
+from tests.harness.outbound_queue import CONTENT, OutboundQueue
 from tests.harness.smtp_peer import DROP, HANG, smtp_peer
 
 BOB, CAROL = "bob@example.net", "carol@example.net"
 
 
 async def test_a_message_is_handed_over_octet_for_octet() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     content = CONTENT + b"..two\r\n" + "ü".encode() + b"\xff\r\n" + b"x" * 300_000 + b"\r\n"
     options = EnvelopeOptions(dsn_return=DsnReturn.DSN_RETURN_FULL, envelope_id="QQ+2B1")
     recipient = EnvelopeRecipient(
@@ -43,7 +44,7 @@ async def test_a_message_is_handed_over_octet_for_octet() -> None:
 
 
 async def test_dsn_is_not_passed_on_where_it_is_not_known() -> None:  # RFC 3461 5.2.2
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer(extensions=("SIZE",)) as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         lease = core.put(BOB)
         await core.outcomes(lease)
@@ -51,7 +52,7 @@ async def test_dsn_is_not_passed_on_where_it_is_not_known() -> None:  # RFC 3461
 
 
 async def test_each_recipient_has_its_own_outcome() -> None:  # RFC 5321 4.2.1
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         peer.replies |= {
             "RCPT TO:<later@": "450 4.2.0 greylisted",
@@ -102,7 +103,7 @@ async def test_each_recipient_has_its_own_outcome() -> None:  # RFC 5321 4.2.1
 async def test_whatever_goes_wrong_the_outcome_is_right(
     replies: dict[str, str | list[str | bytes] | bytes], outcome: tuple[str, str]
 ) -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         peer.replies.update(replies)
         assert await core.outcomes(core.put(BOB)) == [outcome]
@@ -111,7 +112,7 @@ async def test_whatever_goes_wrong_the_outcome_is_right(
 
 
 async def test_a_refusal_while_octets_are_sent_is_heard() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         peer.reading.clear()  # the sent octets fill the buffers, and the relay can read only the refusal
         peer.replies["DATA"] = "354 go"
@@ -131,7 +132,7 @@ async def test_a_refusal_while_octets_are_sent_is_heard() -> None:
     ],
 )
 async def test_a_refusal_in_one_packet_with_354_is_heard(pieces: tuple[bytes, ...]) -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         peer.reading.clear()  # the relay can read only the refusal
         peer.replies["DATA"], peer.said_early_pieces = pieces[0], pieces[1:]
@@ -140,7 +141,7 @@ async def test_a_refusal_in_one_packet_with_354_is_heard(pieces: tuple[bytes, ..
 
 
 async def test_nothing_of_a_connection_that_does_not_read_is_relayed() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         peer.reading.clear()
         assert await core.outcomes(core.put(BOB, content=b"x" * 20_000_000 + b"\r\n")) == [("deferred", "4.4.2")]
@@ -149,7 +150,7 @@ async def test_nothing_of_a_connection_that_does_not_read_is_relayed() -> None:
 
 
 async def test_a_connection_is_used_again_and_one_that_was_closed_meanwhile_costs_nothing() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         for _ in range(3):
             assert await core.outcomes(core.put(BOB)) == [("relayed", "2.0.0")]
@@ -160,7 +161,7 @@ async def test_a_connection_is_used_again_and_one_that_was_closed_meanwhile_cost
 
 
 async def test_a_server_full_of_recipients_gets_the_others_in_another_transaction() -> None:  # RFC 5321 4.5.3.1.10
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         peer.replies["RCPT"] = ["250 ok", "250 ok", "452 4.5.3 too many", "552 too many", "250 ok"]
         lease = core.put(*(f"person{number}@example.net" for number in range(4)))
@@ -170,7 +171,7 @@ async def test_a_server_full_of_recipients_gets_the_others_in_another_transactio
 
 
 async def test_servers_that_are_down_are_passed_over() -> None:  # RFC 5321 5.1
-    core = FakeCore()
+    core = OutboundQueue()
     async with dns_server() as dns, smtp_peer("127.0.0.3") as good, smtp_peer("127.0.0.2", good.port) as bad:
         dns.load(
             "example.net MX 10 down.example.net.\nexample.net MX 20 bad.example.net.\n"
@@ -202,7 +203,7 @@ async def test_servers_that_are_down_are_passed_over() -> None:  # RFC 5321 5.1
     ],
 )
 async def test_destinations_that_cannot_be_reached(destination: str, outcome: tuple[str, str]) -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with dns_server(
         "quiet.example MX 0 .\nloop.example MX 5 mx.example.test.\ninner.example A 10.0.0.1\n"
         "ghost.example MX 1 x.invalid."
@@ -221,7 +222,7 @@ def tls(directory: Path) -> ssl.SSLContext:
 
 
 async def test_tls_is_used_where_it_is_offered(tmp_path: Path) -> None:
-    core, registry = FakeCore(), CollectorRegistry()
+    core, registry = OutboundQueue(), CollectorRegistry()
     async with smtp_peer(tls=tls(tmp_path)) as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}, registry=registry):
         assert await core.outcomes(core.put(BOB, content=b"x" * 1_000_000 + b"\r\n")) == [("relayed", "2.0.0")]
         assert peer.messages[0].secured and peer.connections == 1
@@ -233,7 +234,7 @@ async def test_tls_is_used_where_it_is_offered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("answer", ["454 4.7.0 not now", "220 go DROP", DROP, HANG])
 async def test_tls_that_does_not_work_is_done_without(tmp_path: Path, answer: str | bytes) -> None:  # RFC 7435
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer(tls=tls(tmp_path)) as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         peer.replies["STARTTLS"] = answer
         assert await core.outcomes(core.put(BOB)) == [("relayed", "2.0.0")]
@@ -241,7 +242,7 @@ async def test_tls_that_does_not_work_is_done_without(tmp_path: Path, answer: st
 
 
 async def test_what_is_slipped_in_before_tls_is_forgotten(tmp_path: Path) -> None:  # RFC 3207 4.2
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer(tls=tls(tmp_path)) as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         peer.replies["STARTTLS"] = b"220 go\r\n550 5.7.1 slipped in\r\n"
         assert await core.outcomes(core.put(BOB)) == [("relayed", "2.0.0")]
@@ -249,7 +250,7 @@ async def test_what_is_slipped_in_before_tls_is_forgotten(tmp_path: Path) -> Non
 
 
 async def test_connections_are_bounded_for_each_host_and_slots_come_back() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}, connections_per_host=2):
         many = [core.put(BOB) for _ in range(20)]
         peer.replies["RCPT"] = [DROP, "250 ok", DROP, "550 5.1.1 no", "250 ok"]
@@ -260,7 +261,7 @@ async def test_connections_are_bounded_for_each_host_and_slots_come_back() -> No
 
 
 async def test_idle_connections_are_bounded_and_end() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as one, smtp_peer("127.0.0.2") as other:
         routes = {"one.example": f"127.0.0.1:{one.port}", "other.example": f"127.0.0.2:{other.port}"}
         async with running(core, routes, connections=1, keep_seconds=0.2):
@@ -273,7 +274,7 @@ async def test_idle_connections_are_bounded_and_end() -> None:
 
 async def test_a_host_that_says_nothing_is_left_alone_for_a_while() -> None:
     quick: dict[str, Any] = {"connections_per_host": 1, "slow_seconds": 0.3, "alone_seconds": 0.6}
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}, **quick):
         peer.replies["greeting"] = HANG
         many = [core.put(BOB) for _ in range(10)]
@@ -286,7 +287,7 @@ async def test_a_host_that_says_nothing_is_left_alone_for_a_while() -> None:
 
 
 async def test_a_slow_host_holds_up_nobody_else() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as slow, smtp_peer("127.0.0.2") as quick:
         slow.replies["greeting"] = HANG
         routes = {"slow.example": f"127.0.0.1:{slow.port}", "example.net": f"127.0.0.2:{quick.port}"}
@@ -298,7 +299,7 @@ async def test_a_slow_host_holds_up_nobody_else() -> None:
 
 
 async def test_large_messages_wait_for_room_and_all_go() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     content = b"x" * 1_000_000 + b"\r\n"
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}, memory_octets=1_500_000):
         many = [core.put(BOB, content=content) for _ in range(6)]
@@ -308,7 +309,7 @@ async def test_large_messages_wait_for_room_and_all_go() -> None:
 
 
 async def test_a_lost_lease_is_neither_sent_nor_reported() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         lease = core.put(BOB)
         core.lost.add(lease)
@@ -320,7 +321,7 @@ async def test_a_lost_lease_is_neither_sent_nor_reported() -> None:
 
 
 async def test_a_lease_that_is_lost_on_the_way_cuts_the_attempt() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}, renew_seconds=0.05):
         peer.replies["RCPT"] = HANG
         lease = core.put(BOB)
@@ -334,15 +335,15 @@ async def test_a_lease_that_is_lost_on_the_way_cuts_the_attempt() -> None:
 
 
 async def test_an_outcome_is_reported_until_the_core_takes_it() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
-        core.away = 2
+        core.busy_reports = 2
         assert await core.outcomes(core.put(BOB)) == [("relayed", "2.0.0")]
         assert len(peer.messages) == 1
 
 
 async def test_draining_ends_what_is_under_way_and_gives_back_the_rest() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer:
         peer.replies["content"] = ["250 ok"]
         async with running(core, {"*": f"127.0.0.1:{peer.port}"}, connections_per_host=1, drain_seconds=0.3) as drain:
@@ -358,7 +359,7 @@ async def test_draining_ends_what_is_under_way_and_gives_back_the_rest() -> None
 
 
 async def test_what_does_not_end_in_time_goes_back_to_the_queue() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer:
         peer.replies["RCPT"] = HANG
         async with running(core, {"*": f"127.0.0.1:{peer.port}"}, drain_seconds=0.1) as drain:
@@ -370,7 +371,7 @@ async def test_what_does_not_end_in_time_goes_back_to_the_queue() -> None:
 
 
 async def test_with_sending_off_mail_waits_with_that_reason() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}, send=False):
         lease = core.put(BOB)
         assert await core.outcomes(lease) == [("deferred", "4.3.2")]
@@ -379,7 +380,7 @@ async def test_with_sending_off_mail_waits_with_that_reason() -> None:
 
 
 async def test_one_line_an_attempt_without_people() -> None:
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         peer.replies["RCPT TO:<carol"] = "550 5.1.1 <carol@example.net> who?"
         with capture_logs() as lines:
@@ -404,7 +405,7 @@ async def test_one_line_an_attempt_without_people() -> None:
 async def test_settings_that_cannot_be_used_are_errors(settings: dict[str, object]) -> None:
     made = RelaySettings(**{"own_name": "mx.example.test", **settings})  # type: ignore[arg-type]
     with pytest.raises(ValueError):
-        Relay(made, FakeCore(), RelayMetrics(CollectorRegistry()))
+        Relay(made, OutboundQueue(), RelayMetrics(CollectorRegistry()))
 
 
 def test_settings_come_from_the_configuration() -> None:
@@ -426,8 +427,8 @@ def test_settings_come_from_the_configuration() -> None:
 
 
 async def test_a_read_that_breaks_in_its_midst_is_begun_anew_and_the_attempt_goes_on() -> None:
-    core = FakeCore()
-    core.breaks = 2
+    core = OutboundQueue()
+    core.broken_reads = 2
     content = CONTENT + b"x" * 300_000 + b"\r\n"
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         assert await core.outcomes(core.put(BOB, content=content)) == [("relayed", "2.0.0")]

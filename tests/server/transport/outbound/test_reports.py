@@ -12,7 +12,8 @@ import pytest
 from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
 from restante.v1.transport_pb2 import OutcomeKind
 from restante_server.transport.states import State
-from tests.gateways.relay.conftest import FakeCore, running
+from tests.gateways.relay.conftest import running
+from tests.harness.outbound_queue import OutboundQueue
 from tests.harness.smtp_peer import smtp_peer
 from tests.server.transport.world import MESSAGE, World
 
@@ -252,7 +253,7 @@ async def test_an_8_bit_message_is_returned_whole_within_this_store(world: World
 async def test_a_report_passes_a_server_that_takes_7_bit_content_only(world: World) -> None:
     # RFC 6152 3: an 8-bit body may not be sent to a server without 8BITMIME
     octets = await report_elsewhere(world, UMLAUTS)
-    core = FakeCore()
+    core = OutboundQueue()
     async with smtp_peer(extensions=("SIZE", "PIPELINING")) as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         as_it_came = core.put("dave@example.org", content=UMLAUTS)
         assert await core.outcomes(as_it_came) == [("failed", "5.6.3")]

@@ -1,0 +1,150 @@
+"""The core's outbound queue in memory, for tests of the relay: leases that a test makes, loses and breaks.
+
+It serves LeaseOutbound, ReadOutbound, RenewLease and ReportOutcome; `tests/contract/test_outbound_queue.py` makes the
+same calls on the real core. Any other RPC is unimplemented.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from restante import errors
+from restante.methods import Method
+from restante.v1 import methods
+from restante.v1.submission_pb2 import EnvelopeOptions, EnvelopeRecipient
+from restante.v1.transport_pb2 import (
+    LeaseOutboundRequest,
+    LeaseOutboundResponse,
+    OutboundLease,
+    OutboundRecipient,
+    OutcomeKind,
+    ReadOutboundRequest,
+    ReadOutboundResponse,
+    RecipientOutcome,
+    RenewLeaseRequest,
+    RenewLeaseResponse,
+    ReportOutcomeRequest,
+    ReportOutcomeResponse,
+)
+
+CONTENT = b"Received: by mx.example.test;\r\nSubject: hello\r\n\r\nhello\r\n.dot\r\n"
+CHUNK_OCTETS = 100_000
+KINDS = {
+    OutcomeKind.OUTCOME_KIND_RELAYED: "relayed",
+    OutcomeKind.OUTCOME_KIND_DEFERRED: "deferred",
+    OutcomeKind.OUTCOME_KIND_FAILED: "failed",
+}
+
+
+class OutboundQueue:
+    """The calls of one relay. `reports` has {lease id: outcomes}, empty for a returned lease.
+
+    Faults: the leases in `lost` belong to another relay; the next `busy_reports` reports and the next `broken_reads`
+    reads fail, a read after its first octets.
+    """
+
+    def __init__(self) -> None:
+        self.contents: dict[int, bytes] = {}
+        self.reports: dict[int, list[RecipientOutcome]] = {}
+        self.lost: set[int] = set()
+        self.busy_reports = 0
+        self.broken_reads = 0
+        self.reads = 0
+        self.requests: list[LeaseOutboundRequest] = []
+        self._ids = itertools.count(1)
+        self._due: asyncio.Queue[OutboundLease] = asyncio.Queue()
+        self._leased: set[int] = set()
+        self._changed = asyncio.Condition()
+
+    def put(
+        self,
+        *recipients: str | EnvelopeRecipient,
+        content: bytes = CONTENT,
+        destination: str = "example.net",
+        reverse_path: str = "alice@example.test",
+        options: EnvelopeOptions | None = None,
+    ) -> int:
+        """Make a message due; returns its lease."""
+        lease_id = next(self._ids)
+        self.contents[lease_id] = content
+        named = [
+            one if isinstance(one, EnvelopeRecipient) else EnvelopeRecipient(forward_path=one) for one in recipients
+        ]
+        lease = OutboundLease(
+            lease_id=lease_id,
+            transport_id=lease_id,
+            destination=destination,
+            reverse_path=reverse_path,
+            options=options,
+            recipients=[
+                OutboundRecipient(recipient_id=number, recipient=one) for number, one in enumerate(named, start=1)
+            ],
+            size_octets=len(content),
+        )
+        self._due.put_nowait(lease)
+        return lease_id
+
+    async def outcomes(self, lease_id: int, seconds: float = 10.0) -> list[tuple[str, str]]:
+        """(outcome, status) of each recipient of a lease, once reported."""
+        async with asyncio.timeout(seconds), self._changed:
+            await self._changed.wait_for(lambda: lease_id in self.reports)
+        return [(KINDS[one.kind], one.status) for one in self.reports[lease_id]]
+
+    # --- the calls of CoreLink ---
+
+    async def lease_outbound(self, request: LeaseOutboundRequest) -> AsyncIterator[LeaseOutboundResponse]:
+        """TransportService.LeaseOutbound."""
+        self.requests.append(request)
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: len(self._leased - self.lost) < request.max_leases)
+            lease = await self._due.get()
+            self._leased.add(lease.lease_id)
+            yield LeaseOutboundResponse(leases=[lease])
+
+    async def read_outbound(self, request: ReadOutboundRequest) -> AsyncIterator[ReadOutboundResponse]:
+        """TransportService.ReadOutbound."""
+        self.reads += 1
+        self._require(request.lease_id)
+        content = self.contents[request.lease_id]
+        for start in range(0, len(content), CHUNK_OCTETS):
+            yield ReadOutboundResponse(octets=content[start : start + CHUNK_OCTETS])
+            if self.broken_reads:
+                self.broken_reads -= 1
+                raise errors.Draining("The connection was lost.")
+
+    async def execute(
+        self, method: Method[Any, Any], request: Any, *, timeout: float = 30.0, independent: bool = False
+    ) -> Any:
+        """RenewLease or ReportOutcome."""
+        if method is methods.RENEW_LEASE:
+            return self._renew(request)
+        if method is methods.REPORT_OUTCOME:
+            return await self._report(request)
+        raise errors.UnknownReason("", grpc.StatusCode.UNIMPLEMENTED)
+
+    def _renew(self, request: RenewLeaseRequest) -> RenewLeaseResponse:
+        held = self._leased - self.lost
+        return RenewLeaseResponse(lost_lease_ids=[one for one in request.lease_ids if one not in held])
+
+    async def _report(self, request: ReportOutcomeRequest) -> ReportOutcomeResponse:
+        if self.busy_reports:
+            self.busy_reports -= 1
+            raise errors.StoreBusy
+        if self.reports.get(request.lease_id) and request.lease_id not in self.lost:
+            return ReportOutcomeResponse()  # a repeat is harmless
+        self._require(request.lease_id)
+        async with self._changed:
+            self._leased.discard(request.lease_id)
+            self.reports[request.lease_id] = list(request.outcomes)
+            self._changed.notify_all()
+        return ReportOutcomeResponse()
+
+    def _require(self, lease_id: int) -> None:
+        if lease_id not in self._leased or lease_id in self.lost:
+            raise errors.LeaseLost
