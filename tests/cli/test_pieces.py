@@ -43,7 +43,7 @@ def test_a_kept_session_is_for_its_owner_alone_and_replaced_as_a_whole(tmp_path:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"server": 1', '{"server": "x", "user": "y", "token": "%%%"}'])
-def test_a_damaged_session_file_is_told(tmp_path: Path, text: str) -> None:
+def test_a_damaged_session_file_is_reported(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mail.json"
     path.write_text(text)
     with pytest.raises(click.ClickException, match="log in again"):

@@ -150,7 +150,7 @@ def test_an_administrator_may_work_from_elsewhere_and_nobody_else(demo: Demo, tm
     assert "PERMISSION_DENIED" in refused.stderr
 
 
-def test_a_directory_without_a_core_is_told(tmp_path: Path) -> None:
+def test_a_directory_without_a_core_is_reported(tmp_path: Path) -> None:
     refused = Admin("--data", str(tmp_path)).run("domain", "list")
     assert refused.exit_code == 1
     assert refused.stderr.count("\n") == 1

@@ -265,7 +265,7 @@ def test_all_messages_that_match_are_changed_by_one_command(alice: Mail, bob: Ma
         assert bob.run(*usage).exit_code == 2
 
 
-def test_what_is_not_there_is_told(alice: Mail) -> None:
+def test_a_missing_item_is_reported(alice: Mail) -> None:
     for command in (["move", "999999", "--to", "Archive"], ["delete", "999999"], ["show", "999999"]):
         refused = alice.run(*command)
         assert refused.exit_code == 1

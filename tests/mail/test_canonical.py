@@ -75,6 +75,6 @@ def test_nul_is_refused_with_its_place_in_the_whole() -> None:
         (b"a\0\r\n", False, False, True),
     ],
 )
-def test_smtp_is_told_what_to_refuse(came: bytes, bare_cr: bool, bare_lf: bool, nul: bool) -> None:
+def test_smtp_refuses_what_cannot_be_made_canonical(came: bytes, bare_cr: bool, bare_lf: bool, nul: bool) -> None:
     found = line_ends(came)
     assert (found.bare_cr, found.bare_lf, found.nul) == (bare_cr, bare_lf, nul)

@@ -157,7 +157,7 @@ def test_an_encrypted_key_is_refused_without_a_prompt(make_pair: MakePair) -> No
         Certificates([good])
 
 
-def test_expiry_is_told_in_days_and_warned_of_under_14(make_pair: MakePair) -> None:
+def test_expiry_is_shown_in_days_with_a_warning_under_14(make_pair: MakePair) -> None:
     certificates = Certificates(
         [make_pair("long", "long.example.test", days=90), make_pair("short", "short.example.test", days=13.5)]
     )

@@ -97,7 +97,7 @@ def _failure(url: str) -> str:
     return described(caught.value, Config(store=Store(url=url)))
 
 
-def test_a_file_that_is_no_database_or_is_held_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_or_is_locked_is_reported(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     (tmp_path / "store.db").write_text("hello")
     line = _sqlite_failure(url)
@@ -133,7 +133,7 @@ def _sqlite_failure(url: str, revision: str = "head") -> str:
         ),
     ],
 )
-def test_what_the_system_refuses_is_said_with_the_file(error: OSError, said: str) -> None:
+def test_a_refusal_of_the_system_is_reported_with_the_file(error: OSError, said: str) -> None:
     line = described(error, Config(data="/data"))
     assert line.startswith("/data/lock: ")
     assert line.endswith(said)

@@ -163,7 +163,7 @@ def subscription(core: Core) -> int:
     return core.requests[-1][-1].subscribe.subscription_id
 
 
-async def test_a_watch_resumes_from_what_it_has_told(core: Core, client: Client) -> None:
+async def test_a_watch_resumes_after_its_last_notice(core: Core, client: Client) -> None:
     async with aclosing(client.changes.watch(5)) as events:  # type: ignore[type-var]
         following = asyncio.ensure_future(anext(events))
         await until(lambda: core.requests and core.requests[-1])
@@ -321,7 +321,7 @@ async def test_an_upload_is_begun_anew_after_a_break(core: Core, client: Client,
     assert seen[-1] == len(OCTETS) * 100
 
 
-async def test_an_upload_of_a_file_that_is_not_there_is_told(client: Client, tmp_path: Path) -> None:
+async def test_an_upload_of_a_missing_file_is_refused(client: Client, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await client.contents.upload(UploadKind.UPLOAD_KIND_ATTACHMENT, tmp_path / "nothing")
 

@@ -71,7 +71,7 @@ async def test_a_token_is_renewed_well_before_it_lapses_whatever_the_clocks(
     assert session.left_seconds == pytest.approx(left, abs=0.1)
 
 
-async def test_renewal_goes_on_and_each_token_is_told(servers: Servers) -> None:
+async def test_renewal_goes_on_and_each_token_is_announced(servers: Servers) -> None:
     accounts = Accounts(token_seconds=0.1)
     session, _ = await log_on(servers, accounts)
     tokens = {session.token}

@@ -104,7 +104,7 @@ async def test_a_socket_that_is_not_there_asks_for_the_core(tmp_path: Path) -> N
     assert error.cause == "the socket does not exist; start the core"
 
 
-async def test_an_address_without_a_port_is_told_so() -> None:
+async def test_an_address_without_a_port_is_refused_with_the_reason() -> None:
     error = await refused("localhost")
     assert error.cause == "the address is not HOST:PORT"
 

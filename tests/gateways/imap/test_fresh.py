@@ -14,7 +14,7 @@ from tests.gateways.imap.conftest import Running
 from tests.gateways.imap.stage import Client, message
 
 
-class House:
+class StaleGateway:
     """A client of a gateway that gets no notices of the watch, and the changes by other sessions."""
 
     def __init__(self, running: Running, client: Client, user: MailClient, stored: list[AppendMessageResponse]) -> None:
@@ -38,17 +38,17 @@ class House:
 
 
 @pytest.fixture
-async def house(running: Running) -> AsyncIterator[House]:
+async def stale(running: Running) -> AsyncIterator[StaleGateway]:
     stored = [await running.core.deliver("alice", message(number)) for number in range(1, 5)]
     client = await Client.open(running, "INBOX")
     running.link.watch.lossy = True
-    made = House(running, client, await running.core.user("alice"), stored)
+    made = StaleGateway(running, client, await running.core.user("alice"), stored)
     made.asked()
     yield made
     made.client.writer.close()
 
 
-TELLING = [
+REPORTING = [
     "NOOP",
     "CHECK",
     "ID NIL",
@@ -87,11 +87,11 @@ TELLING = [
 ]
 
 
-@pytest.mark.parametrize("command", TELLING)
-async def test_every_command_that_may_tell_shows_what_was_acknowledged(house: House, command: str) -> None:
-    await house.deliver(5)
-    await house.mark(4, "flagged")
-    lines = await house.client.ok(command)
+@pytest.mark.parametrize("command", REPORTING)
+async def test_every_command_that_may_report_shows_acknowledged_changes(stale: StaleGateway, command: str) -> None:
+    await stale.deliver(5)
+    await stale.mark(4, "flagged")
+    lines = await stale.client.ok(command)
     assert any(b"EXISTS" in line for line in lines), lines
     assert any(line.startswith(b"* 4 FETCH") or b"* 3 FETCH" in line for line in lines if b"\\Flagged" in line), lines
 
@@ -99,23 +99,23 @@ async def test_every_command_that_may_tell_shows_what_was_acknowledged(house: Ho
 @pytest.mark.parametrize(
     "command", ["COPY 1 nowhere", "MOVE 1 nowhere", "FETCH 1 BODY[9]", "CREATE Inbox", "DELETE nowhere"]
 )
-async def test_also_a_command_that_the_core_refuses_does(house: House, command: str) -> None:
-    await house.deliver(5)
-    *lines, _ = await house.client.run(command)
+async def test_also_a_command_that_the_core_refuses_does(stale: StaleGateway, command: str) -> None:
+    await stale.deliver(5)
+    *lines, _ = await stale.client.run(command)
     assert b"* 5 EXISTS" in lines
 
 
-@pytest.mark.parametrize("command", [c for c in TELLING if c.split()[0] not in ("FETCH", "STORE", "SEARCH")])
-async def test_what_was_expunged_shows_where_numbers_may_shift(house: House, command: str) -> None:
-    await house.expunge(3)
-    assert b"* 3 EXPUNGE" in await house.client.ok(command)
+@pytest.mark.parametrize("command", [c for c in REPORTING if c.split()[0] not in ("FETCH", "STORE", "SEARCH")])
+async def test_what_was_expunged_shows_where_numbers_may_shift(stale: StaleGateway, command: str) -> None:
+    await stale.expunge(3)
+    assert b"* 3 EXPUNGE" in await stale.client.ok(command)
 
 
 @pytest.mark.parametrize("command", ["FETCH 1 FLAGS", "SEARCH ALL", "STORE 1 +FLAGS (\\Seen)"])
-async def test_what_was_expunged_is_held_back_where_numbers_may_not_shift(house: House, command: str) -> None:
-    await house.expunge(3)
-    assert not any(b"EXPUNGE" in line for line in await house.client.ok(command))
-    assert b"* 3 EXPUNGE" in await house.client.ok("NOOP")
+async def test_what_was_expunged_is_held_back_where_numbers_may_not_shift(stale: StaleGateway, command: str) -> None:
+    await stale.expunge(3)
+    assert not any(b"EXPUNGE" in line for line in await stale.client.ok(command))
+    assert b"* 3 EXPUNGE" in await stale.client.ok("NOOP")
 
 
 @pytest.mark.parametrize(
@@ -131,112 +131,112 @@ async def test_what_was_expunged_is_held_back_where_numbers_may_not_shift(house:
     ],
 )
 async def test_where_nothing_has_changed_that_costs_no_second_operation(
-    house: House, command: str, calls: list[str]
+    stale: StaleGateway, command: str, calls: list[str]
 ) -> None:
     for _ in range(2):
-        await house.client.ok(command)
-        assert house.asked() == calls or calls[0] == "GetFolder", "a name is looked for once"
+        await stale.client.ok(command)
+        assert stale.asked() == calls or calls[0] == "GetFolder", "a name is looked for once"
         calls = calls[1:] if calls[0] == "GetFolder" else calls
 
 
-async def test_ones_own_append_is_no_news(house: House) -> None:
-    await house.client.ok("APPEND INBOX {4+}\r\nhi\r\n")
-    house.asked()
-    assert await house.client.ok("NOOP") == []
-    assert house.asked() == ["GetChangeNumbers"]
+async def test_ones_own_append_is_no_news(stale: StaleGateway) -> None:
+    await stale.client.ok("APPEND INBOX {4+}\r\nhi\r\n")
+    stale.asked()
+    assert await stale.client.ok("NOOP") == []
+    assert stale.asked() == ["GetChangeNumbers"]
 
 
-async def test_an_append_behind_what_others_have_done_reads_that(house: House) -> None:
-    await house.mark(2, "flagged")
-    lines = await house.client.ok("APPEND INBOX {4+}\r\nhi\r\n")
+async def test_an_append_behind_what_others_have_done_reads_that(stale: StaleGateway) -> None:
+    await stale.mark(2, "flagged")
+    lines = await stale.client.ok("APPEND INBOX {4+}\r\nhi\r\n")
     assert b"* 5 EXISTS" in lines and b"* 2 FETCH (FLAGS (\\Flagged \\Recent))" in lines
-    assert house.asked() == ["AppendMessage", "ReadFolderChanges"]
+    assert stale.asked() == ["AppendMessage", "ReadFolderChanges"]
 
 
-async def test_what_happens_in_another_folder_costs_nothing(house: House) -> None:
-    await house.deliver(7, "Archive")
-    assert await house.client.ok("NOOP") == []
-    assert house.asked() == ["GetChangeNumbers"]
+async def test_what_happens_in_another_folder_costs_nothing(stale: StaleGateway) -> None:
+    await stale.deliver(7, "Archive")
+    assert await stale.client.ok("NOOP") == []
+    assert stale.asked() == ["GetChangeNumbers"]
 
 
 @pytest.mark.parametrize("command", ["EXPUNGE", "UID EXPUNGE 2", "CLOSE"])
-async def test_what_another_has_marked_deleted_is_removed(house: House, command: str) -> None:
-    await house.mark(2, "deleted")
-    await house.client.ok(command)
+async def test_what_another_has_marked_deleted_is_removed(stale: StaleGateway, command: str) -> None:
+    await stale.mark(2, "deleted")
+    await stale.client.ok(command)
     with pytest.raises(errors.MessageNotFound):
-        await house.user.messages.get(house.stored[1].message_id)
+        await stale.user.messages.get(stale.stored[1].message_id)
 
 
 @pytest.mark.parametrize("command", ["SEARCH SEEN", "SEARCH SEEN SUBJECT Number", "SEARCH NOT UNSEEN BODY message"])
-async def test_a_search_knows_the_flags_that_another_has_stored(house: House, command: str) -> None:
-    await house.mark(2, "seen")
-    assert b"* SEARCH 2" in await house.client.ok(command)
+async def test_a_search_knows_the_flags_that_another_has_stored(stale: StaleGateway, command: str) -> None:
+    await stale.mark(2, "seen")
+    assert b"* SEARCH 2" in await stale.client.ok(command)
 
 
-async def test_the_start_of_idle_shows_it_and_so_does_its_end(house: House) -> None:
-    await house.deliver(5)
-    house.client.writer.write(b"i IDLE\r\n")
-    assert [(await house.client.line())[:10] for _ in range(3)] == [b"+ idling", b"* 5 EXISTS", b"* 5 RECENT"]
-    await house.deliver(6)
-    house.client.writer.write(b"DONE\r\n")
-    assert [await house.client.line() for _ in range(3)] == [b"* 6 EXISTS", b"* 6 RECENT", b"i OK IDLE completed."]
+async def test_the_start_of_idle_shows_it_and_so_does_its_end(stale: StaleGateway) -> None:
+    await stale.deliver(5)
+    stale.client.writer.write(b"i IDLE\r\n")
+    assert [(await stale.client.line())[:10] for _ in range(3)] == [b"+ idling", b"* 5 EXISTS", b"* 5 RECENT"]
+    await stale.deliver(6)
+    stale.client.writer.write(b"DONE\r\n")
+    assert [await stale.client.line() for _ in range(3)] == [b"* 6 EXISTS", b"* 6 RECENT", b"i OK IDLE completed."]
 
 
 @pytest.mark.parametrize("command", ["SELECT", "EXAMINE"])
-async def test_a_folder_that_is_open_already_is_opened_as_it_is_now(house: House, command: str) -> None:
-    other = await Client.open(house.running, "INBOX")
-    await house.deliver(5)
-    await house.expunge(1)
+async def test_a_folder_that_is_open_already_is_opened_as_it_is_now(stale: StaleGateway, command: str) -> None:
+    other = await Client.open(stale.running, "INBOX")
+    await stale.deliver(5)
+    await stale.expunge(1)
     assert b"* 4 EXISTS" in await other.ok(f"{command} INBOX")
-    assert {b"* 1 EXPUNGE", b"* 4 EXISTS"} <= set(await house.client.ok("NOOP"))
+    assert {b"* 1 EXPUNGE", b"* 4 EXISTS"} <= set(await stale.client.ok("NOOP"))
     other.writer.close()
 
 
-async def test_the_status_of_any_folder_is_as_of_now(house: House) -> None:
-    await house.deliver(5)
-    await house.deliver(6, "Archive")
-    assert b"* STATUS INBOX (MESSAGES 5)" in await house.client.ok("STATUS INBOX (MESSAGES)")
-    assert b"* STATUS Archive (MESSAGES 1)" in await house.client.ok("STATUS Archive (MESSAGES)")
+async def test_the_status_of_any_folder_is_as_of_now(stale: StaleGateway) -> None:
+    await stale.deliver(5)
+    await stale.deliver(6, "Archive")
+    assert b"* STATUS INBOX (MESSAGES 5)" in await stale.client.ok("STATUS INBOX (MESSAGES)")
+    assert b"* STATUS Archive (MESSAGES 1)" in await stale.client.ok("STATUS Archive (MESSAGES)")
 
 
-async def test_a_core_that_is_away_fails_what_would_be_guessed_and_noop_never(house: House) -> None:
-    await house.deliver(5)
-    house.running.link.refuse(errors.StoreBusy())
-    assert await house.client.ok("NOOP") == []  # RFC 9051 6.1.2: it always succeeds
-    assert await house.client.ok("CHECK") == []
+async def test_a_core_that_is_away_fails_what_would_be_guessed_and_noop_never(stale: StaleGateway) -> None:
+    await stale.deliver(5)
+    stale.running.link.refuse(errors.StoreBusy())
+    assert await stale.client.ok("NOOP") == []  # RFC 9051 6.1.2: it always succeeds
+    assert await stale.client.ok("CHECK") == []
     for command in ("FETCH 1 FLAGS", "SEARCH ALL", "STORE 1 +FLAGS (\\Seen)", "EXPUNGE", "FETCH 1 ENVELOPE"):
-        assert (await house.client.status(command)).startswith(b"NO [UNAVAILABLE]"), command
-    house.client.writer.write(b"i IDLE\r\n")
-    assert (await house.client.line()).startswith(b"+")
-    house.client.writer.write(b"DONE\r\n")
-    assert await house.client.line() == b"i OK IDLE completed."
-    house.running.link.heal()
-    assert b"* 5 EXISTS" in await house.client.ok("NOOP")
+        assert (await stale.client.status(command)).startswith(b"NO [UNAVAILABLE]"), command
+    stale.client.writer.write(b"i IDLE\r\n")
+    assert (await stale.client.line()).startswith(b"+")
+    stale.client.writer.write(b"DONE\r\n")
+    assert await stale.client.line() == b"i OK IDLE completed."
+    stale.running.link.heal()
+    assert b"* 5 EXISTS" in await stale.client.ok("NOOP")
 
 
-async def test_a_command_that_failed_for_want_of_the_core_does_not_ask_again(house: House) -> None:
-    house.running.link.refuse(errors.StoreBusy())
-    await house.client.run("FETCH 1 ENVELOPE")
-    assert house.asked() == ["BatchGetMessages"]
+async def test_a_command_that_failed_for_want_of_the_core_does_not_ask_again(stale: StaleGateway) -> None:
+    stale.running.link.refuse(errors.StoreBusy())
+    await stale.client.run("FETCH 1 ENVELOPE")
+    assert stale.asked() == ["BatchGetMessages"]
 
 
-async def test_a_folder_that_was_deleted_elsewhere_ends_the_session(house: House) -> None:
-    await house.user.folders.create("plans")
-    client = await Client.open(house.running, "plans")
-    await house.user.folders.delete("plans")
+async def test_a_folder_that_was_deleted_elsewhere_ends_the_session(stale: StaleGateway) -> None:
+    await stale.user.folders.create("plans")
+    client = await Client.open(stale.running, "plans")
+    await stale.user.folders.delete("plans")
     *_, last = [line async for line in _until_closed(client, b"a NOOP\r\n")]
     assert last == b"* BYE The folder was deleted."
 
 
-async def test_a_store_that_was_restored_ends_the_session(house: House) -> None:
-    await house.running.core.restart_restored()
-    *_, last = [line async for line in _until_closed(house.client, b"a NOOP\r\n")]
+async def test_a_store_that_was_restored_ends_the_session(stale: StaleGateway) -> None:
+    await stale.running.core.restart_restored()
+    *_, last = [line async for line in _until_closed(stale.client, b"a NOOP\r\n")]
     assert last == b"* BYE The store was restored; please log in again."
 
 
-async def test_a_session_that_is_over_learns_it_by_noop(house: House) -> None:
-    await house.running.core.end_sessions("alice")
-    *_, last = [line async for line in _until_closed(house.client, b"a NOOP\r\n")]
+async def test_a_session_that_is_over_learns_it_by_noop(stale: StaleGateway) -> None:
+    await stale.running.core.end_sessions("alice")
+    *_, last = [line async for line in _until_closed(stale.client, b"a NOOP\r\n")]
     assert last.startswith(b"* BYE The login session has ended")
 
 

@@ -301,7 +301,7 @@ async def test_a_search_that_cannot_be_finished_says_so(running: Running, reason
 # --- two sessions with changes of the same message ---
 
 
-async def test_what_another_changed_within_a_silent_store_is_told(running: Running) -> None:  # RFC 3501 6.4.6
+async def test_another_change_within_a_silent_store_is_reported(running: Running) -> None:  # RFC 3501 6.4.6
     await deliver(running, 2)
     client = await Client.open(running, "INBOX")
     user, (first, _) = await running.core.user("alice"), await running.core.inbox("alice")
@@ -412,7 +412,7 @@ async def test_many_large_messages_that_were_removed_arrive_whole(running: Runni
         assert b"* %d FETCH (BODY[] {%d}\r\n%b" % (number, len(content), content) in text + b"\r\n"
 
 
-async def test_a_gap_in_what_the_watch_tells_is_filled(running: Running) -> None:
+async def test_a_gap_in_the_notices_of_the_watch_is_filled(running: Running) -> None:
     await deliver(running, 2)
     client = await Client.open(running, "INBOX")
     running.link.watch.lossy = True

@@ -134,7 +134,7 @@ def test_a_listing_is_its_lines_and_a_dot(count: int) -> None:
     assert b"".join(listing(lines)) == b"".join(line + b"\r\n" for line in lines) + b".\r\n"
 
 
-def test_verbs_are_told_from_arguments() -> None:
+def test_verbs_are_split_from_arguments() -> None:
     assert split_command(b"pass  my  pass word ") == ("PASS", b" my  pass word ")  # RFC 1939 7
     assert split_command(b"Stat") == ("STAT", b"")
     assert split_command(b"\xff\xfe x")[1] == b"x"

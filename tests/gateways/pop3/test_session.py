@@ -377,7 +377,7 @@ async def test_without_tls_there_is_no_login_where_it_is_required(running: Runni
     assert [context.listener for context in running.contexts()] == ["pop3", "pop3s"]
 
 
-async def test_the_core_is_told_where_the_client_stands(running: Running) -> None:
+async def test_the_core_learns_the_clients_address_and_transport_security(running: Running) -> None:
     async with dial(running) as client:
         await client.log_in()
     (context,) = running.contexts()
@@ -482,7 +482,7 @@ def test_every_reason_has_its_row() -> None:
     assert not any(response.ok for response in REPLIES.values())
 
 
-def test_a_reason_that_names_the_field_is_told_in_its_words() -> None:
+def test_a_reason_that_names_the_field_keeps_its_words() -> None:
     named = errors.InvalidArgument(field="response", problem="more than 12288 octets")
     assert bytes(response_to(named)) == b"-ERR [SYS/PERM] response: more than 12288 octets\r\n"
 

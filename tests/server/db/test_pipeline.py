@@ -180,7 +180,7 @@ async def test_a_commit_whose_answer_is_lost_is_never_an_ok(db: Database, faults
     assert await db.read(words) == ["a"]  # the writer finds it when it reads
 
 
-async def test_effects_are_told_in_commit_order_after_the_commit_and_before_the_answer(
+async def test_effects_fire_in_commit_order_after_the_commit_and_before_the_answer(
     db: Database, faults: DatabaseFaults
 ) -> None:
     told = heard(db)
@@ -238,7 +238,7 @@ async def test_what_is_rolled_back_leaves_no_effect_and_its_neighbours_keep_thei
     assert (len(told), invalidated) == (3, ["stands"])
 
 
-async def test_a_set_that_is_run_again_one_by_one_tells_each_event_once(db: Database, faults: DatabaseFaults) -> None:
+async def test_a_set_that_is_run_again_one_by_one_fires_each_event_once(db: Database, faults: DatabaseFaults) -> None:
     told = heard(db)
     await db.write(Add(3, "there"))
     outcomes = await held(db, faults, AddSet(1, "x"), AddSet(2, "there"), AddSet(5, "y"))

@@ -28,7 +28,7 @@ def test_an_ipv6_client_is_its_64_and_a_mapped_one_its_ipv4(address: str, same: 
     assert throttle.network(address) == throttle.network(same)
 
 
-def test_neighbours_are_told_apart() -> None:
+def test_neighbouring_addresses_are_distinguished() -> None:
     assert throttle.network("192.0.2.1") != throttle.network("192.0.2.2")
     assert throttle.network("2001:db8:0:1::1") != throttle.network("2001:db8:0:2::1")
 

@@ -12,7 +12,7 @@ from restante_server.store.removal import Mode
 from tests.server.store.material import NOW, Box, uids
 
 
-async def test_only_what_lies_above_a_number_is_told(box: Box) -> None:  # RFC 3501 5.2
+async def test_only_changes_above_a_number_are_returned(box: Box) -> None:  # RFC 3501 5.2
     await box.fill(box.inbox, 5)
     since = await box.read(mailboxes.change_number)
     nothing = await box.read_in(box.inbox, changes.folder_changes, since)

@@ -66,7 +66,7 @@ async def test_names_that_folders_cannot_have(box: Box, name: str) -> None:
     assert await box.read(folders.find, [name]) is None
 
 
-async def test_names_are_kept_composed_and_told_apart_by_case(box: Box) -> None:
+async def test_names_are_kept_composed_and_distinguished_by_case(box: Box) -> None:
     made = await box.write(folders.create, ["Gru\u0308\u00dfe"], NOW)
     assert (await box.read_in(made, folders.get)).display_name == "Gr\u00fc\u00dfe"
     assert await box.read(folders.find, ["Gr\u00fc\u00dfe"]) == made

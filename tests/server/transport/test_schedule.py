@@ -27,7 +27,7 @@ def test_the_last_attempt_is_at_the_moment_of_expiry() -> None:
     assert schedule.next_attempt(NOW + 6 * DAY, 9, NOW, 0.5) == NOW + 6 * DAY
 
 
-def test_a_sender_is_told_of_a_delay_after_four_hours() -> None:
+def test_a_sender_gets_a_delay_report_after_four_hours() -> None:
     schedule = Schedule()
     assert not schedule.late(NOW + 4 * HOUR - 1, NOW)
     assert schedule.late(NOW + 4 * HOUR, NOW)

@@ -114,7 +114,7 @@ async def test_a_call_about_messages_names_the_mailbox(name: str) -> None:
     assert [request.mailbox_id for request in link.requests] == [MAILBOX]
 
 
-async def test_an_answer_with_changes_does_not_tell_how_far_the_view_must_be() -> None:
+async def test_a_response_with_changes_does_not_raise_the_followed_number() -> None:
     link = Link()
     operations = Operations(link, Session())  # type: ignore[arg-type]
     operations.follow(PLACE)

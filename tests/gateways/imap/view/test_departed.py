@@ -114,7 +114,7 @@ def test_flags_are_taken_over_by_sessions_that_count_alike() -> None:
         assert [line.partition(b"FLAGS ")[2] for line in lines(session)] == [b"(\\Seen))", b"(\\Seen))", b"())", b"())"]
 
 
-def test_beyond_the_bound_nothing_is_told_rather_than_something_wrong() -> None:
+def test_beyond_the_bound_the_session_ends_instead_of_reporting_wrong_flags() -> None:
     view = folder(1, 2, 3, 4, 5)
     slow = SessionView(view, False)
     for uid in (1, 2):

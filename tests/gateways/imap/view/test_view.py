@@ -328,7 +328,7 @@ def test_own_changes_are_not_told_again() -> None:  # RFC 3501 6.4.6
     assert len(told(other)) == 2
 
 
-def test_an_own_change_that_is_still_to_come_is_not_told_either() -> None:
+def test_an_own_change_that_is_still_to_come_is_not_reported_either() -> None:
     view = folder(1)
     session = SessionView(view, False)
     session.note_own_change(100, 102, [(1, 1)])
@@ -351,7 +351,7 @@ def test_a_change_of_ours_that_changed_nothing_hides_none_of_others() -> None:
         assert told(session) == [b"* 3 FETCH (FLAGS (\\Seen))"]
 
 
-def test_what_another_did_within_a_silent_store_is_told() -> None:  # RFC 3501 6.4.6
+def test_a_change_of_another_within_a_silent_store_is_reported() -> None:  # RFC 3501 6.4.6
     view = folder(1, 2)
     session = SessionView(view, False)
     pending = PendingStore([(1, 2)], view.table.changed(lambda flags: Flags(flags.system | SystemFlag.SEEN)))
@@ -362,7 +362,7 @@ def test_what_another_did_within_a_silent_store_is_told() -> None:  # RFC 3501 6
     assert told(session) == [b"* 2 FETCH (FLAGS (\\Deleted \\Seen))"]
 
 
-def test_a_keyword_that_is_new_is_told_before_it_is_used() -> None:  # RFC 3501 7.2.6
+def test_a_new_keyword_is_announced_before_it_is_used() -> None:  # RFC 3501 7.2.6
     view = folder(1)
     session = SessionView(view, False)
     view.apply(changes(view, [(1, 0, ("$Work",))]))
@@ -379,7 +379,7 @@ def test_a_folder_opened_to_read_has_no_permanent_flags_though_keywords_come() -
     assert told(session)[1].startswith(b"* OK [PERMANENTFLAGS ()] ")
 
 
-def test_a_keyword_that_comes_amid_a_long_fetch_is_told_before_it_is_used() -> None:  # RFC 3501 7.2.6
+def test_a_keyword_that_comes_amid_a_long_fetch_is_announced_before_it_is_used() -> None:  # RFC 3501 7.2.6
     view = folder(*range(1, 3_001))
     session = SessionView(view, False)
     blocks = session.flag_responses([(0, 3_000)], with_uid=False, with_change_number=False)

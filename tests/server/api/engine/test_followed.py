@@ -276,7 +276,7 @@ async def test_a_gateway_asks_for_its_sessions_and_a_request_has_a_bound(house: 
         await house.core.call("FolderService/GetChangeNumbers", many, identity="imap")
 
 
-async def test_an_operation_tells_the_folder_that_it_follows_whatever_becomes_of_it(house: House) -> None:
+async def test_an_operation_returns_the_followed_folders_number_whatever_its_outcome(house: House) -> None:
     number = await house.append()
 
     async def follow(rpc: str, request: Any, **followed: int) -> tuple[int, bool]:
@@ -304,7 +304,7 @@ async def test_a_number_that_cannot_be_read_does_not_undo_the_answer_that_it_com
     assert "a fault while" in caplog.text
 
 
-async def test_an_append_tells_what_number_the_folder_had_before(house: House) -> None:
+async def test_an_append_returns_the_folders_number_before_it(house: House) -> None:
     first = await house.append()
     await house.append(folder_id=2)
     wanted = message_pb2.AppendMessageRequest(folder_id=INBOX, content=MESSAGE, request_id=request_id())
@@ -313,7 +313,7 @@ async def test_an_append_tells_what_number_the_folder_had_before(house: House) -
     assert answers[0].commit.change_number > first + 1
 
 
-async def test_what_a_commit_in_doubt_has_done_is_told_once_it_is_acknowledged(
+async def test_a_commit_in_doubt_is_announced_once_it_is_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer to the commit is lost; the client repeats the request id, and gets the first answer."""

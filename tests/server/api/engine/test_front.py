@@ -282,7 +282,7 @@ async def test_files_that_change_are_read_without_being_asked(tmp_path: Path, mo
 # --- The end ---------------------------------------------------------------------------------------------------------
 
 
-async def test_the_end_of_the_core_is_told_to_those_who_are_connected(tmp_path: Path) -> None:
+async def test_the_end_of_the_core_is_announced_to_connected_clients(tmp_path: Path) -> None:
     async with served(tmp_path) as core:
         channel = core.channel(core.tls_address)
         session = await core.session("bob", channel=channel)

@@ -25,7 +25,7 @@ from restante_server.store.changes import Touched
 NOW = 1_700_000_000_000_000  # microseconds
 
 
-def test_a_payload_says_who_tells_and_what() -> None:
+def test_a_payload_names_its_sender_and_the_changes() -> None:
     payload, left = encode("a1", {7: 12, 9: 1})
     assert decode(payload) == ("a1", {7: 12, 9: 1})
     assert not left
@@ -44,7 +44,7 @@ def test_what_does_not_fit_is_left_for_the_next() -> None:
     assert rounds > 1
 
 
-def test_a_commit_told_late_takes_nothing_back() -> None:
+def test_a_late_hint_takes_nothing_back() -> None:
     core = PeerHints("postgresql:///nowhere", cast(Any, None))
     core.announce({7: Touched(6), 9: Touched(3)})
     core.announce({7: Touched(5), 9: Touched(4)})  # one lane's effects may come after another's
@@ -132,7 +132,7 @@ async def _break_connections(url: str) -> None:
         await connection.execute(found, (f"%{CHANNEL}%",))
 
 
-async def test_comparing_makes_good_what_no_hint_told(database: Database) -> None:
+async def test_comparing_finds_a_change_without_a_hint(database: Database) -> None:
     def make(tx: Connection) -> int:
         create_store(tx, NOW)
         return mailboxes.create(tx, NOW, account_id=1)

@@ -137,7 +137,7 @@ async def test_a_target_may_be_named_by_its_path(bob: Mail) -> None:
     assert (await bob.folder("Archive")).message_count == 2
 
 
-async def test_a_path_that_leads_nowhere_is_told_without_an_id(bob: Mail) -> None:
+async def test_an_unknown_path_is_refused_without_an_id(bob: Mail) -> None:
     inbox = await bob.folder("Inbox")
     await bob.append(inbox.folder_id)
     for method in (methods.COPY_MESSAGES, methods.MOVE_MESSAGES):
@@ -236,7 +236,7 @@ async def test_reading_may_mark_as_seen(bob: Mail) -> None:
     assert (await bob.folder("inbox")).unread_count == 0
 
 
-async def test_flags_copies_moves_and_deletions_tell_what_changed(bob: Mail) -> None:
+async def test_flags_copies_moves_and_deletions_return_the_changes(bob: Mail) -> None:
     inbox, archive = await bob.folder("inbox"), await bob.folder("Archive")
     for _ in range(3):
         await bob.append(inbox.folder_id)

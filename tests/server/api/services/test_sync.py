@@ -234,7 +234,7 @@ async def test_a_copy_equals_the_mailbox_wherever_its_stream_breaks(
         assert copy.reset == 0
 
 
-async def test_a_follower_is_told_while_it_takes_its_time(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_follower_still_receives_changes(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(message_rows, "PLAIN_ROWS_AT_ONCE", 2)
     monkeypatch.setattr(sync, "QUIET_SECONDS", 0.05)
     rng = random.Random(11)
@@ -257,7 +257,7 @@ async def test_a_follower_is_told_while_it_takes_its_time(box: Box, monkeypatch:
     assert not call.core.notifier._watched
 
 
-async def test_a_hint_of_what_was_told_already_tells_a_follower_nothing(box: Box) -> None:
+async def test_a_late_hint_sends_a_follower_nothing_again(box: Box) -> None:
     copy, call = Copy(), call_of(box)
     await box.fill(box.inbox, 1)
     number = await box.read(mailboxes.change_number)
@@ -301,7 +301,7 @@ async def test_following_ends_with_the_core(box: Box) -> None:
     assert not told
 
 
-async def test_kinds_of_removal_are_told_apart(box: Box) -> None:
+async def test_kinds_of_removal_are_distinguished(box: Box) -> None:
     await box.fill(box.inbox, 4)
     copy, call = Copy(), call_of(box)
     await copy.catch_up(call)
@@ -377,7 +377,7 @@ async def test_a_long_removal_comes_in_pieces(box: Box, monkeypatch: pytest.Monk
     assert [len(step.deleted.message_ids) for step in steps if step.HasField("deleted")] == [3, 3, 2]
 
 
-async def test_parents_are_told_before_their_children(box: Box) -> None:
+async def test_parents_are_sent_before_their_children(box: Box) -> None:
     def run(tx: Connection, place: Place) -> None:
         number = changes.next_number(tx, place)
         common = {
@@ -402,7 +402,7 @@ async def test_parents_are_told_before_their_children(box: Box) -> None:
 
 
 @pytest.mark.parametrize("folder", [False, True])
-async def test_what_changes_among_the_told_while_the_first_telling_is_broken_is_told(
+async def test_a_change_of_a_sent_row_during_a_broken_first_sync_is_sent(
     box: Box, folder: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(message_rows, "PLAIN_ROWS_AT_ONCE", 2)

@@ -207,7 +207,7 @@ async def test_a_stream_that_resumes_hears_what_it_missed(core: Served) -> None:
     assert list(notice.change_numbers) == missed and notice.change_number == missed[-1]
 
 
-async def test_a_mailbox_watched_from_an_old_number_is_told_at_once(core: Served) -> None:
+async def test_a_mailbox_watched_from_an_old_number_is_announced_at_once(core: Served) -> None:
     """This holds even when other watchers of the mailbox have had the notice already."""
     token = await token_of(core)
     other = Watcher(core, token=token)
@@ -285,7 +285,7 @@ async def test_a_folder_that_was_quiet_for_longer_than_removals_are_kept_is_watc
     assert (await watcher.read()).folder.change_number == number
 
 
-async def test_what_happens_in_other_folders_is_not_told(core: Served) -> None:
+async def test_changes_of_other_folders_are_not_announced(core: Served) -> None:
     token = await token_of(core)
     watcher = Watcher(core, token=token)
     await watcher.subscribe(folder_id=INBOX, since_change_number=await append(core, token))
@@ -299,7 +299,7 @@ async def test_what_happens_in_other_folders_is_not_told(core: Served) -> None:
     await watcher.silent()
 
 
-async def test_a_folder_that_goes_and_an_epoch_that_is_past_are_told(core: Served) -> None:
+async def test_a_deleted_folder_and_a_past_epoch_reset_the_watch(core: Served) -> None:
     token = await token_of(core)
     made = CreateFolderRequest(path=["brief"], request_id=request_id())
     folder = (await core.call("FolderService/CreateFolder", made, token=token)).folder.folder_id
@@ -424,7 +424,7 @@ ENDINGS = [end_by_password, end_by_administrator, end_by_disabling]
 
 
 @pytest.mark.parametrize("end", ENDINGS)
-async def test_a_gateway_is_told_and_its_subscriptions_of_the_account_end(core: Served, end: Any) -> None:
+async def test_a_gateway_receives_the_end_of_sessions_and_its_subscriptions_end(core: Served, end: Any) -> None:
     gateway = Watcher(core, identity="imap")
     bob = await core.session("bob", Scope.SCOPE_IMAP, identity="imap")
     carol = await core.session("carol", Scope.SCOPE_IMAP, identity="imap")
@@ -537,7 +537,7 @@ async def test_a_stream_of_messages_stops_when_its_session_ends(core: Served) ->
     assert octets < MANY * 6_000 * 72
 
 
-async def test_what_its_maker_was_told_with_the_answer_is_told_to_others_together(core: Served) -> None:
+async def test_a_change_that_its_author_knows_by_the_response_is_announced_to_others_together(core: Served) -> None:
     token = await token_of(core)
     await append(core, token)
     caller = await core.core.authenticator.session(token, core_caller())

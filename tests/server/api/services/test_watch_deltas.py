@@ -63,7 +63,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
-async def test_a_message_that_arrives_is_told_without_a_read(core: Served, reads: list[int]) -> None:
+async def test_an_arriving_message_is_announced_without_a_read(core: Served, reads: list[int]) -> None:
     token = await token_of(core)
     watcher = Watcher(core, token=token)
     await watcher.subscribe(folder_id=INBOX)
@@ -118,7 +118,7 @@ async def _change(core: Served, token: bytes, chance: random.Random, since: int)
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_what_is_told_comes_to_what_is_there(core: Served, seed: int) -> None:
+async def test_the_announced_deltas_add_up_to_the_folder(core: Served, seed: int) -> None:
     chance = random.Random(seed)
     token = await token_of(core)
     watcher = Watcher(core, token=token)

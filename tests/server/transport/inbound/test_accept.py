@@ -305,7 +305,7 @@ async def test_octets_beyond_the_grant_end_the_acceptance(world: World) -> None:
     assert await world.letters("alice") == []
 
 
-async def test_acceptances_of_one_stream_are_told_apart_and_an_abort_forgets_one(world: World) -> None:
+async def test_acceptances_of_one_stream_are_distinguished_and_an_abort_discards_one(world: World) -> None:
     def begin(path: str) -> AcceptBegin:
         return AcceptBegin(
             request_id=secrets.token_bytes(16),

@@ -145,7 +145,7 @@ async def test_mail_that_nobody_fetches_is_warned_of_once_and_given_up(world: Wo
     assert len(await world.letters("alice")) == 2
 
 
-async def test_a_lapsed_lease_goes_back_and_its_relay_is_told(world: World) -> None:
+async def test_a_lapsed_lease_goes_back_and_its_relay_learns_it(world: World) -> None:
     await send(world)
     (lease,) = await world.lease(seconds=30)
     lost = await world.run(RenewLeaseRequest(lease_ids=[lease.lease_id, 5], lease_seconds=60), world.gateway("relay"))
@@ -183,7 +183,7 @@ async def test_a_stream_has_only_so_many_leases_out(world: World) -> None:
         assert (await waiting).draining
 
 
-async def test_a_stream_is_told_of_new_mail_at_once(world: World) -> None:
+async def test_a_stream_receives_new_mail_at_once(world: World) -> None:
     stream = outbound.lease_outbound(world.call(world.gateway("relay"), FOREVER), LeaseOutboundRequest(max_leases=2))
     waiting = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0.05)
