@@ -206,4 +206,4 @@ async def test_messages_that_changed_since_are_not_deleted(box: Box, mode: Mode)
     assert (by_id.messages.message_ids, by_id.left.message_ids) == ([4], [2])
     again = await box.write(removal.remove, ids(2), mode, NOW, if_change_number=since)
     assert (again.messages, again.left.uids, again.change_number) == (Listed(), [2], None)
-    assert (await box.read(changes.folder_changes, box.inbox, 0)).uids == [2]
+    assert (await box.read_in(box.inbox, changes.folder_changes, 0)).uids == [2]

@@ -105,6 +105,6 @@ async def test_messages_that_changed_since_are_neither_copied_nor_moved(box: Box
     moved = await box.write(move_to, some, box.archive, NOW, if_change_number=since)
     assert (moved.source.uids, moved.left.uids, moved.target_uids) == ([1, 3], [2, 5], IdSet.of([3, 4]))
     assert moved.left.message_ids == [2, 5]
-    assert (await box.read(changes.folder_changes, box.inbox, 0)).uids == [2, 4, 5]
+    assert (await box.read_in(box.inbox, changes.folder_changes, 0)).uids == [2, 4, 5]
     none = await box.write(move_to, uids(box.inbox, 2, 5), box.archive, NOW, 2, if_change_number=since)
     assert (none.source, none.left.uids, none.change_number) == (Listed(), [2, 5], None)

@@ -150,3 +150,22 @@ async def test_comparing_finds_a_change_without_a_hint(database: Database) -> No
     await database.write(change)
     await notifier.compare()
     assert heard == [told, told + 1]
+
+
+async def test_comparing_finds_the_watchers_whose_right_another_core_has_taken(database: Database) -> None:
+    def make(tx: Connection) -> list[int]:
+        create_store(tx, NOW)
+        return [mailboxes.create(tx, NOW, account_id=1) for _ in range(2)]
+
+    mine, given_away = await database.write(Write(make))
+    notifier = Notifier(database)
+    lost: list[tuple[int, str]] = []
+    for claim in (Claim(1, mine), Claim(1, given_away), Claim(1, given_away, 1), Claim(2, given_away)):
+        notifier.watch(
+            claim,
+            lambda *_: None,
+            lambda why, claim=claim: lost.append((claim.mailbox_id, why.reason)),  # type: ignore[misc]
+        )
+    await database.write(Write(lambda tx: mailboxes.assign(tx, rights.system(given_away), 2)))
+    await notifier.compare()
+    assert lost == [(given_away, "MAILBOX_NOT_FOUND")] * 2, "both places of the former owner, and no other"
