@@ -74,6 +74,7 @@ REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.CommitNotReached: OTHERWISE,
     errors.Internal: _OURS,
     errors.UnknownOperation: _OURS,
+    errors.OperationReferenceFailed: _OURS,
     # No request of this gateway can fail with these reasons.
     errors.RecipientNotFound: _OURS,
     errors.RelayDenied: _OURS,

@@ -79,6 +79,7 @@ REPLIES: dict[type[errors.RestanteError], Reply] = {
     errors.TooManyOperations: OTHERWISE,
     errors.TransportMessageNotFound: OTHERWISE,
     errors.UnknownOperation: OTHERWISE,
+    errors.OperationReferenceFailed: OTHERWISE,
     errors.UploadNotFound: OTHERWISE,
     errors.UploadOffsetMismatch: OTHERWISE,
     errors.WeakPassword: OTHERWISE,

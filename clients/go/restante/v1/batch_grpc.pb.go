@@ -30,7 +30,7 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // BatchService carries operations of any number of sessions. An operation is the request of a unary RPC, with the same
-// effects, limits and errors as that call.
+// effects, limits and errors as that call. It may refer to operations before it: see Reference.
 type BatchServiceClient interface {
 	// Runs operations as they arrive and answers each by its id, in any order. Operations of one session begin in the
 	// order in which they were sent, each after the answer to the one before, unless it is marked independent. Sessions
@@ -96,7 +96,7 @@ func (c *batchServiceClient) ExecuteOnce(ctx context.Context, in *ExecuteOnceReq
 // for forward compatibility.
 //
 // BatchService carries operations of any number of sessions. An operation is the request of a unary RPC, with the same
-// effects, limits and errors as that call.
+// effects, limits and errors as that call. It may refer to operations before it: see Reference.
 type BatchServiceServer interface {
 	// Runs operations as they arrive and answers each by its id, in any order. Operations of one session begin in the
 	// order in which they were sent, each after the answer to the one before, unless it is marked independent. Sessions

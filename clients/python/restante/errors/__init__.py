@@ -55,6 +55,7 @@ from restante.errors.server import (
     DeadlineExceeded,
     Draining,
     Internal,
+    OperationReferenceFailed,
     StoreBusy,
     UnknownOperation,
 )
@@ -128,6 +129,7 @@ __all__ = [
     "MessageNotFound",
     "MessageTooLarge",
     "NoRecipients",
+    "OperationReferenceFailed",
     "PartNotFound",
     "PermissionDenied",
     "QuotaExceeded",

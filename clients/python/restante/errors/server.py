@@ -57,3 +57,11 @@ class BackupFailed(RestanteError):
     code = StatusCode.FAILED_PRECONDITION
     keys = ("problem",)
     text = "The backup was not made."
+
+
+class OperationReferenceFailed(RestanteError):
+    reason = "OPERATION_REFERENCE_FAILED"
+    code = StatusCode.FAILED_PRECONDITION
+    keys = ("operation_id",)
+    caused_by_client = True
+    text = "The operation needs the response of another operation of its batch, which failed."

@@ -30,6 +30,52 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class Reference(_message.Message):
+    """Reference copies a field of an earlier operation's response into a field of this operation's request. So a batch makes
+    a folder and moves messages into it, or queries messages and marks those found, without a round trip between.
+
+    The operation waits for the answers to those that it refers to, even when it is marked independent. It is then judged
+    as if the client had sent the filled request: rights, request_id and limits. With the copied fields, the request
+    message still has at most 1 MiB. When an operation that it refers to fails, it fails with OPERATION_REFERENCE_FAILED;
+    it has no effect then.
+
+    A path is made of field names, such as "rows.message_ids"; it has no indexes and passes through no map. A response's
+    path may pass through a repeated message, which gives the values of each element; a request's path may not. Both
+    fields have the same type. A single value replaces the request's value, or is appended to a repeated field; the values
+    of a repeated field are appended to one. Runs (IdRange) may be appended to a repeated int64, as at most 1000 ids. A
+    field that the response does not have leaves the request as it is; an empty repeated field is copied as an empty one.
+
+    A faulty reference is answered INVALID_ARGUMENT with the field `references[i].operation_id`,
+    `references[i].response_field` or `references[i].request_field`, and nothing of the operation happens.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_FIELD_NUMBER: _builtins.int
+    operation_id: _builtins.int
+    """An operation that comes before this one in the same request message, with the same session_token."""
+    response_field: _builtins.str
+    """Path in its response, such as "folder.folder_id"; at most 256 characters."""
+    request_field: _builtins.str
+    """Path in this request, such as "target_folder_id" or "messages.ids.message_ids"."""
+    def __init__(
+        self,
+        *,
+        operation_id: _builtins.int = ...,
+        response_field: _builtins.str = ...,
+        request_field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "request_field", b"request_field", "response_field", b"response_field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reference: _TypeAlias = Reference  # noqa: Y015
+
+@_typing.final
 class Operation(_message.Message):
     """Operation is one request."""
 
@@ -42,6 +88,7 @@ class Operation(_message.Message):
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     FOLLOWED_FOLDER_ID_FIELD_NUMBER: _builtins.int
     FOLLOWED_MAILBOX_ID_FIELD_NUMBER: _builtins.int
+    REFERENCES_FIELD_NUMBER: _builtins.int
     AUTHENTICATE_FIELD_NUMBER: _builtins.int
     RENEW_SESSION_FIELD_NUMBER: _builtins.int
     LOGOFF_FIELD_NUMBER: _builtins.int
@@ -130,6 +177,10 @@ class Operation(_message.Message):
     """
     followed_mailbox_id: _builtins.int
     """The mailbox of followed_folder_id; 0: the session's own."""
+    @_builtins.property
+    def references(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reference]:
+        """Fields of the request that are copied from earlier responses before the operation begins, in this order. At most 16."""
+
     @_builtins.property
     def authenticate(self) -> _session_pb2.AuthenticateRequest:
         """Authenticate."""
@@ -428,6 +479,7 @@ class Operation(_message.Message):
         client_address: _builtins.str = ...,
         followed_folder_id: _builtins.int = ...,
         followed_mailbox_id: _builtins.int = ...,
+        references: _abc.Iterable[Global___Reference] | None = ...,
         authenticate: _session_pb2.AuthenticateRequest | None = ...,
         renew_session: _session_pb2.RenewSessionRequest | None = ...,
         logoff: _session_pb2.LogoffRequest | None = ...,
@@ -503,7 +555,7 @@ class Operation(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accept_submission", b"accept_submission", "acquire_maildrop", b"acquire_maildrop", "append_message", b"append_message", "authenticate", b"authenticate", "backup_store", b"backup_store", "batch_get_messages", b"batch_get_messages", "cancel_job", b"cancel_job", "cancel_submission", b"cancel_submission", "change_password", b"change_password", "check_store", b"check_store", "claim_recent", b"claim_recent", "copy_messages", b"copy_messages", "create_account", b"create_account", "create_alias", b"create_alias", "create_domain", b"create_domain", "create_draft", b"create_draft", "create_folder", b"create_folder", "delete_account", b"delete_account", "delete_alias", b"delete_alias", "delete_domain", b"delete_domain", "delete_folder", b"delete_folder", "delete_messages", b"delete_messages", "get_account", b"get_account", "get_change_numbers", b"get_change_numbers", "get_entry", b"get_entry", "get_folder", b"get_folder", "get_job", b"get_job", "get_mailbox", b"get_mailbox", "get_mechanisms", b"get_mechanisms", "get_server", b"get_server", "get_session", b"get_session", "get_statistics", b"get_statistics", "get_submission", b"get_submission", "get_upload", b"get_upload", "list_accounts", b"list_accounts", "list_aliases", b"list_aliases", "list_domains", b"list_domains", "list_entries", b"list_entries", "list_folders", b"list_folders", "list_job_findings", b"list_job_findings", "list_jobs", b"list_jobs", "list_mailboxes", b"list_mailboxes", "list_queue", b"list_queue", "list_recoverable_messages", b"list_recoverable_messages", "list_submissions", b"list_submissions", "list_subscriptions", b"list_subscriptions", "logoff", b"logoff", "move_folder", b"move_folder", "move_messages", b"move_messages", "purge_recoverable_messages", b"purge_recoverable_messages", "query_messages", b"query_messages", "read_folder_changes", b"read_folder_changes", "recover_messages", b"recover_messages", "release_maildrop", b"release_maildrop", "remove_queued", b"remove_queued", "renew_lease", b"renew_lease", "renew_maildrop", b"renew_maildrop", "renew_session", b"renew_session", "report_outcome", b"report_outcome", "request", b"request", "resolve_names", b"resolve_names", "retry_queued", b"retry_queued", "search_messages", b"search_messages", "set_password", b"set_password", "set_subscription", b"set_subscription", "submit_message", b"submit_message", "trace_messages", b"trace_messages", "update_account", b"update_account", "update_domain", b"update_domain", "update_folder", b"update_folder", "update_messages", b"update_messages", "upload_chunk", b"upload_chunk", "verify_recipients", b"verify_recipients"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_submission", b"accept_submission", "acquire_maildrop", b"acquire_maildrop", "append_message", b"append_message", "authenticate", b"authenticate", "backup_store", b"backup_store", "batch_get_messages", b"batch_get_messages", "cancel_job", b"cancel_job", "cancel_submission", b"cancel_submission", "change_password", b"change_password", "check_store", b"check_store", "claim_recent", b"claim_recent", "client_address", b"client_address", "copy_messages", b"copy_messages", "create_account", b"create_account", "create_alias", b"create_alias", "create_domain", b"create_domain", "create_draft", b"create_draft", "create_folder", b"create_folder", "delete_account", b"delete_account", "delete_alias", b"delete_alias", "delete_domain", b"delete_domain", "delete_folder", b"delete_folder", "delete_messages", b"delete_messages", "followed_folder_id", b"followed_folder_id", "followed_mailbox_id", b"followed_mailbox_id", "get_account", b"get_account", "get_change_numbers", b"get_change_numbers", "get_entry", b"get_entry", "get_folder", b"get_folder", "get_job", b"get_job", "get_mailbox", b"get_mailbox", "get_mechanisms", b"get_mechanisms", "get_server", b"get_server", "get_session", b"get_session", "get_statistics", b"get_statistics", "get_submission", b"get_submission", "get_upload", b"get_upload", "independent", b"independent", "list_accounts", b"list_accounts", "list_aliases", b"list_aliases", "list_domains", b"list_domains", "list_entries", b"list_entries", "list_folders", b"list_folders", "list_job_findings", b"list_job_findings", "list_jobs", b"list_jobs", "list_mailboxes", b"list_mailboxes", "list_queue", b"list_queue", "list_recoverable_messages", b"list_recoverable_messages", "list_submissions", b"list_submissions", "list_subscriptions", b"list_subscriptions", "logoff", b"logoff", "move_folder", b"move_folder", "move_messages", b"move_messages", "operation_id", b"operation_id", "purge_recoverable_messages", b"purge_recoverable_messages", "query_messages", b"query_messages", "read_folder_changes", b"read_folder_changes", "recover_messages", b"recover_messages", "release_maildrop", b"release_maildrop", "remove_queued", b"remove_queued", "renew_lease", b"renew_lease", "renew_maildrop", b"renew_maildrop", "renew_session", b"renew_session", "report_outcome", b"report_outcome", "request", b"request", "resolve_names", b"resolve_names", "retry_queued", b"retry_queued", "search_messages", b"search_messages", "session_token", b"session_token", "set_password", b"set_password", "set_subscription", b"set_subscription", "submit_message", b"submit_message", "timeout_milliseconds", b"timeout_milliseconds", "trace_messages", b"trace_messages", "update_account", b"update_account", "update_domain", b"update_domain", "update_folder", b"update_folder", "update_messages", b"update_messages", "upload_chunk", b"upload_chunk", "verify_recipients", b"verify_recipients"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_submission", b"accept_submission", "acquire_maildrop", b"acquire_maildrop", "append_message", b"append_message", "authenticate", b"authenticate", "backup_store", b"backup_store", "batch_get_messages", b"batch_get_messages", "cancel_job", b"cancel_job", "cancel_submission", b"cancel_submission", "change_password", b"change_password", "check_store", b"check_store", "claim_recent", b"claim_recent", "client_address", b"client_address", "copy_messages", b"copy_messages", "create_account", b"create_account", "create_alias", b"create_alias", "create_domain", b"create_domain", "create_draft", b"create_draft", "create_folder", b"create_folder", "delete_account", b"delete_account", "delete_alias", b"delete_alias", "delete_domain", b"delete_domain", "delete_folder", b"delete_folder", "delete_messages", b"delete_messages", "followed_folder_id", b"followed_folder_id", "followed_mailbox_id", b"followed_mailbox_id", "get_account", b"get_account", "get_change_numbers", b"get_change_numbers", "get_entry", b"get_entry", "get_folder", b"get_folder", "get_job", b"get_job", "get_mailbox", b"get_mailbox", "get_mechanisms", b"get_mechanisms", "get_server", b"get_server", "get_session", b"get_session", "get_statistics", b"get_statistics", "get_submission", b"get_submission", "get_upload", b"get_upload", "independent", b"independent", "list_accounts", b"list_accounts", "list_aliases", b"list_aliases", "list_domains", b"list_domains", "list_entries", b"list_entries", "list_folders", b"list_folders", "list_job_findings", b"list_job_findings", "list_jobs", b"list_jobs", "list_mailboxes", b"list_mailboxes", "list_queue", b"list_queue", "list_recoverable_messages", b"list_recoverable_messages", "list_submissions", b"list_submissions", "list_subscriptions", b"list_subscriptions", "logoff", b"logoff", "move_folder", b"move_folder", "move_messages", b"move_messages", "operation_id", b"operation_id", "purge_recoverable_messages", b"purge_recoverable_messages", "query_messages", b"query_messages", "read_folder_changes", b"read_folder_changes", "recover_messages", b"recover_messages", "references", b"references", "release_maildrop", b"release_maildrop", "remove_queued", b"remove_queued", "renew_lease", b"renew_lease", "renew_maildrop", b"renew_maildrop", "renew_session", b"renew_session", "report_outcome", b"report_outcome", "request", b"request", "resolve_names", b"resolve_names", "retry_queued", b"retry_queued", "search_messages", b"search_messages", "session_token", b"session_token", "set_password", b"set_password", "set_subscription", b"set_subscription", "submit_message", b"submit_message", "timeout_milliseconds", b"timeout_milliseconds", "trace_messages", b"trace_messages", "update_account", b"update_account", "update_domain", b"update_domain", "update_folder", b"update_folder", "update_messages", b"update_messages", "upload_chunk", b"upload_chunk", "verify_recipients", b"verify_recipients"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["authenticate", "renew_session", "logoff", "get_session", "change_password", "get_mechanisms", "get_mailbox", "list_mailboxes", "acquire_maildrop", "renew_maildrop", "release_maildrop", "list_folders", "get_folder", "create_folder", "move_folder", "update_folder", "delete_folder", "read_folder_changes", "claim_recent", "set_subscription", "list_subscriptions", "query_messages", "search_messages", "batch_get_messages", "append_message", "create_draft", "update_messages", "copy_messages", "move_messages", "delete_messages", "list_recoverable_messages", "recover_messages", "purge_recoverable_messages", "upload_chunk", "get_upload", "submit_message", "cancel_submission", "get_submission", "list_submissions", "verify_recipients", "renew_lease", "report_outcome", "resolve_names", "list_entries", "get_entry", "create_domain", "list_domains", "update_domain", "delete_domain", "create_account", "get_account", "list_accounts", "update_account", "set_password", "delete_account", "create_alias", "list_aliases", "delete_alias", "list_queue", "retry_queued", "remove_queued", "trace_messages", "get_statistics", "get_change_numbers", "get_server", "accept_submission", "check_store", "backup_store", "get_job", "list_jobs", "list_job_findings", "cancel_job"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015

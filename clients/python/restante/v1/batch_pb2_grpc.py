@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class BatchServiceStub:
     """BatchService carries operations of any number of sessions. An operation is the request of a unary RPC, with the same
-    effects, limits and errors as that call.
+    effects, limits and errors as that call. It may refer to operations before it: see Reference.
     """
 
     def __init__(self, channel):
@@ -50,7 +50,7 @@ class BatchServiceStub:
 
 class BatchServiceServicer:
     """BatchService carries operations of any number of sessions. An operation is the request of a unary RPC, with the same
-    effects, limits and errors as that call.
+    effects, limits and errors as that call. It may refer to operations before it: see Reference.
     """
 
     def Execute(self, request_iterator, context):
@@ -112,7 +112,7 @@ def add_BatchServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class BatchService:
     """BatchService carries operations of any number of sessions. An operation is the request of a unary RPC, with the same
-    effects, limits and errors as that call.
+    effects, limits and errors as that call. It may refer to operations before it: see Reference.
     """
 
     @staticmethod

@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class BatchServiceStub:
     """BatchService carries operations of any number of sessions. An operation is the request of a unary RPC, with the same
-    effects, limits and errors as that call.
+    effects, limits and errors as that call. It may refer to operations before it: see Reference.
     """
 
     @_typing.overload
@@ -67,7 +67,7 @@ class BatchServiceStub:
 @_typing.type_check_only
 class BatchServiceAsyncStub(BatchServiceStub):
     """BatchService carries operations of any number of sessions. An operation is the request of a unary RPC, with the same
-    effects, limits and errors as that call.
+    effects, limits and errors as that call. It may refer to operations before it: see Reference.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -102,7 +102,7 @@ class BatchServiceAsyncStub(BatchServiceStub):
 
 class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
     """BatchService carries operations of any number of sessions. An operation is the request of a unary RPC, with the same
-    effects, limits and errors as that call.
+    effects, limits and errors as that call. It may refer to operations before it: see Reference.
     """
 
     @_abc_1.abstractmethod

@@ -185,6 +185,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNIMPLEMENTED {operation}. The server does not know the operation: it is older than the client."""
     ERROR_REASON_BACKUP_FAILED: _ErrorReason.ValueType  # 127
     """FAILED_PRECONDITION {problem}. The backup was not made. Only in the status of a job."""
+    ERROR_REASON_OPERATION_REFERENCE_FAILED: _ErrorReason.ValueType  # 128
+    """FAILED_PRECONDITION {operation_id}. The operation refers to another one of its batch, operation_id, which failed.
+    The operation had no effect. Caused by clients.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason for which a call failed. The value's name without its prefix is `ErrorInfo.reason` (domain
@@ -367,4 +371,8 @@ ERROR_REASON_UNKNOWN_OPERATION: ErrorReason.ValueType  # 126
 """UNIMPLEMENTED {operation}. The server does not know the operation: it is older than the client."""
 ERROR_REASON_BACKUP_FAILED: ErrorReason.ValueType  # 127
 """FAILED_PRECONDITION {problem}. The backup was not made. Only in the status of a job."""
+ERROR_REASON_OPERATION_REFERENCE_FAILED: ErrorReason.ValueType  # 128
+"""FAILED_PRECONDITION {operation_id}. The operation refers to another one of its batch, operation_id, which failed.
+The operation had no effect. Caused by clients.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

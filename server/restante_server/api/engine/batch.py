@@ -20,6 +20,7 @@ class Batch:
     octets: int  # of memory, which its operations share: counted until the last of them is answered
     oversize: bool = False  # above MAX_BATCH_OCTETS: its operations are refused, its cancellations take effect
     in_flight: int = 0  # operations
+    filled_octets: int = 0  # copied into its operations by references
 
 
 def parse(data: bytes) -> Batch:

@@ -11,8 +11,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
-from google.rpc import status_pb2
-
 from restante.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -23,7 +21,8 @@ from restante.errors import (
     UnknownOperation,
     to_status,
 )
-from restante.v1.batch_pb2 import ExecuteResponse, Operation, OperationResult
+from restante.v1.batch_pb2 import ExecuteResponse, OperationResult
+from restante_server.api.engine import linked
 from restante_server.api.engine.allowances import Allowances, Resource
 from restante_server.api.engine.batch import MAX_BATCH_OPERATIONS, Batch, too_large, too_many
 from restante_server.api.engine.caller import Caller
@@ -113,13 +112,17 @@ class Execution:
             self._cancel(operation_id)
         if batch.oversize:
             for operation in request.operations:
-                self._answer(operation.operation_id, to_status(too_large()))
+                refused = OperationResult(operation_id=operation.operation_id, status=to_status(too_large()))
+                self._results.put(refused, None)
             return
         arrived = time.monotonic()
-        for operation in request.operations:
+        flights = [Flight.of(operation, batch, arrived) for operation in request.operations]
+        if any(flight.references for flight in flights):
+            linked.connect(flights, self._handlers)
+        for flight in flights:
             while self._native and self._allowances.begun.get(self._party, 0) >= MAX_BEGUN_IN_TURN:  # noqa: ASYNC110
                 await asyncio.sleep(0)  # wait for the next turn of the loop
-            self._arrive(operation, batch, arrived)
+            self._arrive(flight)
 
     async def _pause(self) -> None:
         """Stop reading a native client whose operations were refused, until its account has room again.
@@ -170,12 +173,11 @@ class Execution:
         if not self._full():
             self._room.set()
 
-    def _arrive(self, operation: Operation, batch: Batch, arrived: float) -> None:
-        flight = Flight.of(operation, batch, arrived)
-        session = self._sessions.get(flight.token) or Session()
+    def _arrive(self, flight: Flight) -> None:
+        batch, session = flight.batch, self._sessions.get(flight.token) or Session()
         problem = self._problem(flight, session)
         if problem is not None:
-            self._answer(flight.operation_id, to_status(problem))
+            self._fail(flight, problem)
             return
         self._sessions[flight.token] = session
         self._flights[flight.operation_id] = flight
@@ -198,7 +200,7 @@ class Execution:
         if flight.token and session.in_flight >= MAX_SESSION_IN_FLIGHT:
             self._refused.append(self._party)
             return TooManyOperations(limit=MAX_SESSION_IN_FLIGHT, retry_seconds=RETRY_SECONDS)
-        return None
+        return flight.problem
 
     def _begin(self, flight: Flight, session: Session) -> None:
         """Begin an operation, or answer with its refusal. A refusal that memory alone decides costs no task."""
@@ -207,7 +209,7 @@ class Execution:
             if caller is not None:
                 self._admit(flight, caller)
         except RestanteError as error:
-            self._answer(flight.operation_id, to_status(error))
+            self._fail(flight, error)
             self._settle(flight, session)
             return
         if not flight.independent and flight.token:
@@ -234,6 +236,8 @@ class Execution:
     async def _run(self, handler: Handler, flight: Flight, caller: Caller | None) -> OperationResult:
         if time.monotonic() >= flight.deadline:
             raise DeadlineExceeded
+        if flight.needs:
+            await linked.fill(flight)
         if caller is None:
             caller = await self._authenticator.session(flight.token, self._stream, flight.client_address)
             self._admit(flight, caller)
@@ -257,12 +261,13 @@ class Execution:
 
     def _done(self, flight: Flight, session: Session, task: asyncio.Task[OperationResult]) -> None:
         if task.cancelled():
-            self._answer(flight.operation_id, to_status(Cancelled()), party=flight.party)
+            self._fail(flight, Cancelled())
         elif isinstance(error := task.exception(), Exception):
-            status = to_status(translate(error, flight.field))
-            self._answer(flight.operation_id, status, flight.followed_change_number, flight.party)
+            self._fail(flight, translate(error, flight.field))
         else:
             self._results.put(task.result(), flight.party)
+            if flight.outcome is not None:
+                flight.outcome.set_result(getattr(task.result(), flight.field))
         self._finish(flight, session)
 
     def _finish(self, flight: Flight, session: Session) -> None:
@@ -272,7 +277,7 @@ class Execution:
         while session.waiting and session.running is None:
             following = session.waiting.popleft()
             if following.cancelled:
-                self._answer(following.operation_id, to_status(Cancelled()))
+                self._fail(following, Cancelled())
                 self._settle(following, session)
             else:
                 self._begin(following, session)
@@ -294,17 +299,17 @@ class Execution:
         if flight is None:
             return
         flight.cancelled = True
-        if flight.task is not None and self._dispatcher.may_cancel(self._handlers[flight.field], flight.task):
+        if flight.task is None:
+            return  # it waits for its turn
+        if flight.needs or self._dispatcher.may_cancel(self._handlers[flight.field], flight.task):
             flight.task.cancel()  # a write that has begun runs on, because its outcome matters
 
-    def _answer(
-        self,
-        operation_id: int,
-        status: status_pb2.Status,
-        followed_change_number: int = 0,
-        party: Party | None = None,
-    ) -> None:
+    def _fail(self, flight: Flight, error: RestanteError) -> None:
+        """Answer an operation with a failure."""
+        number = flight.followed_change_number
         result = OperationResult(
-            operation_id=operation_id, status=status, followed_change_number=followed_change_number
+            operation_id=flight.operation_id, status=to_status(error), followed_change_number=number
         )
-        self._results.put(result, party)
+        self._results.put(result, flight.party)
+        if flight.outcome is not None:
+            flight.outcome.set_result(None)

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from restante.v1.batch_pb2 import Operation, OperationResult
+from google.protobuf.message import Message
+
+from restante.errors import RestanteError
+from restante.v1.batch_pb2 import Operation, OperationResult, Reference
 from restante_server.api.engine.batch import Batch
 from restante_server.api.engine.deadlines import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
+from restante_server.api.engine.references import Link
 from restante_server.db.turns import Party
+
+
+class Need(NamedTuple):
+    """One reference of an operation, checked."""
+
+    position: int  # in Operation.references
+    flight: Flight  # the operation that it names
+    link: Link
 
 
 @dataclass(eq=False, slots=True)
@@ -27,6 +40,10 @@ class Flight:
     batch: Batch
     followed_mailbox_id: int
     followed_folder_id: int
+    references: Sequence[Reference]
+    problem: RestanteError | None = None  # a faulty reference
+    needs: tuple[Need, ...] = ()  # references whose fields are not copied yet: the operation itself has not begun
+    outcome: asyncio.Future[Message | None] | None = None  # for operations that refer to this one; None: no response
     followed_change_number: int = 0
     party: Party | None = None  # whose allowance counts the operation, until the client takes the answer
     task: asyncio.Task[OperationResult] | None = None
@@ -48,6 +65,7 @@ class Flight:
             batch=batch,
             followed_mailbox_id=operation.followed_mailbox_id,
             followed_folder_id=operation.followed_folder_id,
+            references=operation.references,
         )
 
 

@@ -112,7 +112,10 @@ class Harness:
         self.send_octets(request.SerializeToString())
 
     def send_octets(self, data: bytes) -> None:
-        self._requests.put_nowait(parse(data))
+        self.send_batch(parse(data))
+
+    def send_batch(self, batch: Batch) -> None:
+        self._requests.put_nowait(batch)
 
     async def finish(self) -> None:
         self._requests.put_nowait(None)
