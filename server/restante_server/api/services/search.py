@@ -6,7 +6,6 @@ import base64
 import binascii
 import hashlib
 import json
-from bisect import bisect_right
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -43,7 +42,7 @@ from restante_server.store.selection import Selection
 handlers = Handlers()
 
 MOST_SORT_KEYS: Final = 4
-ROWS_AT_ONCE: Final = 200  # read in one statement, so that a page that ends early leaves few rows unused
+ROWS_AT_ONCE: Final = 100  # read in one statement, so that a page that ends early leaves few rows unused
 LATEST_FIRST: Final = (("received_at", True),)
 PAGE_TOKEN: Final = b"page of messages"
 
@@ -133,14 +132,25 @@ def _rows(
         read += len(some)
         for name, column in columns.items():
             column += cells[name]
-    count = len(columns["message_id"])
-    found = first(count)
+    found = first(len(columns["message_id"]))
     if found.ByteSize() <= limit_octets:
         return found, read
-    fitting = bisect_right(range(1, count), limit_octets, key=lambda count: first(count).ByteSize())
+    fitting = _fitting(columns, names, limit_octets)
     if not fitting:
         raise ResultTooLarge(rpc="MessageService/StreamMessages", limit_octets=limit_octets)
     return first(fitting), message_ids.index(columns["message_id"][fitting - 1]) + 1
+
+
+def _fitting(columns: dict[str, list[Any]], names: frozenset[str], limit_octets: int) -> int:
+    """The number of rows from the first on that fit. Each is measured alone, as a little more."""
+    octets, count = 0, 0
+    while count < len(columns["message_id"]):
+        row = {name: column[count : count + 1] for name, column in columns.items()}
+        octets += message_rows(row, names).ByteSize()
+        if octets > limit_octets:
+            break
+        count += 1
+    return count
 
 
 def _cells(tx: Connection, place: Place, message_ids: Sequence[int], names: frozenset[str]) -> dict[str, list[Any]]:
