@@ -218,6 +218,10 @@ const (
 	// ReasonBackupFailed:
 	// FAILED_PRECONDITION {problem}. The backup was not made. Only in the status of a job.
 	ReasonBackupFailed Reason = "BACKUP_FAILED"
+	// ReasonOperationReferenceFailed:
+	// FAILED_PRECONDITION {operation_id}. The operation refers to another one of its batch, operation_id, which failed.
+	// The operation had no effect. Caused by clients.
+	ReasonOperationReferenceFailed Reason = "OPERATION_REFERENCE_FAILED"
 )
 
 var reasonCodes = map[Reason]codes.Code{
@@ -286,4 +290,5 @@ var reasonCodes = map[Reason]codes.Code{
 	ReasonInternal:                 codes.Internal,
 	ReasonUnknownOperation:         codes.Unimplemented,
 	ReasonBackupFailed:             codes.FailedPrecondition,
+	ReasonOperationReferenceFailed: codes.FailedPrecondition,
 }

@@ -64,7 +64,7 @@ class Calls:
         of `restante.errors` for the reason.
         """
         deadline = time.monotonic() + (self.timeout_seconds if timeout is None else timeout)
-        request, own_commit = self._completed(request)
+        request, own_commit = self.completed(request)
         pause, renewed = FIRST_PAUSE_SECONDS, False
         while True:
             left = deadline - time.monotonic()
@@ -75,7 +75,7 @@ class Calls:
             except errors.EpochChanged:
                 if not own_commit:
                     raise
-                self._commits.clear()  # the store was restored: earlier writes may be gone
+                self.forget()
                 request.ClearField("min_commit")
                 own_commit = False
                 continue
@@ -87,12 +87,12 @@ class Calls:
                 continue
             except errors.RestanteError as error:
                 delay = max(pause * random.uniform(0.5, 1.0), error.retry_seconds or 0.0)
-                if not _may_repeat(method, request, error) or time.monotonic() + delay >= deadline:
+                if not may_repeat(method, request, error) or time.monotonic() + delay >= deadline:
                     raise
                 await asyncio.sleep(delay)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 continue
-            self._remember(response)
+            self.remember(response)
             return response
 
     async def pages(
@@ -156,8 +156,8 @@ class Calls:
         """The session's present token, empty without a session."""
         return self._session.token if self._session is not None else b""
 
-    def _completed(self, request: Request) -> tuple[Request, bool]:
-        """The request with its request_id and min_commit; a copy when either is added."""
+    def completed(self, request: Request) -> tuple[Request, bool]:
+        """The request with its request_id and min_commit, and whether min_commit was added; a copy when either was."""
         fields = request.DESCRIPTOR.fields_by_name
         any_request: Any = request
         needs_id = "request_id" in fields and not any_request.request_id
@@ -174,7 +174,11 @@ class Calls:
             completed.min_commit.CopyFrom(commit)
         return completed, commit is not None
 
-    def _remember(self, response: Message) -> None:
+    def forget(self) -> None:
+        """Forget all commits: the store was restored, and earlier writes may be gone."""
+        self._commits.clear()
+
+    def remember(self, response: Message) -> None:
         """Keep the commit token of a write, so that later reads see the write."""
         if "commit" not in response.DESCRIPTOR.fields_by_name or not response.HasField("commit"):
             return
@@ -184,6 +188,6 @@ class Calls:
             self._commits[commit.mailbox_id] = commit
 
 
-def _may_repeat(method: Method[Any, Any], request: Any, error: errors.RestanteError) -> bool:
+def may_repeat(method: Method[Any, Any], request: Any, error: errors.RestanteError) -> bool:
     """Whether the failure is temporary and a repetition is safe."""
     return is_repeatable(method, request) and (is_temporary(error) or isinstance(error, errors.TooManyOperations))

@@ -16,6 +16,7 @@ import grpc
 
 from restante import errors
 from restante.account import Account
+from restante.batch import Batch
 from restante.calls import Calls
 from restante.changes import Changes
 from restante.contents import Contents
@@ -73,6 +74,10 @@ class Client:
     ) -> Response:
         """The response of any unary RPC. See `Calls.execute`."""
         return await self.calls.execute(method, request, timeout=timeout, independent=independent)
+
+    def batch(self) -> Batch:
+        """An empty batch: operations that travel in one request and may take fields from each other's responses."""
+        return Batch(self.calls)
 
     async def server(self) -> GetServerResponse:
         """The server's version, its limits for requests and accounts, and the RPCs that it serves."""

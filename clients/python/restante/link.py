@@ -16,6 +16,7 @@ from restante.failover import PACE, Failover, Health, Move, Pace, ask_health
 from restante.methods import Method, Request, Response
 from restante.target import Target
 from restante.v1 import (
+    batch_pb2,
     batch_pb2_grpc,
     content_pb2,
     content_pb2_grpc,
@@ -146,6 +147,23 @@ class CoreLink:
             independent=independent,
             followed=followed,
         )
+
+    async def execute_once(
+        self,
+        operations: Sequence[batch_pb2.Operation],
+        *,
+        session: bytes = b"",
+        client_address: str = "",
+        timeout: float = 30.0,
+    ) -> list[batch_pb2.OperationResult]:
+        """BatchService.ExecuteOnce: the results of one batch, in the order of its operations."""
+        self._look_for_a_core()
+        stub = batch_pb2_grpc.BatchServiceStub(self._channel)
+        request = batch_pb2.ExecuteOnceRequest(operations=operations)
+        metadata = self._metadata(session, client_address)
+        with streams.translated():
+            answer = await stub.ExecuteOnce(request, metadata=metadata, timeout=max(0.0, timeout))
+        return list(answer.results)
 
     def open_folder(
         self, request: folder_pb2.OpenFolderRequest, *, session: bytes = b"", client_address: str = ""

@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from restante.account import Account
+from restante.batch import Batch
 from restante.changes import Changes
 from restante.client import Client
 from restante.contents import Contents
@@ -216,6 +217,18 @@ class SyncJobs(_Blocking[Jobs]):
     cancel = _call(Jobs.cancel)
 
 
+class SyncBatch:
+    """See `restante.batch.Batch`."""
+
+    def __init__(self, batch: Batch, thread: LoopThread) -> None:
+        self._batch, self._thread = batch, thread
+        self.add = batch.add
+
+    def run(self, *, timeout: float | None = None) -> None:
+        """See `Batch.run`."""
+        self._thread.run(self._batch.run(timeout=timeout))
+
+
 class SyncClient:
     """`restante.client.Client`, blocking. Any thread may use it; an iterator belongs to one thread at a time."""
 
@@ -274,6 +287,10 @@ class SyncClient:
     ) -> Response:
         """See `Client.execute`."""
         return self._thread.run(self._client.execute(method, request, timeout=timeout, independent=independent))
+
+    def batch(self) -> SyncBatch:
+        """See `Client.batch`."""
+        return SyncBatch(self._client.batch(), self._thread)
 
     def server(self) -> GetServerResponse:
         """See `Client.server`."""

@@ -24,6 +24,83 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Reference copies a field of an earlier operation's response into a field of this operation's request. So a batch makes
+// a folder and moves messages into it, or queries messages and marks those found, without a round trip between.
+//
+// The operation waits for the answers to those that it refers to, even when it is marked independent. It is then judged
+// as if the client had sent the filled request: rights, request_id and limits. With the copied fields, the request
+// message still has at most 1 MiB. When an operation that it refers to fails, it fails with OPERATION_REFERENCE_FAILED;
+// it has no effect then.
+//
+// A path is made of field names, such as "rows.message_ids"; it has no indexes and passes through no map. A response's
+// path may pass through a repeated message, which gives the values of each element; a request's path may not. Both
+// fields have the same type. A single value replaces the request's value, or is appended to a repeated field; the values
+// of a repeated field are appended to one. Runs (IdRange) may be appended to a repeated int64, as at most 1000 ids. A
+// field that the response does not have leaves the request as it is; an empty repeated field is copied as an empty one.
+//
+// A faulty reference is answered INVALID_ARGUMENT with the field `references[i].operation_id`,
+// `references[i].response_field` or `references[i].request_field`, and nothing of the operation happens.
+type Reference struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An operation that comes before this one in the same request message, with the same session_token.
+	OperationId   int64  `protobuf:"varint,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
+	ResponseField string `protobuf:"bytes,2,opt,name=response_field,json=responseField,proto3" json:"response_field,omitempty"` // Path in its response, such as "folder.folder_id"; at most 256 characters.
+	RequestField  string `protobuf:"bytes,3,opt,name=request_field,json=requestField,proto3" json:"request_field,omitempty"`    // Path in this request, such as "target_folder_id" or "messages.ids.message_ids".
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reference) Reset() {
+	*x = Reference{}
+	mi := &file_restante_v1_batch_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reference) ProtoMessage() {}
+
+func (x *Reference) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_batch_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reference.ProtoReflect.Descriptor instead.
+func (*Reference) Descriptor() ([]byte, []int) {
+	return file_restante_v1_batch_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Reference) GetOperationId() int64 {
+	if x != nil {
+		return x.OperationId
+	}
+	return 0
+}
+
+func (x *Reference) GetResponseField() string {
+	if x != nil {
+		return x.ResponseField
+	}
+	return ""
+}
+
+func (x *Reference) GetRequestField() string {
+	if x != nil {
+		return x.RequestField
+	}
+	return ""
+}
+
 // Operation is one request.
 type Operation struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
@@ -36,6 +113,8 @@ type Operation struct {
 	// FolderService.GetChangeNumbers; 0: none.
 	FollowedFolderId  int64 `protobuf:"varint,6,opt,name=followed_folder_id,json=followedFolderId,proto3" json:"followed_folder_id,omitempty"`
 	FollowedMailboxId int64 `protobuf:"varint,7,opt,name=followed_mailbox_id,json=followedMailboxId,proto3" json:"followed_mailbox_id,omitempty"` // The mailbox of followed_folder_id; 0: the session's own.
+	// Fields of the request that are copied from earlier responses before the operation begins, in this order. At most 16.
+	References []*Reference `protobuf:"bytes,8,rep,name=references,proto3" json:"references,omitempty"`
 	// The request.
 	//
 	// Types that are valid to be assigned to Request:
@@ -119,7 +198,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_restante_v1_batch_proto_msgTypes[0]
+	mi := &file_restante_v1_batch_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -131,7 +210,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_batch_proto_msgTypes[0]
+	mi := &file_restante_v1_batch_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -144,7 +223,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_restante_v1_batch_proto_rawDescGZIP(), []int{0}
+	return file_restante_v1_batch_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Operation) GetOperationId() int64 {
@@ -194,6 +273,13 @@ func (x *Operation) GetFollowedMailboxId() int64 {
 		return x.FollowedMailboxId
 	}
 	return 0
+}
+
+func (x *Operation) GetReferences() []*Reference {
+	if x != nil {
+		return x.References
+	}
+	return nil
 }
 
 func (x *Operation) GetRequest() isOperation_Request {
@@ -1379,7 +1465,7 @@ type OperationResult struct {
 
 func (x *OperationResult) Reset() {
 	*x = OperationResult{}
-	mi := &file_restante_v1_batch_proto_msgTypes[1]
+	mi := &file_restante_v1_batch_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +1477,7 @@ func (x *OperationResult) String() string {
 func (*OperationResult) ProtoMessage() {}
 
 func (x *OperationResult) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_batch_proto_msgTypes[1]
+	mi := &file_restante_v1_batch_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +1490,7 @@ func (x *OperationResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationResult.ProtoReflect.Descriptor instead.
 func (*OperationResult) Descriptor() ([]byte, []int) {
-	return file_restante_v1_batch_proto_rawDescGZIP(), []int{1}
+	return file_restante_v1_batch_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *OperationResult) GetOperationId() int64 {
@@ -2530,7 +2616,7 @@ type ExecuteRequest struct {
 
 func (x *ExecuteRequest) Reset() {
 	*x = ExecuteRequest{}
-	mi := &file_restante_v1_batch_proto_msgTypes[2]
+	mi := &file_restante_v1_batch_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2628,7 @@ func (x *ExecuteRequest) String() string {
 func (*ExecuteRequest) ProtoMessage() {}
 
 func (x *ExecuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_batch_proto_msgTypes[2]
+	mi := &file_restante_v1_batch_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2641,7 @@ func (x *ExecuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecuteRequest.ProtoReflect.Descriptor instead.
 func (*ExecuteRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_batch_proto_rawDescGZIP(), []int{2}
+	return file_restante_v1_batch_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ExecuteRequest) GetOperations() []*Operation {
@@ -2583,7 +2669,7 @@ type ExecuteResponse struct {
 
 func (x *ExecuteResponse) Reset() {
 	*x = ExecuteResponse{}
-	mi := &file_restante_v1_batch_proto_msgTypes[3]
+	mi := &file_restante_v1_batch_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2595,7 +2681,7 @@ func (x *ExecuteResponse) String() string {
 func (*ExecuteResponse) ProtoMessage() {}
 
 func (x *ExecuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_batch_proto_msgTypes[3]
+	mi := &file_restante_v1_batch_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2608,7 +2694,7 @@ func (x *ExecuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecuteResponse.ProtoReflect.Descriptor instead.
 func (*ExecuteResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_batch_proto_rawDescGZIP(), []int{3}
+	return file_restante_v1_batch_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ExecuteResponse) GetResults() []*OperationResult {
@@ -2635,7 +2721,7 @@ type ExecuteOnceRequest struct {
 
 func (x *ExecuteOnceRequest) Reset() {
 	*x = ExecuteOnceRequest{}
-	mi := &file_restante_v1_batch_proto_msgTypes[4]
+	mi := &file_restante_v1_batch_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2647,7 +2733,7 @@ func (x *ExecuteOnceRequest) String() string {
 func (*ExecuteOnceRequest) ProtoMessage() {}
 
 func (x *ExecuteOnceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_batch_proto_msgTypes[4]
+	mi := &file_restante_v1_batch_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2660,7 +2746,7 @@ func (x *ExecuteOnceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecuteOnceRequest.ProtoReflect.Descriptor instead.
 func (*ExecuteOnceRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_batch_proto_rawDescGZIP(), []int{4}
+	return file_restante_v1_batch_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ExecuteOnceRequest) GetOperations() []*Operation {
@@ -2680,7 +2766,7 @@ type ExecuteOnceResponse struct {
 
 func (x *ExecuteOnceResponse) Reset() {
 	*x = ExecuteOnceResponse{}
-	mi := &file_restante_v1_batch_proto_msgTypes[5]
+	mi := &file_restante_v1_batch_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2778,7 @@ func (x *ExecuteOnceResponse) String() string {
 func (*ExecuteOnceResponse) ProtoMessage() {}
 
 func (x *ExecuteOnceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_batch_proto_msgTypes[5]
+	mi := &file_restante_v1_batch_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2791,7 @@ func (x *ExecuteOnceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecuteOnceResponse.ProtoReflect.Descriptor instead.
 func (*ExecuteOnceResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_batch_proto_rawDescGZIP(), []int{5}
+	return file_restante_v1_batch_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ExecuteOnceResponse) GetResults() []*OperationResult {
@@ -2719,7 +2805,11 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x1crestante/v1/submission.proto\x1a\x1brestante/v1/transport.proto\"\xb3,\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x1crestante/v1/submission.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
+	"\tReference\x12%\n" +
+	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12%\n" +
+	"\x0eresponse_field\x18\x02 \x01(\tR\rresponseField\x12#\n" +
+	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xeb,\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -2727,7 +2817,10 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\vindependent\x18\x04 \x01(\bR\vindependent\x12%\n" +
 	"\x0eclient_address\x18\x05 \x01(\tR\rclientAddress\x120\n" +
 	"\x12followed_folder_id\x18\x06 \x01(\x03B\x020\x01R\x10followedFolderId\x122\n" +
-	"\x13followed_mailbox_id\x18\a \x01(\x03B\x020\x01R\x11followedMailboxId\x12F\n" +
+	"\x13followed_mailbox_id\x18\a \x01(\x03B\x020\x01R\x11followedMailboxId\x126\n" +
+	"\n" +
+	"references\x18\b \x03(\v2\x16.restante.v1.ReferenceR\n" +
+	"references\x12F\n" +
 	"\fauthenticate\x18\x14 \x01(\v2 .restante.v1.AuthenticateRequestH\x00R\fauthenticate\x12G\n" +
 	"\rrenew_session\x18\x15 \x01(\v2 .restante.v1.RenewSessionRequestH\x00R\frenewSession\x124\n" +
 	"\x06logoff\x18\x16 \x01(\v2\x1a.restante.v1.LogoffRequestH\x00R\x06logoff\x12A\n" +
@@ -2933,319 +3026,321 @@ func file_restante_v1_batch_proto_rawDescGZIP() []byte {
 	return file_restante_v1_batch_proto_rawDescData
 }
 
-var file_restante_v1_batch_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_restante_v1_batch_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_restante_v1_batch_proto_goTypes = []any{
-	(*Operation)(nil),                        // 0: restante.v1.Operation
-	(*OperationResult)(nil),                  // 1: restante.v1.OperationResult
-	(*ExecuteRequest)(nil),                   // 2: restante.v1.ExecuteRequest
-	(*ExecuteResponse)(nil),                  // 3: restante.v1.ExecuteResponse
-	(*ExecuteOnceRequest)(nil),               // 4: restante.v1.ExecuteOnceRequest
-	(*ExecuteOnceResponse)(nil),              // 5: restante.v1.ExecuteOnceResponse
-	(*AuthenticateRequest)(nil),              // 6: restante.v1.AuthenticateRequest
-	(*RenewSessionRequest)(nil),              // 7: restante.v1.RenewSessionRequest
-	(*LogoffRequest)(nil),                    // 8: restante.v1.LogoffRequest
-	(*GetSessionRequest)(nil),                // 9: restante.v1.GetSessionRequest
-	(*ChangePasswordRequest)(nil),            // 10: restante.v1.ChangePasswordRequest
-	(*GetMechanismsRequest)(nil),             // 11: restante.v1.GetMechanismsRequest
-	(*GetMailboxRequest)(nil),                // 12: restante.v1.GetMailboxRequest
-	(*ListMailboxesRequest)(nil),             // 13: restante.v1.ListMailboxesRequest
-	(*AcquireMaildropRequest)(nil),           // 14: restante.v1.AcquireMaildropRequest
-	(*RenewMaildropRequest)(nil),             // 15: restante.v1.RenewMaildropRequest
-	(*ReleaseMaildropRequest)(nil),           // 16: restante.v1.ReleaseMaildropRequest
-	(*ListFoldersRequest)(nil),               // 17: restante.v1.ListFoldersRequest
-	(*GetFolderRequest)(nil),                 // 18: restante.v1.GetFolderRequest
-	(*CreateFolderRequest)(nil),              // 19: restante.v1.CreateFolderRequest
-	(*MoveFolderRequest)(nil),                // 20: restante.v1.MoveFolderRequest
-	(*UpdateFolderRequest)(nil),              // 21: restante.v1.UpdateFolderRequest
-	(*DeleteFolderRequest)(nil),              // 22: restante.v1.DeleteFolderRequest
-	(*ReadFolderChangesRequest)(nil),         // 23: restante.v1.ReadFolderChangesRequest
-	(*ClaimRecentRequest)(nil),               // 24: restante.v1.ClaimRecentRequest
-	(*SetSubscriptionRequest)(nil),           // 25: restante.v1.SetSubscriptionRequest
-	(*ListSubscriptionsRequest)(nil),         // 26: restante.v1.ListSubscriptionsRequest
-	(*QueryMessagesRequest)(nil),             // 27: restante.v1.QueryMessagesRequest
-	(*SearchMessagesRequest)(nil),            // 28: restante.v1.SearchMessagesRequest
-	(*BatchGetMessagesRequest)(nil),          // 29: restante.v1.BatchGetMessagesRequest
-	(*AppendMessageRequest)(nil),             // 30: restante.v1.AppendMessageRequest
-	(*CreateDraftRequest)(nil),               // 31: restante.v1.CreateDraftRequest
-	(*UpdateMessagesRequest)(nil),            // 32: restante.v1.UpdateMessagesRequest
-	(*CopyMessagesRequest)(nil),              // 33: restante.v1.CopyMessagesRequest
-	(*MoveMessagesRequest)(nil),              // 34: restante.v1.MoveMessagesRequest
-	(*DeleteMessagesRequest)(nil),            // 35: restante.v1.DeleteMessagesRequest
-	(*ListRecoverableMessagesRequest)(nil),   // 36: restante.v1.ListRecoverableMessagesRequest
-	(*RecoverMessagesRequest)(nil),           // 37: restante.v1.RecoverMessagesRequest
-	(*PurgeRecoverableMessagesRequest)(nil),  // 38: restante.v1.PurgeRecoverableMessagesRequest
-	(*UploadChunkRequest)(nil),               // 39: restante.v1.UploadChunkRequest
-	(*GetUploadRequest)(nil),                 // 40: restante.v1.GetUploadRequest
-	(*SubmitMessageRequest)(nil),             // 41: restante.v1.SubmitMessageRequest
-	(*CancelSubmissionRequest)(nil),          // 42: restante.v1.CancelSubmissionRequest
-	(*GetSubmissionRequest)(nil),             // 43: restante.v1.GetSubmissionRequest
-	(*ListSubmissionsRequest)(nil),           // 44: restante.v1.ListSubmissionsRequest
-	(*VerifyRecipientsRequest)(nil),          // 45: restante.v1.VerifyRecipientsRequest
-	(*RenewLeaseRequest)(nil),                // 46: restante.v1.RenewLeaseRequest
-	(*ReportOutcomeRequest)(nil),             // 47: restante.v1.ReportOutcomeRequest
-	(*ResolveNamesRequest)(nil),              // 48: restante.v1.ResolveNamesRequest
-	(*ListEntriesRequest)(nil),               // 49: restante.v1.ListEntriesRequest
-	(*GetEntryRequest)(nil),                  // 50: restante.v1.GetEntryRequest
-	(*CreateDomainRequest)(nil),              // 51: restante.v1.CreateDomainRequest
-	(*ListDomainsRequest)(nil),               // 52: restante.v1.ListDomainsRequest
-	(*UpdateDomainRequest)(nil),              // 53: restante.v1.UpdateDomainRequest
-	(*DeleteDomainRequest)(nil),              // 54: restante.v1.DeleteDomainRequest
-	(*CreateAccountRequest)(nil),             // 55: restante.v1.CreateAccountRequest
-	(*GetAccountRequest)(nil),                // 56: restante.v1.GetAccountRequest
-	(*ListAccountsRequest)(nil),              // 57: restante.v1.ListAccountsRequest
-	(*UpdateAccountRequest)(nil),             // 58: restante.v1.UpdateAccountRequest
-	(*SetPasswordRequest)(nil),               // 59: restante.v1.SetPasswordRequest
-	(*DeleteAccountRequest)(nil),             // 60: restante.v1.DeleteAccountRequest
-	(*CreateAliasRequest)(nil),               // 61: restante.v1.CreateAliasRequest
-	(*ListAliasesRequest)(nil),               // 62: restante.v1.ListAliasesRequest
-	(*DeleteAliasRequest)(nil),               // 63: restante.v1.DeleteAliasRequest
-	(*ListQueueRequest)(nil),                 // 64: restante.v1.ListQueueRequest
-	(*RetryQueuedRequest)(nil),               // 65: restante.v1.RetryQueuedRequest
-	(*RemoveQueuedRequest)(nil),              // 66: restante.v1.RemoveQueuedRequest
-	(*TraceMessagesRequest)(nil),             // 67: restante.v1.TraceMessagesRequest
-	(*GetStatisticsRequest)(nil),             // 68: restante.v1.GetStatisticsRequest
-	(*GetChangeNumbersRequest)(nil),          // 69: restante.v1.GetChangeNumbersRequest
-	(*GetServerRequest)(nil),                 // 70: restante.v1.GetServerRequest
-	(*AcceptSubmissionRequest)(nil),          // 71: restante.v1.AcceptSubmissionRequest
-	(*CheckStoreRequest)(nil),                // 72: restante.v1.CheckStoreRequest
-	(*BackupStoreRequest)(nil),               // 73: restante.v1.BackupStoreRequest
-	(*GetJobRequest)(nil),                    // 74: restante.v1.GetJobRequest
-	(*ListJobsRequest)(nil),                  // 75: restante.v1.ListJobsRequest
-	(*ListJobFindingsRequest)(nil),           // 76: restante.v1.ListJobFindingsRequest
-	(*CancelJobRequest)(nil),                 // 77: restante.v1.CancelJobRequest
-	(*status.Status)(nil),                    // 78: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 79: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 80: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 81: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 82: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 83: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 84: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 85: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 86: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 87: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 88: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 89: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 90: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 91: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 92: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 93: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 94: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 95: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 96: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 97: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 98: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 99: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 100: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 101: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 102: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 103: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 104: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 105: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 106: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 107: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 108: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 109: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 110: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 111: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 112: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 113: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 114: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 115: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 116: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 117: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 118: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 119: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 120: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 121: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 122: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 123: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 124: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 125: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 126: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 127: restante.v1.DeleteDomainResponse
-	(*CreateAccountResponse)(nil),            // 128: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 129: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 130: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 131: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 132: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 133: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 134: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 135: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 136: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 137: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 138: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 139: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesResponse)(nil),            // 140: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 141: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 142: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 143: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 144: restante.v1.AcceptSubmissionResponse
-	(*CheckStoreResponse)(nil),               // 145: restante.v1.CheckStoreResponse
-	(*BackupStoreResponse)(nil),              // 146: restante.v1.BackupStoreResponse
-	(*GetJobResponse)(nil),                   // 147: restante.v1.GetJobResponse
-	(*ListJobsResponse)(nil),                 // 148: restante.v1.ListJobsResponse
-	(*ListJobFindingsResponse)(nil),          // 149: restante.v1.ListJobFindingsResponse
-	(*CancelJobResponse)(nil),                // 150: restante.v1.CancelJobResponse
+	(*Reference)(nil),                        // 0: restante.v1.Reference
+	(*Operation)(nil),                        // 1: restante.v1.Operation
+	(*OperationResult)(nil),                  // 2: restante.v1.OperationResult
+	(*ExecuteRequest)(nil),                   // 3: restante.v1.ExecuteRequest
+	(*ExecuteResponse)(nil),                  // 4: restante.v1.ExecuteResponse
+	(*ExecuteOnceRequest)(nil),               // 5: restante.v1.ExecuteOnceRequest
+	(*ExecuteOnceResponse)(nil),              // 6: restante.v1.ExecuteOnceResponse
+	(*AuthenticateRequest)(nil),              // 7: restante.v1.AuthenticateRequest
+	(*RenewSessionRequest)(nil),              // 8: restante.v1.RenewSessionRequest
+	(*LogoffRequest)(nil),                    // 9: restante.v1.LogoffRequest
+	(*GetSessionRequest)(nil),                // 10: restante.v1.GetSessionRequest
+	(*ChangePasswordRequest)(nil),            // 11: restante.v1.ChangePasswordRequest
+	(*GetMechanismsRequest)(nil),             // 12: restante.v1.GetMechanismsRequest
+	(*GetMailboxRequest)(nil),                // 13: restante.v1.GetMailboxRequest
+	(*ListMailboxesRequest)(nil),             // 14: restante.v1.ListMailboxesRequest
+	(*AcquireMaildropRequest)(nil),           // 15: restante.v1.AcquireMaildropRequest
+	(*RenewMaildropRequest)(nil),             // 16: restante.v1.RenewMaildropRequest
+	(*ReleaseMaildropRequest)(nil),           // 17: restante.v1.ReleaseMaildropRequest
+	(*ListFoldersRequest)(nil),               // 18: restante.v1.ListFoldersRequest
+	(*GetFolderRequest)(nil),                 // 19: restante.v1.GetFolderRequest
+	(*CreateFolderRequest)(nil),              // 20: restante.v1.CreateFolderRequest
+	(*MoveFolderRequest)(nil),                // 21: restante.v1.MoveFolderRequest
+	(*UpdateFolderRequest)(nil),              // 22: restante.v1.UpdateFolderRequest
+	(*DeleteFolderRequest)(nil),              // 23: restante.v1.DeleteFolderRequest
+	(*ReadFolderChangesRequest)(nil),         // 24: restante.v1.ReadFolderChangesRequest
+	(*ClaimRecentRequest)(nil),               // 25: restante.v1.ClaimRecentRequest
+	(*SetSubscriptionRequest)(nil),           // 26: restante.v1.SetSubscriptionRequest
+	(*ListSubscriptionsRequest)(nil),         // 27: restante.v1.ListSubscriptionsRequest
+	(*QueryMessagesRequest)(nil),             // 28: restante.v1.QueryMessagesRequest
+	(*SearchMessagesRequest)(nil),            // 29: restante.v1.SearchMessagesRequest
+	(*BatchGetMessagesRequest)(nil),          // 30: restante.v1.BatchGetMessagesRequest
+	(*AppendMessageRequest)(nil),             // 31: restante.v1.AppendMessageRequest
+	(*CreateDraftRequest)(nil),               // 32: restante.v1.CreateDraftRequest
+	(*UpdateMessagesRequest)(nil),            // 33: restante.v1.UpdateMessagesRequest
+	(*CopyMessagesRequest)(nil),              // 34: restante.v1.CopyMessagesRequest
+	(*MoveMessagesRequest)(nil),              // 35: restante.v1.MoveMessagesRequest
+	(*DeleteMessagesRequest)(nil),            // 36: restante.v1.DeleteMessagesRequest
+	(*ListRecoverableMessagesRequest)(nil),   // 37: restante.v1.ListRecoverableMessagesRequest
+	(*RecoverMessagesRequest)(nil),           // 38: restante.v1.RecoverMessagesRequest
+	(*PurgeRecoverableMessagesRequest)(nil),  // 39: restante.v1.PurgeRecoverableMessagesRequest
+	(*UploadChunkRequest)(nil),               // 40: restante.v1.UploadChunkRequest
+	(*GetUploadRequest)(nil),                 // 41: restante.v1.GetUploadRequest
+	(*SubmitMessageRequest)(nil),             // 42: restante.v1.SubmitMessageRequest
+	(*CancelSubmissionRequest)(nil),          // 43: restante.v1.CancelSubmissionRequest
+	(*GetSubmissionRequest)(nil),             // 44: restante.v1.GetSubmissionRequest
+	(*ListSubmissionsRequest)(nil),           // 45: restante.v1.ListSubmissionsRequest
+	(*VerifyRecipientsRequest)(nil),          // 46: restante.v1.VerifyRecipientsRequest
+	(*RenewLeaseRequest)(nil),                // 47: restante.v1.RenewLeaseRequest
+	(*ReportOutcomeRequest)(nil),             // 48: restante.v1.ReportOutcomeRequest
+	(*ResolveNamesRequest)(nil),              // 49: restante.v1.ResolveNamesRequest
+	(*ListEntriesRequest)(nil),               // 50: restante.v1.ListEntriesRequest
+	(*GetEntryRequest)(nil),                  // 51: restante.v1.GetEntryRequest
+	(*CreateDomainRequest)(nil),              // 52: restante.v1.CreateDomainRequest
+	(*ListDomainsRequest)(nil),               // 53: restante.v1.ListDomainsRequest
+	(*UpdateDomainRequest)(nil),              // 54: restante.v1.UpdateDomainRequest
+	(*DeleteDomainRequest)(nil),              // 55: restante.v1.DeleteDomainRequest
+	(*CreateAccountRequest)(nil),             // 56: restante.v1.CreateAccountRequest
+	(*GetAccountRequest)(nil),                // 57: restante.v1.GetAccountRequest
+	(*ListAccountsRequest)(nil),              // 58: restante.v1.ListAccountsRequest
+	(*UpdateAccountRequest)(nil),             // 59: restante.v1.UpdateAccountRequest
+	(*SetPasswordRequest)(nil),               // 60: restante.v1.SetPasswordRequest
+	(*DeleteAccountRequest)(nil),             // 61: restante.v1.DeleteAccountRequest
+	(*CreateAliasRequest)(nil),               // 62: restante.v1.CreateAliasRequest
+	(*ListAliasesRequest)(nil),               // 63: restante.v1.ListAliasesRequest
+	(*DeleteAliasRequest)(nil),               // 64: restante.v1.DeleteAliasRequest
+	(*ListQueueRequest)(nil),                 // 65: restante.v1.ListQueueRequest
+	(*RetryQueuedRequest)(nil),               // 66: restante.v1.RetryQueuedRequest
+	(*RemoveQueuedRequest)(nil),              // 67: restante.v1.RemoveQueuedRequest
+	(*TraceMessagesRequest)(nil),             // 68: restante.v1.TraceMessagesRequest
+	(*GetStatisticsRequest)(nil),             // 69: restante.v1.GetStatisticsRequest
+	(*GetChangeNumbersRequest)(nil),          // 70: restante.v1.GetChangeNumbersRequest
+	(*GetServerRequest)(nil),                 // 71: restante.v1.GetServerRequest
+	(*AcceptSubmissionRequest)(nil),          // 72: restante.v1.AcceptSubmissionRequest
+	(*CheckStoreRequest)(nil),                // 73: restante.v1.CheckStoreRequest
+	(*BackupStoreRequest)(nil),               // 74: restante.v1.BackupStoreRequest
+	(*GetJobRequest)(nil),                    // 75: restante.v1.GetJobRequest
+	(*ListJobsRequest)(nil),                  // 76: restante.v1.ListJobsRequest
+	(*ListJobFindingsRequest)(nil),           // 77: restante.v1.ListJobFindingsRequest
+	(*CancelJobRequest)(nil),                 // 78: restante.v1.CancelJobRequest
+	(*status.Status)(nil),                    // 79: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 80: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 81: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 82: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 83: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 84: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 85: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 86: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 87: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 88: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 89: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 90: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 91: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 92: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 93: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 94: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 95: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 96: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 97: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 98: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 99: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 100: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 101: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 102: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 103: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 104: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 105: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 106: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 107: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 108: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 109: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 110: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 111: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 112: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 113: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 114: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 115: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 116: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 117: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 118: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 119: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 120: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 121: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 122: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 123: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 124: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 125: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 126: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 127: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 128: restante.v1.DeleteDomainResponse
+	(*CreateAccountResponse)(nil),            // 129: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 130: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 131: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 132: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 133: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 134: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 135: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 136: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 137: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 138: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 139: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 140: restante.v1.RemoveQueuedResponse
+	(*TraceMessagesResponse)(nil),            // 141: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 142: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 143: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 144: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 145: restante.v1.AcceptSubmissionResponse
+	(*CheckStoreResponse)(nil),               // 146: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 147: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 148: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 149: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 150: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 151: restante.v1.CancelJobResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
-	6,   // 0: restante.v1.Operation.authenticate:type_name -> restante.v1.AuthenticateRequest
-	7,   // 1: restante.v1.Operation.renew_session:type_name -> restante.v1.RenewSessionRequest
-	8,   // 2: restante.v1.Operation.logoff:type_name -> restante.v1.LogoffRequest
-	9,   // 3: restante.v1.Operation.get_session:type_name -> restante.v1.GetSessionRequest
-	10,  // 4: restante.v1.Operation.change_password:type_name -> restante.v1.ChangePasswordRequest
-	11,  // 5: restante.v1.Operation.get_mechanisms:type_name -> restante.v1.GetMechanismsRequest
-	12,  // 6: restante.v1.Operation.get_mailbox:type_name -> restante.v1.GetMailboxRequest
-	13,  // 7: restante.v1.Operation.list_mailboxes:type_name -> restante.v1.ListMailboxesRequest
-	14,  // 8: restante.v1.Operation.acquire_maildrop:type_name -> restante.v1.AcquireMaildropRequest
-	15,  // 9: restante.v1.Operation.renew_maildrop:type_name -> restante.v1.RenewMaildropRequest
-	16,  // 10: restante.v1.Operation.release_maildrop:type_name -> restante.v1.ReleaseMaildropRequest
-	17,  // 11: restante.v1.Operation.list_folders:type_name -> restante.v1.ListFoldersRequest
-	18,  // 12: restante.v1.Operation.get_folder:type_name -> restante.v1.GetFolderRequest
-	19,  // 13: restante.v1.Operation.create_folder:type_name -> restante.v1.CreateFolderRequest
-	20,  // 14: restante.v1.Operation.move_folder:type_name -> restante.v1.MoveFolderRequest
-	21,  // 15: restante.v1.Operation.update_folder:type_name -> restante.v1.UpdateFolderRequest
-	22,  // 16: restante.v1.Operation.delete_folder:type_name -> restante.v1.DeleteFolderRequest
-	23,  // 17: restante.v1.Operation.read_folder_changes:type_name -> restante.v1.ReadFolderChangesRequest
-	24,  // 18: restante.v1.Operation.claim_recent:type_name -> restante.v1.ClaimRecentRequest
-	25,  // 19: restante.v1.Operation.set_subscription:type_name -> restante.v1.SetSubscriptionRequest
-	26,  // 20: restante.v1.Operation.list_subscriptions:type_name -> restante.v1.ListSubscriptionsRequest
-	27,  // 21: restante.v1.Operation.query_messages:type_name -> restante.v1.QueryMessagesRequest
-	28,  // 22: restante.v1.Operation.search_messages:type_name -> restante.v1.SearchMessagesRequest
-	29,  // 23: restante.v1.Operation.batch_get_messages:type_name -> restante.v1.BatchGetMessagesRequest
-	30,  // 24: restante.v1.Operation.append_message:type_name -> restante.v1.AppendMessageRequest
-	31,  // 25: restante.v1.Operation.create_draft:type_name -> restante.v1.CreateDraftRequest
-	32,  // 26: restante.v1.Operation.update_messages:type_name -> restante.v1.UpdateMessagesRequest
-	33,  // 27: restante.v1.Operation.copy_messages:type_name -> restante.v1.CopyMessagesRequest
-	34,  // 28: restante.v1.Operation.move_messages:type_name -> restante.v1.MoveMessagesRequest
-	35,  // 29: restante.v1.Operation.delete_messages:type_name -> restante.v1.DeleteMessagesRequest
-	36,  // 30: restante.v1.Operation.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesRequest
-	37,  // 31: restante.v1.Operation.recover_messages:type_name -> restante.v1.RecoverMessagesRequest
-	38,  // 32: restante.v1.Operation.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesRequest
-	39,  // 33: restante.v1.Operation.upload_chunk:type_name -> restante.v1.UploadChunkRequest
-	40,  // 34: restante.v1.Operation.get_upload:type_name -> restante.v1.GetUploadRequest
-	41,  // 35: restante.v1.Operation.submit_message:type_name -> restante.v1.SubmitMessageRequest
-	42,  // 36: restante.v1.Operation.cancel_submission:type_name -> restante.v1.CancelSubmissionRequest
-	43,  // 37: restante.v1.Operation.get_submission:type_name -> restante.v1.GetSubmissionRequest
-	44,  // 38: restante.v1.Operation.list_submissions:type_name -> restante.v1.ListSubmissionsRequest
-	45,  // 39: restante.v1.Operation.verify_recipients:type_name -> restante.v1.VerifyRecipientsRequest
-	46,  // 40: restante.v1.Operation.renew_lease:type_name -> restante.v1.RenewLeaseRequest
-	47,  // 41: restante.v1.Operation.report_outcome:type_name -> restante.v1.ReportOutcomeRequest
-	48,  // 42: restante.v1.Operation.resolve_names:type_name -> restante.v1.ResolveNamesRequest
-	49,  // 43: restante.v1.Operation.list_entries:type_name -> restante.v1.ListEntriesRequest
-	50,  // 44: restante.v1.Operation.get_entry:type_name -> restante.v1.GetEntryRequest
-	51,  // 45: restante.v1.Operation.create_domain:type_name -> restante.v1.CreateDomainRequest
-	52,  // 46: restante.v1.Operation.list_domains:type_name -> restante.v1.ListDomainsRequest
-	53,  // 47: restante.v1.Operation.update_domain:type_name -> restante.v1.UpdateDomainRequest
-	54,  // 48: restante.v1.Operation.delete_domain:type_name -> restante.v1.DeleteDomainRequest
-	55,  // 49: restante.v1.Operation.create_account:type_name -> restante.v1.CreateAccountRequest
-	56,  // 50: restante.v1.Operation.get_account:type_name -> restante.v1.GetAccountRequest
-	57,  // 51: restante.v1.Operation.list_accounts:type_name -> restante.v1.ListAccountsRequest
-	58,  // 52: restante.v1.Operation.update_account:type_name -> restante.v1.UpdateAccountRequest
-	59,  // 53: restante.v1.Operation.set_password:type_name -> restante.v1.SetPasswordRequest
-	60,  // 54: restante.v1.Operation.delete_account:type_name -> restante.v1.DeleteAccountRequest
-	61,  // 55: restante.v1.Operation.create_alias:type_name -> restante.v1.CreateAliasRequest
-	62,  // 56: restante.v1.Operation.list_aliases:type_name -> restante.v1.ListAliasesRequest
-	63,  // 57: restante.v1.Operation.delete_alias:type_name -> restante.v1.DeleteAliasRequest
-	64,  // 58: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
-	65,  // 59: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
-	66,  // 60: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
-	67,  // 61: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
-	68,  // 62: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
-	69,  // 63: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
-	70,  // 64: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
-	71,  // 65: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
-	72,  // 66: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
-	73,  // 67: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
-	74,  // 68: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
-	75,  // 69: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
-	76,  // 70: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
-	77,  // 71: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
-	78,  // 72: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	79,  // 73: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	80,  // 74: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	81,  // 75: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	82,  // 76: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	83,  // 77: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	84,  // 78: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	85,  // 79: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	86,  // 80: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	87,  // 81: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	88,  // 82: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	89,  // 83: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	90,  // 84: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	91,  // 85: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	92,  // 86: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	93,  // 87: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	94,  // 88: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	95,  // 89: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	96,  // 90: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	97,  // 91: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	98,  // 92: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	99,  // 93: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	100, // 94: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	101, // 95: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	102, // 96: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	103, // 97: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	104, // 98: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	105, // 99: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	106, // 100: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	107, // 101: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	108, // 102: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	109, // 103: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	110, // 104: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	111, // 105: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	112, // 106: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	113, // 107: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	114, // 108: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	115, // 109: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	116, // 110: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	117, // 111: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	118, // 112: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	119, // 113: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	120, // 114: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	121, // 115: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	122, // 116: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	123, // 117: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	124, // 118: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	125, // 119: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	126, // 120: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	127, // 121: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	128, // 122: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	129, // 123: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	130, // 124: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	131, // 125: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	132, // 126: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	133, // 127: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	134, // 128: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	135, // 129: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	136, // 130: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	137, // 131: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	138, // 132: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	139, // 133: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	140, // 134: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	141, // 135: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	142, // 136: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	143, // 137: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	144, // 138: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	145, // 139: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
-	146, // 140: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
-	147, // 141: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
-	148, // 142: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
-	149, // 143: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
-	150, // 144: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
-	0,   // 145: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	1,   // 146: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	0,   // 147: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	1,   // 148: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	2,   // 149: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	4,   // 150: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	3,   // 151: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	5,   // 152: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	151, // [151:153] is the sub-list for method output_type
-	149, // [149:151] is the sub-list for method input_type
-	149, // [149:149] is the sub-list for extension type_name
-	149, // [149:149] is the sub-list for extension extendee
-	0,   // [0:149] is the sub-list for field type_name
+	0,   // 0: restante.v1.Operation.references:type_name -> restante.v1.Reference
+	7,   // 1: restante.v1.Operation.authenticate:type_name -> restante.v1.AuthenticateRequest
+	8,   // 2: restante.v1.Operation.renew_session:type_name -> restante.v1.RenewSessionRequest
+	9,   // 3: restante.v1.Operation.logoff:type_name -> restante.v1.LogoffRequest
+	10,  // 4: restante.v1.Operation.get_session:type_name -> restante.v1.GetSessionRequest
+	11,  // 5: restante.v1.Operation.change_password:type_name -> restante.v1.ChangePasswordRequest
+	12,  // 6: restante.v1.Operation.get_mechanisms:type_name -> restante.v1.GetMechanismsRequest
+	13,  // 7: restante.v1.Operation.get_mailbox:type_name -> restante.v1.GetMailboxRequest
+	14,  // 8: restante.v1.Operation.list_mailboxes:type_name -> restante.v1.ListMailboxesRequest
+	15,  // 9: restante.v1.Operation.acquire_maildrop:type_name -> restante.v1.AcquireMaildropRequest
+	16,  // 10: restante.v1.Operation.renew_maildrop:type_name -> restante.v1.RenewMaildropRequest
+	17,  // 11: restante.v1.Operation.release_maildrop:type_name -> restante.v1.ReleaseMaildropRequest
+	18,  // 12: restante.v1.Operation.list_folders:type_name -> restante.v1.ListFoldersRequest
+	19,  // 13: restante.v1.Operation.get_folder:type_name -> restante.v1.GetFolderRequest
+	20,  // 14: restante.v1.Operation.create_folder:type_name -> restante.v1.CreateFolderRequest
+	21,  // 15: restante.v1.Operation.move_folder:type_name -> restante.v1.MoveFolderRequest
+	22,  // 16: restante.v1.Operation.update_folder:type_name -> restante.v1.UpdateFolderRequest
+	23,  // 17: restante.v1.Operation.delete_folder:type_name -> restante.v1.DeleteFolderRequest
+	24,  // 18: restante.v1.Operation.read_folder_changes:type_name -> restante.v1.ReadFolderChangesRequest
+	25,  // 19: restante.v1.Operation.claim_recent:type_name -> restante.v1.ClaimRecentRequest
+	26,  // 20: restante.v1.Operation.set_subscription:type_name -> restante.v1.SetSubscriptionRequest
+	27,  // 21: restante.v1.Operation.list_subscriptions:type_name -> restante.v1.ListSubscriptionsRequest
+	28,  // 22: restante.v1.Operation.query_messages:type_name -> restante.v1.QueryMessagesRequest
+	29,  // 23: restante.v1.Operation.search_messages:type_name -> restante.v1.SearchMessagesRequest
+	30,  // 24: restante.v1.Operation.batch_get_messages:type_name -> restante.v1.BatchGetMessagesRequest
+	31,  // 25: restante.v1.Operation.append_message:type_name -> restante.v1.AppendMessageRequest
+	32,  // 26: restante.v1.Operation.create_draft:type_name -> restante.v1.CreateDraftRequest
+	33,  // 27: restante.v1.Operation.update_messages:type_name -> restante.v1.UpdateMessagesRequest
+	34,  // 28: restante.v1.Operation.copy_messages:type_name -> restante.v1.CopyMessagesRequest
+	35,  // 29: restante.v1.Operation.move_messages:type_name -> restante.v1.MoveMessagesRequest
+	36,  // 30: restante.v1.Operation.delete_messages:type_name -> restante.v1.DeleteMessagesRequest
+	37,  // 31: restante.v1.Operation.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesRequest
+	38,  // 32: restante.v1.Operation.recover_messages:type_name -> restante.v1.RecoverMessagesRequest
+	39,  // 33: restante.v1.Operation.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesRequest
+	40,  // 34: restante.v1.Operation.upload_chunk:type_name -> restante.v1.UploadChunkRequest
+	41,  // 35: restante.v1.Operation.get_upload:type_name -> restante.v1.GetUploadRequest
+	42,  // 36: restante.v1.Operation.submit_message:type_name -> restante.v1.SubmitMessageRequest
+	43,  // 37: restante.v1.Operation.cancel_submission:type_name -> restante.v1.CancelSubmissionRequest
+	44,  // 38: restante.v1.Operation.get_submission:type_name -> restante.v1.GetSubmissionRequest
+	45,  // 39: restante.v1.Operation.list_submissions:type_name -> restante.v1.ListSubmissionsRequest
+	46,  // 40: restante.v1.Operation.verify_recipients:type_name -> restante.v1.VerifyRecipientsRequest
+	47,  // 41: restante.v1.Operation.renew_lease:type_name -> restante.v1.RenewLeaseRequest
+	48,  // 42: restante.v1.Operation.report_outcome:type_name -> restante.v1.ReportOutcomeRequest
+	49,  // 43: restante.v1.Operation.resolve_names:type_name -> restante.v1.ResolveNamesRequest
+	50,  // 44: restante.v1.Operation.list_entries:type_name -> restante.v1.ListEntriesRequest
+	51,  // 45: restante.v1.Operation.get_entry:type_name -> restante.v1.GetEntryRequest
+	52,  // 46: restante.v1.Operation.create_domain:type_name -> restante.v1.CreateDomainRequest
+	53,  // 47: restante.v1.Operation.list_domains:type_name -> restante.v1.ListDomainsRequest
+	54,  // 48: restante.v1.Operation.update_domain:type_name -> restante.v1.UpdateDomainRequest
+	55,  // 49: restante.v1.Operation.delete_domain:type_name -> restante.v1.DeleteDomainRequest
+	56,  // 50: restante.v1.Operation.create_account:type_name -> restante.v1.CreateAccountRequest
+	57,  // 51: restante.v1.Operation.get_account:type_name -> restante.v1.GetAccountRequest
+	58,  // 52: restante.v1.Operation.list_accounts:type_name -> restante.v1.ListAccountsRequest
+	59,  // 53: restante.v1.Operation.update_account:type_name -> restante.v1.UpdateAccountRequest
+	60,  // 54: restante.v1.Operation.set_password:type_name -> restante.v1.SetPasswordRequest
+	61,  // 55: restante.v1.Operation.delete_account:type_name -> restante.v1.DeleteAccountRequest
+	62,  // 56: restante.v1.Operation.create_alias:type_name -> restante.v1.CreateAliasRequest
+	63,  // 57: restante.v1.Operation.list_aliases:type_name -> restante.v1.ListAliasesRequest
+	64,  // 58: restante.v1.Operation.delete_alias:type_name -> restante.v1.DeleteAliasRequest
+	65,  // 59: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
+	66,  // 60: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
+	67,  // 61: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
+	68,  // 62: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
+	69,  // 63: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
+	70,  // 64: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
+	71,  // 65: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
+	72,  // 66: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
+	73,  // 67: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
+	74,  // 68: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
+	75,  // 69: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
+	76,  // 70: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
+	77,  // 71: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
+	78,  // 72: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
+	79,  // 73: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	80,  // 74: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	81,  // 75: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	82,  // 76: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	83,  // 77: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	84,  // 78: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	85,  // 79: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	86,  // 80: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	87,  // 81: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	88,  // 82: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	89,  // 83: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	90,  // 84: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	91,  // 85: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	92,  // 86: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	93,  // 87: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	94,  // 88: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	95,  // 89: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	96,  // 90: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	97,  // 91: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	98,  // 92: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	99,  // 93: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	100, // 94: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	101, // 95: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	102, // 96: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	103, // 97: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	104, // 98: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	105, // 99: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	106, // 100: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	107, // 101: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	108, // 102: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	109, // 103: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	110, // 104: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	111, // 105: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	112, // 106: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	113, // 107: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	114, // 108: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	115, // 109: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	116, // 110: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	117, // 111: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	118, // 112: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	119, // 113: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	120, // 114: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	121, // 115: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	122, // 116: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	123, // 117: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	124, // 118: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	125, // 119: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	126, // 120: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	127, // 121: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	128, // 122: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	129, // 123: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	130, // 124: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	131, // 125: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	132, // 126: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	133, // 127: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	134, // 128: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	135, // 129: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	136, // 130: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	137, // 131: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	138, // 132: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	139, // 133: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	140, // 134: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	141, // 135: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	142, // 136: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	143, // 137: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	144, // 138: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	145, // 139: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	146, // 140: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	147, // 141: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	148, // 142: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	149, // 143: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	150, // 144: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	151, // 145: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	1,   // 146: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	2,   // 147: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	1,   // 148: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	2,   // 149: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	3,   // 150: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	5,   // 151: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	4,   // 152: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	6,   // 153: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	152, // [152:154] is the sub-list for method output_type
+	150, // [150:152] is the sub-list for method input_type
+	150, // [150:150] is the sub-list for extension type_name
+	150, // [150:150] is the sub-list for extension extendee
+	0,   // [0:150] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -3263,7 +3358,7 @@ func file_restante_v1_batch_proto_init() {
 	file_restante_v1_session_proto_init()
 	file_restante_v1_submission_proto_init()
 	file_restante_v1_transport_proto_init()
-	file_restante_v1_batch_proto_msgTypes[0].OneofWrappers = []any{
+	file_restante_v1_batch_proto_msgTypes[1].OneofWrappers = []any{
 		(*Operation_Authenticate)(nil),
 		(*Operation_RenewSession)(nil),
 		(*Operation_Logoff)(nil),
@@ -3337,7 +3432,7 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_ListJobFindings)(nil),
 		(*Operation_CancelJob)(nil),
 	}
-	file_restante_v1_batch_proto_msgTypes[1].OneofWrappers = []any{
+	file_restante_v1_batch_proto_msgTypes[2].OneofWrappers = []any{
 		(*OperationResult_Authenticate)(nil),
 		(*OperationResult_RenewSession)(nil),
 		(*OperationResult_Logoff)(nil),
@@ -3417,7 +3512,7 @@ func file_restante_v1_batch_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_batch_proto_rawDesc), len(file_restante_v1_batch_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -190,6 +190,9 @@ const (
 	ErrorReason_ERROR_REASON_UNKNOWN_OPERATION ErrorReason = 126
 	// FAILED_PRECONDITION {problem}. The backup was not made. Only in the status of a job.
 	ErrorReason_ERROR_REASON_BACKUP_FAILED ErrorReason = 127
+	// FAILED_PRECONDITION {operation_id}. The operation refers to another one of its batch, operation_id, which failed.
+	// The operation had no effect. Caused by clients.
+	ErrorReason_ERROR_REASON_OPERATION_REFERENCE_FAILED ErrorReason = 128
 )
 
 // Enum value maps for ErrorReason.
@@ -261,6 +264,7 @@ var (
 		125: "ERROR_REASON_INTERNAL",
 		126: "ERROR_REASON_UNKNOWN_OPERATION",
 		127: "ERROR_REASON_BACKUP_FAILED",
+		128: "ERROR_REASON_OPERATION_REFERENCE_FAILED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                 0,
@@ -329,6 +333,7 @@ var (
 		"ERROR_REASON_INTERNAL":                    125,
 		"ERROR_REASON_UNKNOWN_OPERATION":           126,
 		"ERROR_REASON_BACKUP_FAILED":               127,
+		"ERROR_REASON_OPERATION_REFERENCE_FAILED":  128,
 	}
 )
 
@@ -363,7 +368,7 @@ var File_restante_v1_errors_proto protoreflect.FileDescriptor
 
 const file_restante_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xf9\x11\n" +
+	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xa7\x12\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12&\n" +
 	"\"ERROR_REASON_AUTHENTICATION_FAILED\x10\x01\x12 \n" +
@@ -431,7 +436,8 @@ const file_restante_v1_errors_proto_rawDesc = "" +
 	"\x1fERROR_REASON_COMMIT_NOT_REACHED\x10|\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10}\x12\"\n" +
 	"\x1eERROR_REASON_UNKNOWN_OPERATION\x10~\x12\x1e\n" +
-	"\x1aERROR_REASON_BACKUP_FAILED\x10\x7fB\x90\x01\n" +
+	"\x1aERROR_REASON_BACKUP_FAILED\x10\x7f\x12,\n" +
+	"'ERROR_REASON_OPERATION_REFERENCE_FAILED\x10\x80\x01B\x90\x01\n" +
 	"\x0eio.restante.v1B\vErrorsProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\vRestante.V1\xca\x02\vRestante\\V1\xea\x02\fRestante::V1b\x06proto3"
 
 var (
