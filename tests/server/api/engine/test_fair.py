@@ -101,7 +101,7 @@ class Dispatcher:
         self.running = 0
         self.began: list[int] = []  # accounts
 
-    async def run(self, handler: Any, caller: Caller, request: Any, deadline: float) -> Any:
+    async def run(self, handler: Any, caller: Caller, request: Any, deadline: float, result_octets: int) -> Any:
         self.running += 1
         self.began.append(caller.account_id)
         try:
@@ -109,6 +109,9 @@ class Dispatcher:
         finally:
             self.running -= 1
         return handler.method.response()
+
+    def may_cancel(self, handler: Any, task: asyncio.Task[Any]) -> bool:
+        return bool(handler.only_reads)
 
 
 class Authenticator:
