@@ -439,7 +439,7 @@ async def test_mail_of_others_is_resent_within_the_domain(world: World) -> None:
         (
             Resending.WITHIN_DOMAIN,
             "eve@example.net",
-            "people of example.test may resend what others wrote only within it",
+            "accounts of example.test may resend messages of other authors only within it, not to eve@example.net",
         ),
         (Resending.NEVER, "bob@example.test", "accounts of example.test may not resend messages of other authors"),
         (Resending.ANYWHERE, "eve@example.net", ""),

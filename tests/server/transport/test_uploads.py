@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from restante.errors import AccountLimitReached
+from restante.errors import AccountLimitReached, DeadlineExceeded
 from restante.v1.content_pb2 import UploadChunkRequest, UploadContentRequest, UploadKind
 from restante_process import config
 from restante_server.api.engine.allowances import Resource
@@ -137,7 +137,7 @@ async def test_a_stream_that_takes_too_long_ends(bounded: World, monkeypatch: py
         yield UploadContentRequest(kind=UploadKind.UPLOAD_KIND_ATTACHMENT, octets=PIECE)
         await asyncio.Event().wait()
 
-    with pytest.raises(Exception, match="time"):
+    with pytest.raises(DeadlineExceeded):
         await contents_api.upload_content(bounded.call(bounded.session("alice")), stalled())
     assert bounded.core.allowances.parties == 0
 

@@ -47,11 +47,12 @@ type MessageServiceClient interface {
 	// SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (one row alone is too large: ask
 	// for fewer columns).
 	QueryMessages(ctx context.Context, in *QueryMessagesRequest, opts ...grpc.CallOption) (*QueryMessagesResponse, error)
-	// Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes the server read messages, which
-	// takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
-	// searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
-	// at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
-	// TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches for text).
+	// Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes
+	// the server read messages, which takes time. One search of an account reads at a time, in turn with those of other
+	// accounts; the account's other searches wait. A search stops within a fraction of a second when it is cancelled, when
+	// its caller disconnects, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the
+	// condition or allow more time), TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches
+	// for text).
 	SearchMessages(ctx context.Context, in *SearchMessagesRequest, opts ...grpc.CallOption) (*SearchMessagesResponse, error)
 	// Gets columns and sections of a few messages, in ascending UID or id order; messages that do not exist are left
 	// out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (also when decoding takes reading more than 2 MiB; StreamMessages has
@@ -253,11 +254,12 @@ type MessageServiceServer interface {
 	// SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (one row alone is too large: ask
 	// for fewer columns).
 	QueryMessages(context.Context, *QueryMessagesRequest) (*QueryMessagesResponse, error)
-	// Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes the server read messages, which
-	// takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
-	// searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
-	// at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
-	// TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches for text).
+	// Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes
+	// the server read messages, which takes time. One search of an account reads at a time, in turn with those of other
+	// accounts; the account's other searches wait. A search stops within a fraction of a second when it is cancelled, when
+	// its caller disconnects, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the
+	// condition or allow more time), TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches
+	// for text).
 	SearchMessages(context.Context, *SearchMessagesRequest) (*SearchMessagesResponse, error)
 	// Gets columns and sections of a few messages, in ascending UID or id order; messages that do not exist are left
 	// out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (also when decoding takes reading more than 2 MiB; StreamMessages has

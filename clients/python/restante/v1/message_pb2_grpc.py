@@ -118,11 +118,12 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchMessages(self, request, context):
-        """Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes the server read messages, which
-        takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
-        searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
-        at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
-        TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches for text).
+        """Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes
+        the server read messages, which takes time. One search of an account reads at a time, in turn with those of other
+        accounts; the account's other searches wait. A search stops within a fraction of a second when it is cancelled, when
+        its caller disconnects, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the
+        condition or allow more time), TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches
+        for text).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

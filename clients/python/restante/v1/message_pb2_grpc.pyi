@@ -41,11 +41,12 @@ class MessageServiceStub:
     for fewer columns).
     """
     SearchMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.SearchMessagesRequest, _message_pb2.SearchMessagesResponse]
-    """Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes the server read messages, which
-    takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
-    searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
-    at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
-    TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches for text).
+    """Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes
+    the server read messages, which takes time. One search of an account reads at a time, in turn with those of other
+    accounts; the account's other searches wait. A search stops within a fraction of a second when it is cancelled, when
+    its caller disconnects, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the
+    condition or allow more time), TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches
+    for text).
     """
     BatchGetMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.BatchGetMessagesRequest, _message_pb2.BatchGetMessagesResponse]
     """Gets columns and sections of a few messages, in ascending UID or id order; messages that do not exist are left
@@ -110,11 +111,12 @@ class MessageServiceAsyncStub(MessageServiceStub):
     for fewer columns).
     """
     SearchMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.SearchMessagesRequest, _message_pb2.SearchMessagesResponse]  # type: ignore[assignment]
-    """Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes the server read messages, which
-    takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
-    searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
-    at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
-    TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches for text).
+    """Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes
+    the server read messages, which takes time. One search of an account reads at a time, in turn with those of other
+    accounts; the account's other searches wait. A search stops within a fraction of a second when it is cancelled, when
+    its caller disconnects, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the
+    condition or allow more time), TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches
+    for text).
     """
     BatchGetMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.BatchGetMessagesRequest, _message_pb2.BatchGetMessagesResponse]  # type: ignore[assignment]
     """Gets columns and sections of a few messages, in ascending UID or id order; messages that do not exist are left
@@ -188,11 +190,12 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_pb2.SearchMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.SearchMessagesResponse, _abc.Awaitable[_message_pb2.SearchMessagesResponse]]:
-        """Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes the server read messages, which
-        takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
-        searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
-        at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
-        TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches for text).
+        """Finds messages of one folder or of the whole mailbox and answers with UIDs or ids alone. A condition on text makes
+        the server read messages, which takes time. One search of an account reads at a time, in turn with those of other
+        accounts; the account's other searches wait. A search stops within a fraction of a second when it is cancelled, when
+        its caller disconnects, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the
+        condition or allow more time), TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches
+        for text).
         """
 
     @_abc_1.abstractmethod
