@@ -37,6 +37,7 @@ from restante.v1.submission_pb2 import EnvelopeRecipient, SubmitMessageRequest
 from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest
 from restante.v1.types_pb2 import IdRange, UidSet
 from restante_server.db import schema
+from restante_server.upkeep.jobs.records import UNFINISHED
 from tests.harness.postgres import PostgresServer
 from tests.server.api.served import UNARY_FIELDS, Served, operation, request_id, served, token_metadata
 from tests.server.conftest import BOTH
@@ -158,7 +159,11 @@ async def house(tmp_path_factory: pytest.TempPathFactory, store_url: str) -> Asy
 
 
 async def counts(core: Served) -> dict[str, int]:
-    """The number of rows in each table that these RPCs create rows in."""
+    """The number of rows in each table that these RPCs create rows in, once no job works on them."""
+    unfinished = select(func.count()).select_from(schema.job).where(schema.job.c.state.in_(UNFINISHED))
+    async with asyncio.timeout(30):
+        while await core.core.db.read(lambda tx: tx.scalar(unfinished)):
+            await asyncio.sleep(0.01)
 
     def read(tx: Any) -> dict[str, int]:
         return {table.name: tx.scalar(select(func.count()).select_from(table)) for table in COUNTED}
