@@ -141,11 +141,11 @@ class Notifier:
     def _claims(self, mailbox_ids: Iterable[int]) -> set[Claim]:
         return {watched.claim for mailbox_id in mailbox_ids for watched in self._watched.get(mailbox_id, ())}
 
-    def _inform(self, refused: Iterable[Claim]) -> None:
-        for claim in refused:
-            for watched in tuple(self._watched.get(claim.mailbox_id, ())):
-                if watched.claim == claim:
-                    watched.lost(MailboxNotFound(mailbox_id=claim.mailbox_id))
+    def _inform(self, refused: Collection[Claim]) -> None:
+        for mailbox_id in {claim.mailbox_id for claim in refused}:
+            for watched in tuple(self._watched.get(mailbox_id, ())):
+                if watched.claim in refused:
+                    watched.lost(MailboxNotFound(mailbox_id=mailbox_id))
 
 
 def _compared(
