@@ -28,9 +28,12 @@ from restante.v1.batch_pb2 import ExecuteOnceRequest, ExecuteRequest, ExecuteRes
 from restante.v1.folder_pb2 import GetFolderRequest, ListFoldersRequest
 from restante.v1.mailbox_pb2 import GetMailboxRequest
 from restante.v1.message_pb2 import (
+    DELETE_MODE_HARD,
     SECTION_KIND_WHOLE,
     AppendMessageRequest,
     BatchGetMessagesRequest,
+    DeleteMessagesRequest,
+    MatchingMessages,
     MessageSet,
     Section,
 )
@@ -41,6 +44,7 @@ from restante_server.api.engine.call import Call
 from restante_server.api.engine.identity import bearer_token
 from restante_server.api.engine.registry import HandlerKind
 from restante_server.api.engine.server import SERVICES
+from restante_server.api.services import scans
 from tests.server.api.served import Served, operation, request_id, served, token_metadata
 
 together = pytest.mark.asyncio(loop_scope="module")
@@ -286,6 +290,34 @@ async def test_an_operation_can_be_cancelled_while_it_runs(core: Served, endless
     assert error_info(answer.results[0].status).reason == "CANCELLED"
     await stream.done_writing()
     await reads_end(core)
+
+
+@together
+async def test_a_bulk_write_can_be_cancelled_while_its_restriction_is_evaluated(
+    core: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def endless(*_: Any) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(scans, "matches", endless)
+    token = (await core.session("bob")).session_token
+    everything = MessageSet(matching=MatchingMessages())
+    delete = DeleteMessagesRequest(messages=everything, mode=DELETE_MODE_HARD)
+    stream = core.stub("BatchService/Execute")(metadata=token_metadata(token))
+    for more, cancel in (({}, True), ({"timeout_milliseconds": 300}, False)):
+        begun.clear()
+        made = operation("MessageService/DeleteMessages", delete, token=token, **more)
+        await stream.write(ExecuteRequest(operations=[made]))
+        async with asyncio.timeout(10):
+            await begun.wait()
+            if cancel:
+                await stream.write(ExecuteRequest(cancel_operation_ids=[1]))
+            answer = await stream.read()
+        assert error_info(answer.results[0].status).reason == ("CANCELLED" if cancel else "DEADLINE_EXCEEDED")
+    stream.cancel()
 
 
 @together
