@@ -233,7 +233,7 @@ def test_jobs_are_started_listed_shown_watched_and_cancelled(here: Admin, domain
     assert begun["id"] not in [row["id"] for row in here.json("job", "list", "--kind", "backup")]
     assert begun["id"] not in [row["id"] for row in here.json("job", "list", "--unfinished")]
     late = here.run("job", "cancel", number)
-    assert late.exit_code == 1 and "had ended before" in late.stderr
+    assert late.exit_code == 1 and "its work had ended" in late.stderr
     assert "JOB_NOT_FOUND" in here.run("job", "show", "999999").stderr
     started = here("check", "--detach")
     assert "restante admin job watch" in started

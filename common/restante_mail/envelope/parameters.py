@@ -23,7 +23,8 @@ def is_envelope_id(value: str) -> bool:
 def is_original_recipient(value: str) -> bool:
     """Whether `value` can be that of ORCPT: an address type, ";" and the address, in ASCII and not too long.
 
-    The address is xtext; for the type "utf-8" it has any printable characters but "=" (RFC 6533 3).
+    The address is xtext; for the type "utf-8" it has any printable ASCII characters but "=". RFC 6533 3 also excludes a
+    "+" and a "\\" without an escape, which are taken here.
     """
     kind, _, address = value.partition(";")
     if len(value) > MAX_ORIGINAL_RECIPIENT_CHARACTERS or not address or not _ADDRESS_TYPE.fullmatch(kind):

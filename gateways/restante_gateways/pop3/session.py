@@ -211,7 +211,7 @@ class Session:
         if not wanted:
             return positive("bye")
         if deleted is None:
-            return positive("bye, another session had removed all marked messages")
+            return positive("bye, none of the marked messages is left in the maildrop")
         text = f"bye, {deleted} messages deleted"
         return positive(text if deleted == wanted else f"{text}, another session had removed {wanted - deleted}")
 

@@ -495,6 +495,9 @@ job = Table(
     Column("total", BigInteger, nullable=False),
     Column("finding_count", BigInteger, nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
+    Column(
+        "attempts", Integer, nullable=False
+    ),  # runs since the last committed step; a core that stops gives its own back
     Column("status", LargeBinary),  # serialised google.rpc.Status of a failure
     Column("lease_id", BigInteger),  # the run that may write; another core takes over when the lease has expired
     Column("lease_expires_at", BigInteger),  # by the database's clock

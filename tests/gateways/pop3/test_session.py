@@ -253,7 +253,7 @@ async def test_a_quit_whose_first_answer_is_lost_promises_no_number(running: Run
         await running.leave(1)
         running.link.refuse(errors.StoreBusy())
         asyncio.get_running_loop().call_later(0.05, running.link.heal)
-        assert await client.ask("QUIT") == "+OK bye, another session had removed all marked messages\r\n"
+        assert await client.ask("QUIT") == "+OK bye, none of the marked messages is left in the maildrop\r\n"
 
 
 async def test_a_revoked_session_cannot_retrieve_what_left_the_inbox(running: Running) -> None:

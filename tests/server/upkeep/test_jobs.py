@@ -24,7 +24,7 @@ from restante_server.upkeep.jobs.check import check
 from restante_server.upkeep.jobs.hooks import Figures
 from restante_server.upkeep.jobs.leases import CancelRequested, Checkpoint, Lease, Rule, Superseded
 from restante_server.upkeep.jobs.records import ADMIN, FINAL, Actor, Job, JobKind, JobState, NewJob
-from restante_server.upkeep.jobs.runner import Runner
+from restante_server.upkeep.jobs.runner import MOST_ATTEMPTS, Runner
 from restante_server.upkeep.jobs.signals import JobSignals
 from restante_server.upkeep.jobs.work import JobHandler, Work
 
@@ -331,6 +331,54 @@ async def test_a_temporary_failure_postpones_a_job_and_any_other_ends_it(databas
     assert (kind.began[:2], end.state) == ([0, 1], JobState.FAILED)
     assert isinstance(_error(end), FolderNotFound)
     assert (fault.state, _error(fault).reason) == (JobState.FAILED, "INTERNAL")
+
+
+async def test_a_job_whose_core_dies_in_every_run_ends_after_a_bounded_number_of_runs(database: Database) -> None:
+    job = await start(database)
+    for lease_id in range(1, MOST_ATTEMPTS + 1):
+        taken = await claim(database, lease_id)
+        assert taken is not None and taken.attempts == lease_id
+        await let_lapse(database, job.job_id)
+    kind = Counting()
+    async with running(database, kind):
+        end = await finished(database, job.job_id)
+    assert (end.state, _error(end).reason, kind.began) == (JobState.FAILED, "INTERNAL", [])
+
+
+async def test_only_runs_without_a_step_count_as_attempts(database: Database) -> None:
+    job = await start(database)
+    for lease_id in range(1, 2 * MOST_ATTEMPTS):
+        taken = await claim(database, lease_id)
+        assert taken is not None and taken.attempts == 1
+        lease = Lease(job.job_id, lease_id)
+        if lease_id % 2:  # a step, and its core dies
+            await database.write(Write(partial(leases.advance, lease=lease, step=Checkpoint(b"1", 1, 2))))
+            await let_lapse(database, job.job_id)
+        else:  # its core stops
+            await database.write(Write(partial(leases.release, lease=lease)))
+
+
+async def test_a_core_does_not_claim_its_own_job_after_its_lease_has_expired(database: Database) -> None:
+    job, kind = await start(database), Counting(most=3, pause=60)
+    runner = Runner(database, (kind,), "here", JobSignals())
+    await runner._fill()
+    await asyncio.wait_for(kind.at.wait(), SECONDS)
+    await let_lapse(database, job.job_id)
+    await runner._fill()
+    assert kind.began == [0]
+    await runner._stop()
+
+
+async def test_a_job_that_is_put_off_waits_before_its_next_run(database: Database) -> None:
+    async def fail(work: Work) -> None:
+        raise StoreBusy("always")
+
+    await start(database)
+    kind = Counting(most=100_000, then=fail)
+    async with running(database, kind):
+        await asyncio.wait_for(kind.at.wait(), SECONDS)
+        await asyncio.sleep(1.0)
+    assert len(kind.began) == 1
 
 
 async def test_progress_between_steps_is_stored_about_once_a_second(database: Database) -> None:

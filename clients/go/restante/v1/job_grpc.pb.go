@@ -37,8 +37,8 @@ const (
 //
 // A job belongs to the store, not to the session or the process that began it: it goes on when the client disconnects,
 // and another core goes on with it at most 15 s after its core has died. It needs its actor's right all the time: when
-// the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. A job is kept for 30 days
-// after its end.
+// the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. When the cores that run it die
+// five times before it commits a step, it ends as FAILED with INTERNAL. A job is kept for 30 days after its end.
 type JobServiceClient interface {
 	// Gets one job. Errors: JOB_NOT_FOUND {job_id}.
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error)
@@ -131,8 +131,8 @@ func (c *jobServiceClient) CancelJob(ctx context.Context, in *CancelJobRequest, 
 //
 // A job belongs to the store, not to the session or the process that began it: it goes on when the client disconnects,
 // and another core goes on with it at most 15 s after its core has died. It needs its actor's right all the time: when
-// the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. A job is kept for 30 days
-// after its end.
+// the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. When the cores that run it die
+// five times before it commits a step, it ends as FAILED with INTERNAL. A job is kept for 30 days after its end.
 type JobServiceServer interface {
 	// Gets one job. Errors: JOB_NOT_FOUND {job_id}.
 	GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error)

@@ -31,8 +31,8 @@ class JobServiceStub:
 
     A job belongs to the store, not to the session or the process that began it: it goes on when the client disconnects,
     and another core goes on with it at most 15 s after its core has died. It needs its actor's right all the time: when
-    the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. A job is kept for 30 days
-    after its end.
+    the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. When the cores that run it die
+    five times before it commits a step, it ends as FAILED with INTERNAL. A job is kept for 30 days after its end.
     """
 
     def __init__(self, channel):
@@ -74,8 +74,8 @@ class JobServiceServicer:
 
     A job belongs to the store, not to the session or the process that began it: it goes on when the client disconnects,
     and another core goes on with it at most 15 s after its core has died. It needs its actor's right all the time: when
-    the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. A job is kept for 30 days
-    after its end.
+    the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. When the cores that run it die
+    five times before it commits a step, it ends as FAILED with INTERNAL. A job is kept for 30 days after its end.
     """
 
     def GetJob(self, request, context):
@@ -158,8 +158,8 @@ class JobService:
 
     A job belongs to the store, not to the session or the process that began it: it goes on when the client disconnects,
     and another core goes on with it at most 15 s after its core has died. It needs its actor's right all the time: when
-    the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. A job is kept for 30 days
-    after its end.
+    the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. When the cores that run it die
+    five times before it commits a step, it ends as FAILED with INTERNAL. A job is kept for 30 days after its end.
     """
 
     @staticmethod

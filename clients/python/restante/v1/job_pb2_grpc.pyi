@@ -32,8 +32,8 @@ class JobServiceStub:
 
     A job belongs to the store, not to the session or the process that began it: it goes on when the client disconnects,
     and another core goes on with it at most 15 s after its core has died. It needs its actor's right all the time: when
-    the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. A job is kept for 30 days
-    after its end.
+    the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. When the cores that run it die
+    five times before it commits a step, it ends as FAILED with INTERNAL. A job is kept for 30 days after its end.
     """
 
     @_typing.overload
@@ -63,8 +63,8 @@ class JobServiceAsyncStub(JobServiceStub):
 
     A job belongs to the store, not to the session or the process that began it: it goes on when the client disconnects,
     and another core goes on with it at most 15 s after its core has died. It needs its actor's right all the time: when
-    the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. A job is kept for 30 days
-    after its end.
+    the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. When the cores that run it die
+    five times before it commits a step, it ends as FAILED with INTERNAL. A job is kept for 30 days after its end.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -90,8 +90,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A job belongs to the store, not to the session or the process that began it: it goes on when the client disconnects,
     and another core goes on with it at most 15 s after its core has died. It needs its actor's right all the time: when
-    the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. A job is kept for 30 days
-    after its end.
+    the actor ceases to be an administrator, the job ends as FAILED with PERMISSION_DENIED. When the cores that run it die
+    five times before it commits a step, it ends as FAILED with INTERNAL. A job is kept for 30 days after its end.
     """
 
     @_abc_1.abstractmethod

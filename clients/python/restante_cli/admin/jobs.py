@@ -178,7 +178,13 @@ def watch(admin: Admin, job_id: int, form: str) -> None:
             say(finding.problem)
         say(f"Job {job_id}: {facts(job)['state']}, {facts(job)['progress']}.")
     if job.finding_count:
-        raise click.ClickException(f"the check found {job.finding_count} violations, listed above")
+        raise violations_found(job, len(findings))
+
+
+def violations_found(job: Job, listed: int) -> click.ClickException:
+    """The failure of a check with findings, of which the server keeps a bounded number."""
+    which = "listed above" if listed == job.finding_count else f"the first {listed} of them listed above"
+    return click.ClickException(f"the check found {job.finding_count} violations, {which}")
 
 
 @job_group.command()
@@ -193,7 +199,7 @@ def cancel(admin: Admin, job_id: int, form: str) -> None:
     else:
         say(f"Job {job_id}: {facts(job)['state']}.")
     if job.state != JobState.JOB_STATE_CANCELLED:
-        raise click.ClickException(f"job {job_id} was not cancelled, because it had ended before")
+        raise click.ClickException(f"job {job_id} was not cancelled, because its work had ended")
 
 
 async def _cancel(admin: Admin, job_id: int) -> Job:

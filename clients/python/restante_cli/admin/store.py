@@ -42,7 +42,7 @@ def check(admin: Admin, digests: bool, detach: bool, form: str) -> None:
         if not job.finding_count:
             say("The check found no violations.")
     if job.finding_count:
-        raise click.ClickException(f"the check found {job.finding_count} violations, listed above")
+        raise jobs.violations_found(job, len(findings))
 
 
 @click.command()

@@ -63,7 +63,7 @@ class Append:
         else:
             upload_id = await _upload(s)
         if await s.client.rest_of_command():
-            return BAD("APPEND accepts one message (no MULTIAPPEND).")  # MULTIAPPEND is not offered
+            return BAD("APPEND accepts one message (no MULTIAPPEND).")
         if not self.size_octets:
             return NO("The message is empty.", b"CANNOT")
         with missing_target():

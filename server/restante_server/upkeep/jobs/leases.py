@@ -6,11 +6,11 @@ finds another lease on the row, and its writes are refused (Superseded).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, insert, or_, select, update
 
 from restante.errors import BackupFailed, PermissionDenied, to_status
 from restante_server.db.clock import now_microseconds
@@ -90,7 +90,12 @@ _take = (
             and_(job.c.state == JobState.RUNNING, job.c.lease_expires_at <= bindparam("now")),
         ),
     )
-    .values(state=JobState.RUNNING, lease_id=bindparam("lease"), lease_expires_at=bindparam("until"))
+    .values(
+        state=JobState.RUNNING,
+        attempts=job.c.attempts + 1,
+        lease_id=bindparam("lease"),
+        lease_expires_at=bindparam("until"),
+    )
     .returning(*COLUMNS)
 )
 _began = (
@@ -104,6 +109,7 @@ _advance = (
         done=bindparam("done"),
         total=bindparam("total"),
         finding_count=job.c.finding_count + bindparam("found", type_=job.c.finding_count.type),
+        attempts=0,
         lease_expires_at=bindparam("until"),
     )
     .returning(job.c.finding_count)
@@ -124,7 +130,11 @@ _finish = (
         lease_expires_at=None,
     )
 )
-_release = update(job).where(_ours).values(lease_expires_at=0)
+_release = (
+    update(job)
+    .where(_ours)
+    .values(attempts=case((job.c.attempts > 0, job.c.attempts - 1), else_=0), lease_expires_at=0)
+)
 _release_all = update(job).where(job.c.state == JobState.RUNNING).values(lease_expires_at=0)
 _cancel_old = (
     update(job)
@@ -149,8 +159,8 @@ _away = (
 )
 
 
-def claimable(tx: Connection, rules: Sequence[Rule], place: str) -> int | None:
-    """The id of the oldest job that a core at this place may take now; None when there is none."""
+def claimable(tx: Connection, rules: Sequence[Rule], place: str, without: Collection[int] = ()) -> int | None:
+    """The id of the oldest job that a core at this place may take now, without some; None when there is none."""
     now = now_microseconds(tx)
     running = tx.execute(_running).all()
     alone = {rule.kind for rule in rules if rule.alone}
@@ -158,7 +168,10 @@ def claimable(tx: Connection, rules: Sequence[Rule], place: str) -> int | None:
     found = [
         row.job_id
         for row in running
-        if row.lease_expires_at <= now and row.kind not in busy and row.place in ("", place)
+        if row.lease_expires_at <= now
+        and row.kind not in busy
+        and row.place in ("", place)
+        and row.job_id not in without
     ]
     for rule in rules:
         if rule.kind not in busy:
@@ -166,11 +179,13 @@ def claimable(tx: Connection, rules: Sequence[Rule], place: str) -> int | None:
     return min(found, default=None)
 
 
-def claim(tx: Connection, rules: Sequence[Rule], place: str, lease_id: int) -> Job | None:
-    """Take a lease on the oldest claimable job, if there is one."""
+def claim(
+    tx: Connection, rules: Sequence[Rule], place: str, lease_id: int, without: Collection[int] = ()
+) -> Job | None:
+    """Take a lease on the oldest claimable job, without some, if there is one."""
     if tx.dialect.name == "postgresql":
         tx.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CLAIMS})")
-    job_id = claimable(tx, rules, place)
+    job_id = claimable(tx, rules, place, without)
     if job_id is None:
         return None
     now = now_microseconds(tx)
@@ -230,7 +245,7 @@ def finish(tx: Connection, lease: Lease, state: JobState, status: bytes | None =
 
 
 def release(tx: Connection, lease: Lease) -> None:
-    """Let another core, or the next start of this one, go on at once."""
+    """Let another core, or the next start of this one, go on at once. The run is no failed attempt."""
     tx.execute(_release, _where(lease))
 
 

@@ -77,6 +77,7 @@ class Job(NamedTuple):
     total: int
     finding_count: int
     cancel_requested: bool
+    attempts: int  # runs since the last committed step, with the present one
     status: bytes | None  # serialised google.rpc.Status
     created_at: int
     started_at: int | None
@@ -152,6 +153,7 @@ def start(tx: Connection, new: NewJob) -> Job:
         "total": new.total,
         "finding_count": 0,
         "cancel_requested": False,
+        "attempts": 0,
         "created_at": now_microseconds(tx),
     }
     return row_of(tx.execute(insert(job).values(values).returning(*COLUMNS)).one())

@@ -34,7 +34,13 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = 4  # jobs of one core
 LOOK_SECONDS: Final = 1.0  # between two looks at the rows
 RENEW_SECONDS: Final = 4.0  # between two renewals of a lease
+PUT_OFF_SECONDS: Final = 2.0  # after a temporary failure, before this core tries the job again
+MOST_ATTEMPTS: Final = 5  # runs of a job without a committed step
 PARTY: Final = Party("jobs")  # jobs share one turn: they wait for users no less than users wait for them
+
+
+class Exhausted(Exception):
+    """The cores that ran the job have died each time, before it committed a step."""
 
 
 class _Run:
@@ -71,6 +77,7 @@ class Runner:
         self._rules = tuple(Rule(handler.kind, handler.alone) for handler in handlers)
         self._figures = figures or Figures()
         self._runs: dict[int, _Run] = {}
+        self._put_off: dict[int, float] = {}  # by job id: the monotonic time until which this core leaves it alone
 
     async def run_for_ever(self) -> None:
         """Run jobs until this task is cancelled. Then the jobs stop and their leases end, so that others go on."""
@@ -94,10 +101,15 @@ class Runner:
     async def _fill(self) -> None:
         """Claim and begin jobs while there is room."""
         while len(self._runs) < AT_ONCE:
-            if await self._db.read_short(partial(leases.claimable, rules=self._rules, place=self._place)) is None:
+            now = time.monotonic()
+            self._put_off = {job_id: until for job_id, until in self._put_off.items() if until > now}
+            # A job that runs here may have an expired lease, after a renewal that failed. It goes on all the same.
+            without = {*self._runs, *self._put_off}
+            look = partial(leases.claimable, rules=self._rules, place=self._place, without=without)
+            if await self._db.read_short(look) is None:
                 return
             lease_id = secrets.randbits(62)
-            claim = partial(leases.claim, rules=self._rules, place=self._place, lease_id=lease_id)
+            claim = partial(leases.claim, rules=self._rules, place=self._place, lease_id=lease_id, without=without)
             job = await self._db.write(Write(claim))
             if job is None:
                 return
@@ -120,14 +132,17 @@ class Runner:
             elif not found.permitted:
                 run.stop(PermissionDenied(permission="administrator"))
         now = time.monotonic()
-        due = []
-        for run in runs:
-            progress = (run.work.done, run.work.total)
-            if run.working and run.why is None and (progress != run.stored or now - run.stored_at > RENEW_SECONDS):
-                due.append((run.work.lease, *progress))
-                run.stored, run.stored_at = progress, now
-        if due:
-            await self._db.write(Write(partial(_store, due=due), rows=len(due)))
+        due = [
+            (run, (run.work.done, run.work.total))
+            for run in runs
+            if run.working and ((run.work.done, run.work.total) != run.stored or now - run.stored_at > RENEW_SECONDS)
+        ]
+        if not due:
+            return
+        rows = [(run.work.lease, *progress) for run, progress in due]
+        await self._db.write(Write(partial(_store, due=rows), rows=len(rows)))
+        for run, progress in due:
+            run.stored, run.stored_at = progress, now
 
     async def _run(self, run: _Run) -> None:
         """Run one job to its end, and store the end."""
@@ -145,8 +160,11 @@ class Runner:
 
     async def _work(self, run: _Run) -> Exception | None:
         """Let the handler work; returns the reason when it did not come to its end."""
+        job = run.work.job
         try:
-            await self._handlers[run.work.job.kind].run(run.work)
+            if job.attempts > MOST_ATTEMPTS:
+                raise Exhausted(f"{MOST_ATTEMPTS} runs ended without a step")
+            await self._handlers[job.kind].run(run.work)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if run.why is None or task is None:
@@ -168,6 +186,7 @@ class Runner:
             return
         if isinstance(failure, RestanteError) and failure.code is StatusCode.UNAVAILABLE:
             log.warning("job %d is put off: %s", job.job_id, failure.detail)
+            self._put_off[job.job_id] = time.monotonic() + PUT_OFF_SECONDS
             await self._release(run)
             return
         state, status = JobState.SUCCEEDED, None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
+
+import psycopg
 
 from restante.errors import BackupFailed as Failed
 from restante.errors import InvalidArgument
@@ -81,10 +84,12 @@ class StoreBackup:
                 await asyncio.shield(writing)
             except asyncio.CancelledError:
                 stopped.set()  # a thread cannot be cancelled; it leaves at the next progress, and empties the directory
-                await asyncio.wait([writing])
+                await asyncio.gather(writing, return_exceptions=True)
                 raise
             except BackupFailed as problem:
                 raise Failed(problem=str(problem)) from None
             except OSError as problem:
                 raise Failed(problem=problem.strerror or "the directory cannot be written") from None
+            except (sqlite3.Error, psycopg.Error) as problem:
+                raise Failed(problem=f"the database cannot be copied: {problem}") from problem
         work.progress(work.done, work.done)

@@ -243,5 +243,6 @@ def test_events_do_not_depend_on_how_octets_arrive(stream: list[bytes], cuts: li
 
 
 @given(st.binary(max_size=400), st.binary(max_size=400))
-def test_nothing_but_events_comes_of_anything(first: bytes, second: bytes) -> None:
-    events(CommandReader(LIMITS), first, second, b"\r\n")
+def test_any_octets_give_the_same_events_in_any_pieces(first: bytes, second: bytes) -> None:
+    whole = events(CommandReader(LIMITS), first + second + b"\r\n")
+    assert events(CommandReader(LIMITS), first, second, b"\r\n") == whole

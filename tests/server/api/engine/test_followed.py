@@ -52,7 +52,7 @@ class House:
         return list(answer.change_numbers)
 
     async def agree(self) -> None:
-        """Check that the reported number of every folder, deleted ones included, is the store's."""
+        """Check that the reported number of every folder is the store's, also beside folders that were deleted."""
         listed = await self.call("FolderService/ListFolders", folder_pb2.ListFoldersRequest(page_size=1000))
         stored = {folder.folder_id: folder.change_number for folder in listed.folders}
         self.folders |= stored.keys()

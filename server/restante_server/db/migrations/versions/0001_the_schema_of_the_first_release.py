@@ -122,6 +122,7 @@ def upgrade() -> None:
         sa.Column("total", sa.BigInteger(), nullable=False),
         sa.Column("finding_count", sa.BigInteger(), nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("status", sa.LargeBinary(), nullable=True),
         sa.Column("lease_id", sa.BigInteger(), nullable=True),
         sa.Column("lease_expires_at", sa.BigInteger(), nullable=True),
