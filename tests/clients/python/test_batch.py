@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-import restante
 from restante import Client, SyncClient, Target, errors
 from restante.batch import Batch
 from restante.calls import Calls
@@ -30,37 +28,11 @@ from tests.clients.python.conftest import Answer, Servers, answer, refusal
 from tests.clients.python.test_calls import calls
 from tests.server.api.served import DOMAIN, Served, served
 
-README = Path(restante.__file__).parents[1] / "README.md"
-
-
-def example() -> str:
-    """The example of the README's section "Batches"."""
-    section = README.read_text(encoding="utf-8").partition("\n## Batches\n")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("    ") or not line]
-    return textwrap.dedent("\n".join(lines))
-
 
 @pytest.fixture
 async def core(tmp_path: Path) -> AsyncIterator[Served]:
     async with served(tmp_path) as made:
         yield made
-
-
-async def test_the_readmes_example_moves_messages_into_a_new_folder(
-    core: Served, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async with Client.connect(Target(core.unix), user=f"bob@{DOMAIN}", password="bob-demo") as me:
-        inbox = await me.folders.get("INBOX")
-        for subject in ("Lunch", "Dinner", "lunch again"):
-            await me.messages.append(inbox, f"Subject: {subject}\r\n\r\nHello\r\n".encode())
-        program: dict[str, object] = {}
-        exec(f"async def run(me):\n{textwrap.indent(example(), '    ')}", program)
-        await program["run"](me)  # type: ignore[operator]
-        lunch = await me.folders.get("Lunch")
-        assert capsys.readouterr().out == f"2 messages are in folder {lunch.folder_id}\n"
-        assert lunch.message_count == 2
-        left = [message.summary.subject async for message in me.messages.query("INBOX")]
-        assert left == ["Dinner"]
 
 
 async def test_a_failure_is_raised_and_each_operation_has_its_outcome(core: Served) -> None:
