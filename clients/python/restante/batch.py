@@ -108,7 +108,8 @@ class Batch:
         """Run the operations, at most 256 and 1 MiB, and wait for all of them.
 
         Adds request_ids and `min_commit` as `Calls.execute` does. Repeats the batch as a whole after a temporary
-        failure until the deadline; no effect happens twice. Raises the error of the first operation that failed; the
+        failure until the deadline. An operation with a request_id takes effect once: it fails with RequestIdReused when
+        the fields that it takes differ in the repetition. Raises the error of the first operation that failed; the
         others have their responses all the same.
         """
         deadline = time.monotonic() + (self._calls.timeout_seconds if timeout is None else timeout)

@@ -22,6 +22,7 @@ from restante.v1.folder_pb2 import (
     Folder,
     GetFolderRequest,
 )
+from restante.v1.message_pb2 import MoveMessagesRequest, QueryMessagesRequest
 from restante.v1.session_pb2 import RenewSessionResponse, Session
 from restante.v1.types_pb2 import CommitToken
 from tests.clients.python.conftest import Answer, Servers, answer, refusal
@@ -33,6 +34,25 @@ from tests.server.api.served import DOMAIN, Served, served
 async def core(tmp_path: Path) -> AsyncIterator[Served]:
     async with served(tmp_path) as made:
         yield made
+
+
+async def test_a_repetition_that_finds_other_messages_moves_none_of_them(core: Served) -> None:
+    async with Client.connect(Target(core.unix), user=f"bob@{DOMAIN}", password="bob-demo") as me:
+        inbox, archive = await me.folders.get("INBOX"), await me.folders.get("Archive")
+        first = await me.messages.append(inbox, b"Subject: First\r\n\r\n")
+        batch = me.batch()
+        found = batch.add(methods.QUERY_MESSAGES, QueryMessagesRequest(folder_id=inbox.folder_id))
+        batch.add(
+            methods.MOVE_MESSAGES,
+            MoveMessagesRequest(target_folder_id=archive.folder_id),
+            {"messages.ids.message_ids": found["rows.message_ids"]},
+        )
+        await batch.run()
+        second = await me.messages.append(inbox, b"Subject: Second\r\n\r\n")
+        with pytest.raises(errors.RequestIdReused):
+            await batch.run()
+        assert [message.message_id async for message in me.messages.query("Archive")] == [first.message_id]
+        assert [message.message_id async for message in me.messages.query("INBOX")] == [second.message_id]
 
 
 async def test_a_failure_is_raised_and_each_operation_has_its_outcome(core: Served) -> None:
