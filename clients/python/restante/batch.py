@@ -108,7 +108,7 @@ class Batch:
         """Run the operations, at most 256 and 1 MiB, and wait for all of them.
 
         Adds request_ids and `min_commit` as `Calls.execute` does. Repeats the batch as a whole after a temporary
-        failure until the deadline. An operation with a request_id takes effect once: it fails with RequestIdReused when
+        failure until the deadline. An operation with a request_id takes effect once and has its first answer, even when
         the fields that it takes differ in the repetition. Raises the error of the first operation that failed; the
         others have their responses all the same.
         """

@@ -45,7 +45,8 @@ type BatchServiceClient interface {
 	// fewer entries then, and another read is answered RESULT_TOO_LARGE, which names the RPC to call instead.
 	//
 	// Limits, unless the server is configured otherwise. The server stops reading while 1024 operations are in flight, or
-	// requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered.
+	// requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered, and
+	// each of its references for as much as it may copy, 64 KiB, up to 1 MiB a request.
 	// A session with more than 64 operations in flight gets TOO_MANY_OPERATIONS. So does an account with more than 256
 	// that have begun, over all its sessions and streams and with its unary calls; an operation counts until the client
 	// has taken its answer. After such a refusal the server reads nothing more of that stream, cancellations included,
@@ -111,7 +112,8 @@ type BatchServiceServer interface {
 	// fewer entries then, and another read is answered RESULT_TOO_LARGE, which names the RPC to call instead.
 	//
 	// Limits, unless the server is configured otherwise. The server stops reading while 1024 operations are in flight, or
-	// requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered.
+	// requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered, and
+	// each of its references for as much as it may copy, 64 KiB, up to 1 MiB a request.
 	// A session with more than 64 operations in flight gets TOO_MANY_OPERATIONS. So does an account with more than 256
 	// that have begun, over all its sessions and streams and with its unary calls; an operation counts until the client
 	// has taken its answer. After such a refusal the server reads nothing more of that stream, cancellations included,

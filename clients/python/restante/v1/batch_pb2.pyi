@@ -35,9 +35,13 @@ class Reference(_message.Message):
     a folder and moves messages into it, or queries messages and marks those found, without a round trip between.
 
     The operation waits for the answers to those that it refers to, even when it is marked independent. It is then judged
-    as if the client had sent the filled request: rights, request_id and limits. With the copied fields, the request
-    message still has at most 1 MiB. When an operation that it refers to fails, it fails with OPERATION_REFERENCE_FAILED;
-    it has no effect then.
+    as if the client had sent the filled request: rights and limits. With the copied fields, the request message still has
+    at most 1 MiB. When an operation that it refers to fails, it fails with OPERATION_REFERENCE_FAILED; it has no effect
+    then.
+
+    A request_id stands for the request as the client sent it, with its references: the paths and the kinds of the
+    operations that they name. A repetition gets the first answer, even if its query finds other messages now, or if an
+    operation that it refers to fails now.
 
     A path is made of field names, such as "rows.message_ids"; it has no indexes and passes through no map. A response's
     path may pass through a repeated message, which gives the values of each element; a request's path may not. Both

@@ -49,7 +49,8 @@ class BatchServiceStub:
     fewer entries then, and another read is answered RESULT_TOO_LARGE, which names the RPC to call instead.
 
     Limits, unless the server is configured otherwise. The server stops reading while 1024 operations are in flight, or
-    requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered.
+    requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered, and
+    each of its references for as much as it may copy, 64 KiB, up to 1 MiB a request.
     A session with more than 64 operations in flight gets TOO_MANY_OPERATIONS. So does an account with more than 256
     that have begun, over all its sessions and streams and with its unary calls; an operation counts until the client
     has taken its answer. After such a refusal the server reads nothing more of that stream, cancellations included,
@@ -85,7 +86,8 @@ class BatchServiceAsyncStub(BatchServiceStub):
     fewer entries then, and another read is answered RESULT_TOO_LARGE, which names the RPC to call instead.
 
     Limits, unless the server is configured otherwise. The server stops reading while 1024 operations are in flight, or
-    requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered.
+    requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered, and
+    each of its references for as much as it may copy, 64 KiB, up to 1 MiB a request.
     A session with more than 64 operations in flight gets TOO_MANY_OPERATIONS. So does an account with more than 256
     that have begun, over all its sessions and streams and with its unary calls; an operation counts until the client
     has taken its answer. After such a refusal the server reads nothing more of that stream, cancellations included,
@@ -124,7 +126,8 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         fewer entries then, and another read is answered RESULT_TOO_LARGE, which names the RPC to call instead.
 
         Limits, unless the server is configured otherwise. The server stops reading while 1024 operations are in flight, or
-        requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered.
+        requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered, and
+        each of its references for as much as it may copy, 64 KiB, up to 1 MiB a request.
         A session with more than 64 operations in flight gets TOO_MANY_OPERATIONS. So does an account with more than 256
         that have begun, over all its sessions and streams and with its unary calls; an operation counts until the client
         has taken its answer. After such a refusal the server reads nothing more of that stream, cancellations included,

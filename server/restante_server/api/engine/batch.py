@@ -21,6 +21,16 @@ class Batch:
     oversize: bool = False  # above MAX_BATCH_OCTETS: its operations are refused, its cancellations take effect
     in_flight: int = 0  # operations
     filled_octets: int = 0  # copied into its operations by references
+    reserved_octets: int = 0  # for what references will copy: counted from the arrival, when nothing can wait for room
+
+    @property
+    def held_octets(self) -> int:
+        """The octets that count for the stream until the last operation is answered."""
+        return self.octets + max(self.reserved_octets, self.filled_octets)
+
+    def reserve(self, octets: int) -> None:
+        """Reserve octets for a reference; more than a request may have are never copied."""
+        self.reserved_octets = min(self.reserved_octets + octets, max(0, MAX_BATCH_OCTETS - self.octets))
 
 
 def parse(data: bytes) -> Batch:

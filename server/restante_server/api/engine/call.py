@@ -37,6 +37,7 @@ class Call:
     now: int  # when the call arrived, in microseconds since 1970-01-01 UTC
     deadline: float  # a moment of time.monotonic()
     result_octets: int = MAX_LONE_RESULT_OCTETS  # a page of a list ends before it passes this size
+    sent: bytes = b""  # fingerprint of the request as sent, if references have filled it: see `writes.once_only`
 
     def claim(self, mailbox_id: int, folder_id: int = 0) -> Claim:
         """The claim of a request on a mailbox (0: the caller's own), or on one of its folders. Raises as access.named.
@@ -82,6 +83,7 @@ class Call:
             rows=rows,
             octets=octets,
             contents=contents,
+            sent=self.sent,
         )
         return await self.core.db.write(operation, deadline=self.deadline)
 
@@ -92,7 +94,7 @@ class Call:
         """
         if not request_id(request):
             return None
-        once = once_of(request, self.caller.actor, claims, self.now)
+        once = once_of(request, self.caller.actor, claims, self.now, self.sent)
         known: Message | None = await self.read(partial(known_answer, once=once, claims=claims))
         return known
 

@@ -36,9 +36,11 @@ class Dispatcher:
         self._core, self._observer = core, observer
         self._finding: set[asyncio.Task[Any] | None] = set()  # calls that look for the messages of their write
 
-    def call(self, caller: Caller, deadline: float, result_octets: int = MAX_LONE_RESULT_OCTETS) -> Call:
-        """A call that arrives now; `deadline` is a moment of `time.monotonic()`."""
-        return Call(self._core, caller, time.time_ns() // 1_000, deadline, result_octets)
+    def call(
+        self, caller: Caller, deadline: float, result_octets: int = MAX_LONE_RESULT_OCTETS, sent: bytes = b""
+    ) -> Call:
+        """A call that arrives now; `deadline` is a moment of `time.monotonic()`. `sent`: see Call."""
+        return Call(self._core, caller, time.time_ns() // 1_000, deadline, result_octets, sent)
 
     async def run(
         self,
@@ -47,26 +49,34 @@ class Dispatcher:
         request: Any,
         deadline: float,
         result_octets: int = MAX_LONE_RESULT_OCTETS,
+        *,
+        sent: bytes = b"",
+        refusal: RestanteError | None = None,
     ) -> Message:
         """Run a unary handler within a deadline (a moment of `time.monotonic()`) and return its response.
 
-        `result_octets` is the size that pages of lists keep.
+        `result_octets` is the size that pages of lists keep. `sent` is the fingerprint of a request with an id that
+        references fill: they may fill a repetition otherwise, so the first answer comes before anything is judged.
+        `refusal` is the reason why they could not fill it; a request that is no repetition fails with it.
         """
         began, outcome = time.perf_counter(), "CANCELLED"
         try:
             turns.party.set(caller.party)
             handler.rule(caller)
-            call = self.call(caller, deadline, result_octets)
+            call = self.call(caller, deadline, result_octets, sent)
             if call.seconds_left <= 0:
                 raise DeadlineExceeded
             if handler.has_min_commit and request.HasField("min_commit"):
                 await call.reach(request.min_commit)
-            response: Message = await self._run(handler, call, request)
+            known = await handler.known(call, request, handler.claims(call, request)) if sent else None
+            if known is None and refusal is not None:
+                raise refusal
+            response: Message = known if known is not None else await self._run(handler, call, request)
             outcome = "OK"
         except Exception as error:
-            known = translate(error, handler.method.path)
-            outcome = known.reason
-            raise known from error
+            failure = translate(error, handler.method.path)
+            outcome = failure.reason
+            raise failure from error
         finally:
             self._observer.finished(handler.method.path, caller, outcome, began)
         return response
@@ -113,6 +123,7 @@ class Dispatcher:
             claims=claims,
             rows=rows,
             octets=handler.octets(request),
+            sent=call.sent,
         )
         return await self._core.db.write(write, deadline=call.deadline)
 

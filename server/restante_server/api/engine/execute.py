@@ -11,10 +11,13 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
+from google.protobuf.message import Message
+
 from restante.errors import (
     Cancelled,
     DeadlineExceeded,
     InvalidArgument,
+    OperationReferenceFailed,
     RestanteError,
     ResultTooLarge,
     TooManyOperations,
@@ -36,7 +39,7 @@ from restante_server.db.turns import Party
 
 MAX_IN_FLIGHT = 1_024  # operations whose answers the client has not taken
 MAX_UNREAD_OCTETS = 4 << 20  # of answers that the client has not taken
-MAX_REQUEST_OCTETS = 4 << 20  # of requests with an unanswered operation, on a native client's stream
+MAX_REQUEST_OCTETS = 4 << 20  # of requests with an unanswered operation, and what references copy, on a native stream
 MAX_GATEWAY_REQUEST_OCTETS = 64 << 20  # the same on a gateway's stream, which carries many clients' messages
 MAX_SESSION_IN_FLIGHT = 64
 MAX_BEGUN_IN_TURN = 32  # operations of one account in one turn of the loop, over all streams of native clients
@@ -184,7 +187,7 @@ class Execution:
         self._in_flight += 1
         session.in_flight += 1
         if not batch.in_flight:
-            self._request_octets += batch.octets
+            self._request_octets += batch.held_octets
         batch.in_flight += 1
         if flight.independent or (session.running is None and not session.waiting):
             self._begin(flight, session)
@@ -236,20 +239,17 @@ class Execution:
     async def _run(self, handler: Handler, flight: Flight, caller: Caller | None) -> OperationResult:
         if time.monotonic() >= flight.deadline:
             raise DeadlineExceeded
-        if flight.needs:
-            await linked.fill(flight)
+        refusal = await self._fill(flight) if flight.needs else None
         if caller is None:
             caller = await self._authenticator.session(flight.token, self._stream, flight.client_address)
             self._admit(flight, caller)
         if not flight.followed_folder_id:
-            response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline, MAX_RESULT_OCTETS)
+            response = await self._answer(handler, flight, caller, refusal)
         else:
             # The number as of the operation's begin: the operation's answer reports its own change.
             number = self._dispatcher.followed(caller, flight.followed_mailbox_id, flight.followed_folder_id)
             try:
-                response = await self._dispatcher.run(
-                    handler, caller, flight.request, flight.deadline, MAX_RESULT_OCTETS
-                )
+                response = await self._answer(handler, flight, caller, refusal)
             finally:
                 flight.followed_change_number = number if isinstance(number, int) else await _number_or_zero(number)
         if handler.only_reads and response.ByteSize() > MAX_RESULT_OCTETS:  # a write is done: its answer has no limit
@@ -258,6 +258,28 @@ class Execution:
         result = OperationResult(operation_id=flight.operation_id, followed_change_number=flight.followed_change_number)
         getattr(result, flight.field).CopyFrom(response)
         return result
+
+    async def _fill(self, flight: Flight) -> RestanteError | None:
+        """Fill the request of a flight by its references. Returns the reason why that failed, if a repetition of the
+        request may have an answer all the same, and raises it otherwise."""
+        held_octets = flight.batch.held_octets
+        try:
+            await linked.fill(flight)
+        except (OperationReferenceFailed, InvalidArgument) as error:
+            if not flight.sent:
+                raise
+            flight.needs = ()
+            return error
+        finally:
+            self._request_octets += flight.batch.held_octets - held_octets
+        return None
+
+    async def _answer(self, handler: Handler, flight: Flight, caller: Caller, refusal: RestanteError | None) -> Message:
+        if not flight.sent:
+            return await self._dispatcher.run(handler, caller, flight.request, flight.deadline, MAX_RESULT_OCTETS)
+        return await self._dispatcher.run(
+            handler, caller, flight.request, flight.deadline, MAX_RESULT_OCTETS, sent=flight.sent, refusal=refusal
+        )
 
     def _done(self, flight: Flight, session: Session, task: asyncio.Task[OperationResult]) -> None:
         if task.cancelled():
@@ -291,7 +313,7 @@ class Execution:
         self._in_flight -= 1
         flight.batch.in_flight -= 1
         if not flight.batch.in_flight:
-            self._request_octets -= flight.batch.octets
+            self._request_octets -= flight.batch.held_octets
         self._make_room()
 
     def _cancel(self, operation_id: int) -> None:

@@ -43,6 +43,7 @@ class Flight:
     references: Sequence[Reference]
     problem: RestanteError | None = None  # a faulty reference
     needs: tuple[Need, ...] = ()  # references whose fields are not copied yet: the operation itself has not begun
+    sent: bytes = b""  # fingerprint of the request before they are copied, if it has an id
     outcome: asyncio.Future[Message | None] | None = None  # for operations that refer to this one; None: no response
     followed_change_number: int = 0
     party: Party | None = None  # whose allowance counts the operation, until the client takes the answer

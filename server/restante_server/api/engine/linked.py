@@ -13,6 +13,8 @@ from restante_server.api.engine import references
 from restante_server.api.engine.batch import MAX_BATCH_OCTETS, Batch
 from restante_server.api.engine.flights import Flight, Need
 from restante_server.api.engine.registry import Handler
+from restante_server.api.engine.results import MAX_RESULT_OCTETS
+from restante_server.api.engine.writes import fingerprint, has_request_id
 
 MAX_REFERENCES = 16  # of one operation
 
@@ -30,7 +32,19 @@ def connect(flights: Sequence[Flight], handlers: Mapping[str, Handler]) -> None:
             flight.problem = error
         for need in flight.needs:
             need.flight.outcome = need.flight.outcome or asyncio.get_running_loop().create_future()
+        if flight.needs:
+            flight.batch.reserve(len(flight.needs) * MAX_RESULT_OCTETS)
+            if has_request_id(flight.request) and flight.request.request_id:
+                flight.sent = _as_sent(flight)
         earlier[flight.operation_id] = flight
+
+
+def _as_sent(flight: Flight) -> bytes:
+    paths = [
+        (need.flight.field, reference.response_field, reference.request_field)
+        for need, reference in zip(flight.needs, flight.references, strict=True)
+    ]
+    return fingerprint(flight.request, paths)
 
 
 def _needs(

@@ -29,6 +29,7 @@ Estimate = Callable[[Any], int]
 InTransaction = Callable[[Connection, Call, Request], Response]
 WithFound = Callable[[Connection, Call, Request, Found], Response]
 OnLoop = Callable[[Call, Request], Awaitable[Response]]
+Known = Callable[[Call, Any, tuple[Claim, ...]], Awaitable[Message | None]]
 
 _WITH_MIN_COMMIT = frozenset(known for known in methods.ALL if "min_commit" in known.request.DESCRIPTOR.fields_by_name)
 
@@ -55,6 +56,7 @@ class Handler:
     octets: Estimate
     reads: bool = False  # a coroutine without effects, which may be cancelled or repeated
     find: Callable[[Call, Any], Any] | None = None  # see `Handlers.write_found`
+    known: Known = Call.known_answer  # the first answer to a repeated request
 
     @property
     def only_reads(self) -> bool:
@@ -172,15 +174,20 @@ class Handlers:
         return decorate
 
     def direct(
-        self, method: Method[Request, Response], *, rule: Rule, reads: bool = False
+        self, method: Method[Request, Response], *, rule: Rule, reads: bool = False, known: Known = Call.known_answer
     ) -> Callable[[OnLoop[Request, Response]], OnLoop[Request, Response]]:
         """Register a coroutine on the event loop, which reads and writes with `call.read` and `call.write`.
 
-        `reads`: it has no effects and may be cancelled halfway.
+        `reads`: it has no effects and may be cancelled halfway. `known(call, request, claims)` finds the first answer
+        to a repeated request, None if its id is new, where that is more than the answer that `call.write` has kept.
         """
 
         def decorate(run: OnLoop[Request, Response]) -> OnLoop[Request, Response]:
-            self.unary.append(Handler(method, HandlerKind.DIRECT, rule, run, _claims(method), _small, _nothing, reads))
+            self.unary.append(
+                Handler(
+                    method, HandlerKind.DIRECT, rule, run, _claims(method), _small, _nothing, reads=reads, known=known
+                )
+            )
             return run
 
         return decorate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -21,6 +21,12 @@ REQUEST_ID_OCTETS = 16
 DAY = 24 * 3600 * 1_000_000  # microseconds
 RESPONSES: dict[str, type[Any]] = {known.request.DESCRIPTOR.name: known.response for known in methods.ALL}
 KEPT = {"SubmitMessageRequest": 7 * DAY}  # microseconds that a request id is remembered, if not one day
+SECRETS = {"CreateAccountRequest": ("password", "password_hash")}  # a digest in the store would allow guessing them
+
+
+def has_request_id(request: Message) -> bool:
+    """Whether requests of this type have an id."""
+    return "request_id" in request.DESCRIPTOR.fields_by_name
 
 
 def request_id(request: Message) -> bytes:
@@ -28,7 +34,7 @@ def request_id(request: Message) -> bytes:
 
     Raises RequestIdRequired when the type has one and it is not 16 octets.
     """
-    if "request_id" not in request.DESCRIPTOR.fields_by_name:
+    if not has_request_id(request):
         return b""
     value = bytes(getattr(request, "request_id"))  # noqa: B009 - a field that only some messages have
     if len(value) != REQUEST_ID_OCTETS:
@@ -36,24 +42,40 @@ def request_id(request: Message) -> bytes:
     return value
 
 
-def fingerprint(request: Message) -> bytes:
-    """A SHA-256 digest of the whole request."""
-    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+def fingerprint(request: Message, references: Sequence[tuple[str, str, str]] = ()) -> bytes:
+    """A SHA-256 digest of the whole request but for SECRETS, and of its references if it is not filled yet.
+
+    A reference is the operation that it names, as a field of Operation, with the paths in its response and in the
+    request. Its number and its request do not count: a repetition may number the operations anew.
+    """
+    secrets = SECRETS.get(request.DESCRIPTOR.name)
+    if secrets is not None:
+        request, whole = type(request)(), request
+        request.CopyFrom(whole)
+        for name in secrets:
+            request.ClearField(name)
+    digest = hashlib.sha256(request.SerializeToString(deterministic=True))
+    if references:
+        digest = hashlib.sha256(digest.digest())  # no octets of a request can pass for references
+        for reference in references:
+            digest.update("\0".join(reference).encode() + b"\0\0")  # paths of field names have no NUL
+    return digest.digest()
 
 
-def once_only(request: Message, actor: str, mailbox_id: int, now: int) -> requests.Request:
+def once_only(request: Message, actor: str, mailbox_id: int, now: int, sent: bytes = b"") -> requests.Request:
     """The key, fingerprint and expiry of a request with an id, by an actor, for a mailbox (0: for none).
 
-    Raises RequestIdRequired.
+    `sent` is the fingerprint of the request as its client sent it, if references have filled it since. Raises
+    RequestIdRequired.
     """
     method = request.DESCRIPTOR.name
     key = requests.Key(mailbox_id, actor, request_id(request))
-    return requests.Request(key, method, fingerprint(request), now + KEPT.get(method, DAY))
+    return requests.Request(key, method, sent or fingerprint(request), now + KEPT.get(method, DAY))
 
 
-def once_of(request: Message, actor: str, claims: tuple[Claim, ...], now: int) -> requests.Request:
+def once_of(request: Message, actor: str, claims: tuple[Claim, ...], now: int, sent: bytes = b"") -> requests.Request:
     """The same for a request with these claims: the mailbox of the first is the scope of the id."""
-    return once_only(request, actor, claims[0].mailbox_id if claims else 0, now)
+    return once_only(request, actor, claims[0].mailbox_id if claims else 0, now, sent)
 
 
 def known_answer(tx: Connection, once: requests.Request, claims: tuple[Claim, ...]) -> Any:
@@ -81,6 +103,7 @@ class HandlerWrite(Generic[Response]):
     rows: int = 1
     octets: int = 0
     contents: frozenset[int] = frozenset()
+    sent: bytes = b""  # see `once_only`
 
     @property
     def mailboxes(self) -> frozenset[int]:
@@ -94,7 +117,7 @@ class HandlerWrite(Generic[Response]):
         """
         if not request_id(self.request):
             return self.function(tx)
-        once = once_of(self.request, self.actor, self.claims, self.now)
+        once = once_of(self.request, self.actor, self.claims, self.now, self.sent)
         answer: Response | None = known_answer(tx, once, self.claims)
         if answer is not None:
             return answer

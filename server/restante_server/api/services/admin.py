@@ -88,13 +88,8 @@ async def create_account(call: Call, request: v1.CreateAccountRequest) -> v1.Cre
         sent_copy=_sent_copy(request.sent_copy or v1.SentCopyPolicy.SENT_COPY_POLICY_API),
         administrator=request.administrator,
     )
-    # The store keeps a plain digest of the request under its id. A digest of the password would allow guessing it.
-    remembered = v1.CreateAccountRequest()
-    remembered.CopyFrom(request)
-    remembered.ClearField("password")
-    remembered.ClearField("password_hash")
     return await call.write(
-        remembered,
+        request,
         lambda tx: v1.CreateAccountResponse(account=_account(lifecycle.create(tx, call.now, new, quota_octets))),
         claims=(),
         rows=ACCOUNT_ROWS,

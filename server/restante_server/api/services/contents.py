@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
+from google.protobuf.message import Message
 from sqlalchemy import Connection
 
 from restante.errors import DeadlineExceeded, InvalidArgument, InvalidSession, PartNotFound
@@ -31,6 +32,7 @@ from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert
 from restante_server.api.services.section_octets import Source, cut, decoded_total, pieces
 from restante_server.db.operation import Write
+from restante_server.directory.rights import Claim
 from restante_server.store import contents, decoded, messages, uploads
 from restante_server.store.contents import Cut
 from restante_server.store.staging import Form, Staged
@@ -124,7 +126,13 @@ def _limits(call: Call) -> uploads.Limits:
     return uploads.Limits(limits.account_uploads, limits.account_upload_octets)
 
 
-@handlers.direct(methods.UPLOAD_CHUNK, rule=access.UPLOAD_SESSION)
+async def _known(call: Call, request: UploadChunkRequest, claims: tuple[Claim, ...]) -> Message | None:
+    """The first answer to a repeated first piece. Later pieces have no request id."""
+    response = None if request.upload_id else await call.known_answer(request, claims)
+    return await _assemble(call, response) if isinstance(response, UploadChunkResponse) and request.last else response
+
+
+@handlers.direct(methods.UPLOAD_CHUNK, rule=access.UPLOAD_SESSION, known=_known)
 async def upload_chunk(call: Call, request: UploadChunkRequest) -> UploadChunkResponse:
     """See ContentService.UploadChunk."""
     if len(request.octets) > MAX_PIECE_OCTETS:

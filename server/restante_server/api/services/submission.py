@@ -42,6 +42,7 @@ from restante_server.api.services.envelopes import (
 from restante_server.api.services.violations import collected
 from restante_server.db.clock import now_microseconds
 from restante_server.db.operation import Write
+from restante_server.directory.rights import Claim
 from restante_server.store import contents, messages, requests, uploads
 from restante_server.store.contents import Wanted
 from restante_server.transport import submission, submitted, take
@@ -62,7 +63,12 @@ LATEST_SEND = 30 * DAY
 NO_LIMIT = (1 << 63) - 1
 
 
-@handlers.direct(methods.SUBMIT_MESSAGE, rule=SUBMIT_SESSION)
+async def _known(call: Call, request: SubmitMessageRequest, _claims: tuple[Claim, ...]) -> SubmitMessageResponse | None:
+    taken = await _taken(call, _once(call, request))
+    return None if taken is None else await _answer(call, taken)
+
+
+@handlers.direct(methods.SUBMIT_MESSAGE, rule=SUBMIT_SESSION, known=_known)
 async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMessageResponse:
     """See SubmissionService.SubmitMessage."""
     return await _answer(call, await _take(call, request, None))
@@ -77,16 +83,26 @@ async def accept_submission(call: Call, request: AcceptSubmissionRequest) -> Acc
 
 async def _take(call: Call, request: SubmitMessageRequest, trace_field: str | None) -> Taken:
     """Take responsibility for a message, once for each request id. `trace_field` is a gateway's; None: by the API."""
-    once = once_only(request, call.caller.actor, call.caller.mailbox_id, call.now)
+    once = _once(call, request)
     send_at, envelope = _check(call, request, trace_field)
-    answer = await call.core.db.read(requests.find, once)
-    if answer is not None:
-        return take.decode(answer)
+    taken = await _taken(call, once)
+    if taken is not None:
+        return taken
     transport = call.core.transport
     given = await _submission(call, request, send_at, envelope, trace_field)
     judged = await call.core.short_read(partial(submission.judge, submission=given))
     incoming = await submission.prepare(call.core.contents, transport.settings, given, judged)
     return await transport.take(TakeMail(transport.settings, incoming, once))
+
+
+def _once(call: Call, request: SubmitMessageRequest) -> requests.Request:
+    return once_only(request, call.caller.actor, call.caller.mailbox_id, call.now, call.sent)
+
+
+async def _taken(call: Call, once: requests.Request) -> Taken | None:
+    """What an earlier call with the same request id has taken."""
+    answer = await call.core.db.read(requests.find, once)
+    return None if answer is None else take.decode(answer)
 
 
 def _check(call: Call, request: SubmitMessageRequest, trace_field: str | None) -> tuple[int | None, Envelope]:

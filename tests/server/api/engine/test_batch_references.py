@@ -12,7 +12,13 @@ import pytest_asyncio
 from restante.errors import RestanteError, from_status
 from restante.v1.batch_pb2 import ExecuteRequest, Operation, OperationResult, Reference
 from restante.v1.content_pb2 import UPLOAD_KIND_MESSAGE, UploadChunkRequest
-from restante.v1.folder_pb2 import FOLDER_ROLE_DRAFTS, CreateFolderRequest, GetFolderRequest, ListFoldersRequest
+from restante.v1.folder_pb2 import (
+    FOLDER_ROLE_DRAFTS,
+    CreateFolderRequest,
+    DeleteFolderRequest,
+    GetFolderRequest,
+    ListFoldersRequest,
+)
 from restante.v1.mailbox_pb2 import GetMailboxRequest
 from restante.v1.message_pb2 import (
     FLAG_OPERATION_ADD,
@@ -115,7 +121,7 @@ async def test_messages_go_into_a_folder_that_the_batch_creates(core: Served, ru
     folder_id = made.create_folder.folder.folder_id
     assert moved.move_messages.target_folder_id == folder_id
     assert await where(core, token, message_id) == [folder_id]
-    again = await run(core, *batch.operations)  # each request_id gets its first answer: the filled request is the same
+    again = await run(core, *batch.operations)  # each request_id gets its first answer
     assert [made.create_folder, moved.move_messages] == [again[0].create_folder, again[1].move_messages]
 
 
@@ -231,25 +237,107 @@ async def test_a_filled_request_is_judged_like_any_other(core: Served) -> None:
     assert error_of(refused).metadata == {"mailbox_id": str(alice)}
 
 
+def query_and_move(token: bytes, word: str, moving: bytes) -> Chain:
+    """A batch that moves what a query finds into the folder Archive."""
+    made = Chain(token)
+    made.add("MessageService/QueryMessages", QueryMessagesRequest(folder_id=INBOX, restriction=subject(word)))
+    move = MoveMessagesRequest(target_path=["Archive"], request_id=moving)
+    made.add("MessageService/MoveMessages", move, (1, "rows.message_ids", "messages.ids.message_ids"))
+    return made
+
+
 @together
-async def test_a_request_id_counts_for_the_filled_request(core: Served) -> None:
+@both
+async def test_a_repeated_move_of_what_a_query_found_gets_its_first_answer(core: Served, run: Any) -> None:
+    token = (await core.session("alice")).session_token
+    word = f"move{run.__name__}"
+    message_id, moving = await letter(core, token, word), request_id()
+    _, moved = await run(core, *query_and_move(token, word, moving).operations)
+    assert moved.move_messages.message_ids[0].first == message_id
+    found, repeated = await run(core, *query_and_move(token, word, moving).operations)
+    assert not found.query_messages.rows.message_ids  # the message is in Archive now
+    assert repeated.move_messages == moved.move_messages
+    late = await letter(core, token, word)  # what the query finds now is not what was moved
+    _, repeated = await run(core, *query_and_move(token, word, moving).operations)
+    assert repeated.move_messages == moved.move_messages
+    assert await where(core, token, late) == [INBOX]
+
+
+@together
+@both
+async def test_a_repetition_gets_its_first_answer_when_its_source_fails(core: Served, run: Any) -> None:
+    token = (await core.session("alice")).session_token
+    word, moving = f"source{run.__name__}", request_id()
+    folder = await core.call(
+        "FolderService/CreateFolder", CreateFolderRequest(path=[word], request_id=request_id()), token=token
+    )
+    messages = MessageSet(ids=MessageIdSet(message_ids=[await letter(core, token, word)]))
+
+    def batch(request: bytes) -> Chain:
+        made = Chain(token)
+        made.add("FolderService/GetFolder", GetFolderRequest(folder_id=folder.folder.folder_id))
+        move = MoveMessagesRequest(messages=messages, request_id=request)
+        made.add("MessageService/MoveMessages", move, (1, "folder.folder_id", "target_folder_id"))
+        return made
+
+    _, moved = await run(core, *batch(moving).operations)
+    await core.call(
+        "FolderService/DeleteFolder",
+        DeleteFolderRequest(folder_id=folder.folder.folder_id),
+        token=token,
+    )
+    gone, repeated = await run(core, *batch(moving).operations)
+    assert error_of(gone).reason == "FOLDER_NOT_FOUND"
+    assert repeated.move_messages == moved.move_messages
+    _, fresh = await run(core, *batch(request_id()).operations)
+    assert error_of(fresh).reason == "OPERATION_REFERENCE_FAILED"
+
+
+@together
+async def test_a_repeated_submission_gets_its_first_answer_when_its_source_fails(core: Served) -> None:
+    token = (await core.session("alice")).session_token
+    content = f"From: alice@{DOMAIN}\r\nTo: carol@{DOMAIN}\r\nSubject: once\r\n\r\nHello\r\n".encode()
+    upload = await core.call(
+        "ContentService/UploadChunk",
+        UploadChunkRequest(kind=UPLOAD_KIND_MESSAGE, octets=content, last=True, request_id=request_id()),
+        token=token,
+    )
+
+    def batch(request: bytes) -> Chain:
+        made = Chain(token)
+        append = AppendMessageRequest(folder_id=INBOX, upload_id=upload.upload_id, request_id=request_id())
+        made.add("MessageService/AppendMessage", append)
+        submit = SubmitMessageRequest(request_id=request)
+        made.add("SubmissionService/SubmitMessage", submit, (1, "message_id", "message_id"))
+        return made
+
+    sending = request_id()
+    _, submitted = await core.operate(*batch(sending).operations)
+    gone, repeated = await core.operate(*batch(sending).operations)  # the first append has used up the upload
+    assert error_of(gone).reason == "UPLOAD_NOT_FOUND"
+    assert repeated.submit_message == submitted.submit_message
+
+
+@together
+async def test_a_request_id_counts_for_the_request_as_sent(core: Served) -> None:
     token = (await core.session("bob")).session_token
     first, second = await letter(core, token, "one"), await letter(core, token, "two")
     same = request_id()
 
-    def batch(message_id: int) -> Chain:
+    def batch(source: str, target: str = "Inbox") -> Chain:
         made = Chain(token)
-        get = BatchGetMessagesRequest(messages=MessageSet(ids=MessageIdSet(message_ids=[message_id])))
+        get = BatchGetMessagesRequest(messages=MessageSet(ids=MessageIdSet(message_ids=[first, second])))
         made.add("MessageService/BatchGetMessages", get)
-        copy = CopyMessagesRequest(target_path=["Inbox"], request_id=same)
-        made.add("MessageService/CopyMessages", copy, (1, "rows.message_ids", "messages.ids.message_ids"))
+        copy = CopyMessagesRequest(target_path=[target], request_id=same)
+        made.add("MessageService/CopyMessages", copy, (1, source, "messages.ids.message_ids"))
         return made
 
-    _, copied = await core.operate(*batch(first).operations)
-    _, repeated = await core.operate(*batch(first).operations)
+    _, copied = await core.operate(*batch("rows.message_ids").operations)
+    _, repeated = await core.operate(*batch("rows.message_ids").operations)
     assert copied.copy_messages == repeated.copy_messages
-    _, other = await core.operate(*batch(second).operations)
-    assert error_of(other).reason == "REQUEST_ID_REUSED"
+    for other in (batch("rows.uids"), batch("rows.message_ids", "Archive")):
+        _, refused = await core.operate(*other.operations)
+        assert error_of(refused).reason == "REQUEST_ID_REUSED"
 
 
 @together

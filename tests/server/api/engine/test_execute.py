@@ -40,15 +40,20 @@ class FakeDispatcher:
     def __init__(self) -> None:
         self.began: list[int] = []
         self.work: dict[int, Work] = {}
+        self.copies: Work | None = None  # for CopyMessages
         self.running = 0
         self.most_running = 0
 
-    async def run(self, handler: Handler, caller: Caller, request: Any, deadline: float, result_octets: int) -> Any:
-        self.began.append(request.folder_id)
+    async def run(
+        self, handler: Handler, caller: Caller, request: Any, deadline: float, result_octets: int, **_: Any
+    ) -> Any:
+        copying = handler.method is methods.COPY_MESSAGES
+        if not copying:
+            self.began.append(request.folder_id)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
-            work = self.work.get(request.folder_id)
+            work = self.copies if copying else self.work.get(request.folder_id)
             answer = work(request) if work else None
             if asyncio.iscoroutine(answer):
                 answer = await answer
@@ -68,6 +73,7 @@ HANDLERS = {
     "get_folder": handler(methods.GET_FOLDER, HandlerKind.READ),
     "read_folder_changes": handler(methods.READ_FOLDER_CHANGES, HandlerKind.READ),
     "delete_folder": handler(methods.DELETE_FOLDER, HandlerKind.WRITE),
+    "copy_messages": handler(methods.COPY_MESSAGES, HandlerKind.WRITE),
 }
 
 

@@ -16,7 +16,10 @@ from restante.v1.folder_pb2 import (
     GetFolderRequest,
     GetFolderResponse,
 )
+from restante.v1.message_pb2 import CopyMessagesRequest, CopyMessagesResponse
+from restante.v1.types_pb2 import IdRange
 from restante_server.api.engine.batch import MAX_BATCH_OCTETS, parse
+from restante_server.api.engine.execute import MAX_REQUEST_OCTETS
 from restante_server.api.engine.linked import MAX_REFERENCES
 from tests.server.api.engine.test_execute import Harness, operation
 
@@ -244,3 +247,58 @@ async def test_an_operation_may_refer_to_several_and_several_to_one() -> None:
     await harness.finish()
     assert harness.dispatcher.began == [1, 2] + [20] * 6
     assert not any(result.HasField("status") for result in harness.results.values())
+
+
+async def test_a_stream_stops_reading_before_references_can_copy_more_than_its_bound() -> None:
+    """Each of these small messages may copy a whole response into 15 requests."""
+    harness = Harness(identity="")
+    gate = asyncio.Event()
+    harness.dispatcher.work[1] = lambda _: gate.wait()
+    messages = MAX_REQUEST_OCTETS // MAX_BATCH_OCTETS + 3
+    for message in range(messages):
+        first = 100 * message + 2
+        copies = [delete(first + n, refer(first - 1), session=b"%d" % message) for n in range(16)]
+        source = Operation(
+            operation_id=first - 1, session_token=b"%d" % message, get_folder=GetFolderRequest(folder_id=1)
+        )
+        harness.send(source, *copies)
+    await harness.until(lambda: bool(harness.dispatcher.began))
+    await asyncio.sleep(0.02)
+    assert harness.dispatcher.began == [1] * (MAX_REQUEST_OCTETS // MAX_BATCH_OCTETS)
+    gate.set()
+    await harness.finish()
+    assert len(harness.results) == 17 * messages
+
+
+async def test_what_references_copy_beyond_their_reservation_counts_until_the_answers() -> None:
+    """The answer to a write has no limit; the reservation of a reference has."""
+    harness = Harness(identity="")
+    gate = asyncio.Event()
+    runs = [IdRange(first=number, last=number) for number in range(1_000_000, 1_070_000)]
+    answer = CopyMessagesResponse(target_uids=runs)
+    assert MAX_BATCH_OCTETS // 2 < answer.ByteSize() < MAX_BATCH_OCTETS
+    harness.dispatcher.copies = lambda request: gate.wait() if request.messages.uids.ranges else answer
+    messages = MAX_REQUEST_OCTETS // answer.ByteSize() + 1
+    for message in range(messages):
+        first = Operation(
+            operation_id=10 * message + 1, session_token=b"%d" % message, copy_messages=CopyMessagesRequest()
+        )
+        second = Operation(
+            operation_id=10 * message + 2,
+            session_token=b"%d" % message,
+            copy_messages=CopyMessagesRequest(),
+            references=[
+                Reference(
+                    operation_id=10 * message + 1, response_field="target_uids", request_field="messages.uids.ranges"
+                )
+            ],
+        )
+        harness.send(first, second)
+    await harness.until(lambda: harness.dispatcher.running == messages)
+    harness.send(operation(1_000, b"b"))  # is taken: the stream waits for room only behind a message
+    harness.send(operation(1_001, b"c"))
+    await asyncio.sleep(0.02)
+    assert 1_000 in harness.results and 1_001 not in harness.results
+    gate.set()
+    await harness.finish()
+    assert 1_001 in harness.results

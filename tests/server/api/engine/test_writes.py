@@ -6,8 +6,9 @@ import pytest
 from sqlalchemy import Connection
 
 from restante.errors import MailboxNotFound
+from restante.v1.admin_pb2 import CreateAccountRequest
 from restante.v1.message_pb2 import CopyMessagesRequest, CopyMessagesResponse
-from restante_server.api.engine.writes import HandlerWrite, once_of
+from restante_server.api.engine.writes import HandlerWrite, fingerprint, once_of
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
 from restante_server.directory import rights
@@ -22,6 +23,16 @@ REQUEST = CopyMessagesRequest(request_id=b"0123456789abcdef")
 def test_the_mailbox_of_the_messages_is_the_scope_of_a_request_id() -> None:
     assert once_of(REQUEST, "alice", (Claim(1, 7), Claim(1, 3)), NOW).key.mailbox_id == 7
     assert once_of(REQUEST, "alice", (), NOW).key.mailbox_id == 0
+
+
+def test_a_fingerprint_holds_the_request_and_its_references_but_no_secret() -> None:
+    path = ("query_messages", "rows.message_ids", "messages.ids.message_ids")
+    assert len({fingerprint(REQUEST), fingerprint(REQUEST, [path]), fingerprint(REQUEST, [path, path])}) == 3
+    assert fingerprint(REQUEST, [path]) != fingerprint(REQUEST, [("search_messages", *path[1:])])
+    account = CreateAccountRequest(address="a@example.test", password="one")
+    assert fingerprint(account) == fingerprint(CreateAccountRequest(address="a@example.test", password_hash="two"))
+    assert fingerprint(account) != fingerprint(CreateAccountRequest(address="b@example.test"))
+    assert account.password == "one"
 
 
 async def test_a_repetition_needs_the_right_in_both_mailboxes(database: Database) -> None:

@@ -41,9 +41,13 @@ export const file_restante_v1_batch: GenFile = /*@__PURE__*/
  * a folder and moves messages into it, or queries messages and marks those found, without a round trip between.
  *
  * The operation waits for the answers to those that it refers to, even when it is marked independent. It is then judged
- * as if the client had sent the filled request: rights, request_id and limits. With the copied fields, the request
- * message still has at most 1 MiB. When an operation that it refers to fails, it fails with OPERATION_REFERENCE_FAILED;
- * it has no effect then.
+ * as if the client had sent the filled request: rights and limits. With the copied fields, the request message still has
+ * at most 1 MiB. When an operation that it refers to fails, it fails with OPERATION_REFERENCE_FAILED; it has no effect
+ * then.
+ *
+ * A request_id stands for the request as the client sent it, with its references: the paths and the kinds of the
+ * operations that they name. A repetition gets the first answer, even if its query finds other messages now, or if an
+ * operation that it refers to fails now.
  *
  * A path is made of field names, such as "rows.message_ids"; it has no indexes and passes through no map. A response's
  * path may pass through a repeated message, which gives the values of each element; a request's path may not. Both
@@ -1479,7 +1483,8 @@ export const BatchService: GenService<{
    * fewer entries then, and another read is answered RESULT_TOO_LARGE, which names the RPC to call instead.
    *
    * Limits, unless the server is configured otherwise. The server stops reading while 1024 operations are in flight, or
-   * requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered.
+   * requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered, and
+   * each of its references for as much as it may copy, 64 KiB, up to 1 MiB a request.
    * A session with more than 64 operations in flight gets TOO_MANY_OPERATIONS. So does an account with more than 256
    * that have begun, over all its sessions and streams and with its unary calls; an operation counts until the client
    * has taken its answer. After such a refusal the server reads nothing more of that stream, cancellations included,
