@@ -45,6 +45,7 @@ _old = (
     select(_m.c.transport_id)
     .where(
         _m.c.accepted_at < bindparam("before"),
+        _since < bindparam("before"),
         _m.c.content_id.is_(None),
         ~exists().where(_r.c.transport_id == _m.c.transport_id, _r.c.state.in_(sorted(WAITING))),
     )
@@ -150,8 +151,10 @@ def warn(tx: Connection, settings: TransportSettings, ids: Sequence[int], now: i
 
 
 def forget(tx: Connection, before: int) -> int:
-    """Remove settled messages accepted before this moment, with their recipients, delivery keys and trace; returns
-    their number."""
+    """Remove settled messages accepted and, if scheduled, to be sent before this moment; returns their number.
+
+    Their recipients, delivery keys and trace go with them.
+    """
     ids = sorted(tx.scalars(_old, {"before": before}))
     ids = sorted(rows.lock(tx, ids))
     if not ids:

@@ -142,8 +142,6 @@ class Transport:
 
         while ids := await self.db.read(look):
             await self.db.write(Write(lambda tx, ids=ids: run(tx, ids, now_microseconds(tx)), rows=3 * len(ids)))  # type: ignore[misc]
-            if len(ids) < deadlines.AT_ONCE:
-                break
 
     async def _deliver(self, due: Due) -> None:
         """Deliver one waiting message. An unexpected error postpones the message, so that it does not block others."""

@@ -37,7 +37,7 @@ class TakeResult:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TakeMail:
-    """Accept one message, once per request id. The result is an TakeResult. See db.operation.Mergeable."""
+    """Accept one message, once per request id. The result is a TakeResult. See db.operation.Mergeable."""
 
     settings: TransportSettings
     incoming: Incoming

@@ -123,6 +123,14 @@ async def test_a_job_of_one_core_is_left_to_it_and_fails_when_that_stays_away(da
     assert (await get(database, job.job_id)).state is JobState.FAILED
 
 
+async def test_a_job_of_one_core_waits_for_that_core_also_when_it_has_stopped_in_order(database: Database) -> None:
+    job = await start(database, NewJob(JobKind.BACKUP_STORE, ROOT, place="there"))
+    await claim(database, 1, "there")
+    await database.write(Write(partial(leases.release, lease=Lease(job.job_id, 1))))
+    assert await database.write(Write(partial(leases.end_abandoned, here="here"))) == 0
+    assert await claim(database, 2, "there") is not None
+
+
 async def test_a_step_that_may_not_go_on_writes_nothing(database: Database) -> None:
     job = await start(database, NewJob(JobKind.CHECK_STORE, await administrator(database)))
     await claim(database, 1)

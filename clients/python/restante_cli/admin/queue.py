@@ -135,7 +135,10 @@ async def _trace(admin: Admin, request: TraceMessagesRequest, limit: int, form: 
     if form == "json":
         print_json([_traced(each) for each in found])
     if not found:
-        raise Failure("no trace matches; a trace is kept for transport.trace_days after the last step")
+        raise Failure(
+            "no trace matches; a trace is kept for transport.trace_days after the message was accepted or, "
+            "if scheduled, sent"
+        )
     if form == "json":
         return
     for message in map(_traced, found):

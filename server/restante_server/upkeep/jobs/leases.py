@@ -133,7 +133,7 @@ _finish = (
 _release = (
     update(job)
     .where(_ours)
-    .values(attempts=case((job.c.attempts > 0, job.c.attempts - 1), else_=0), lease_expires_at=0)
+    .values(attempts=case((job.c.attempts > 0, job.c.attempts - 1), else_=0), lease_expires_at=bindparam("now"))
 )
 _release_all = update(job).where(job.c.state == JobState.RUNNING).values(lease_expires_at=0)
 _cancel_old = (
@@ -246,7 +246,7 @@ def finish(tx: Connection, lease: Lease, state: JobState, status: bytes | None =
 
 def release(tx: Connection, lease: Lease) -> None:
     """Let another core, or the next start of this one, go on at once. The run is no failed attempt."""
-    tx.execute(_release, _where(lease))
+    tx.execute(_release, {**_where(lease), "now": now_microseconds(tx)})
 
 
 def release_all(tx: Connection) -> int:

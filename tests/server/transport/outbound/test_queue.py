@@ -18,7 +18,8 @@ from restante.v1.transport_pb2 import (
     RenewLeaseRequest,
     ReportOutcomeRequest,
 )
-from restante_server.api.services import outbound
+from restante_server.api.services import convert, outbound
+from restante_server.transport import deadlines
 from restante_server.transport.outbound import queue
 from restante_server.transport.schedule import DAY, HOUR, MINUTE
 from restante_server.transport.states import State
@@ -291,6 +292,30 @@ async def test_settled_mail_is_forgotten_after_its_time(world: World) -> None:
     assert await world.states(settled) == []
     assert len(await world.states(waiting)) == 1
     assert len(await world.letters("bob")) == 1
+
+
+async def test_scheduled_mail_is_kept_from_the_time_of_sending_on(world: World) -> None:
+    to_bob = {
+        "recipients": ["bob@example.test"],
+        "send_at": convert.timestamp(world.call(world.gateway()).now + 29 * DAY),
+    }
+    number = (await world.submit("alice", LETTER, **to_bob)).submission.submission_id
+    await world.pass_time(32 * DAY)
+    await world.transport.purge()
+    assert [state for _, state, _ in await world.states(number)] == [State.DELIVERED]
+    world.clock.ahead += 29 * DAY
+    await world.transport.purge()
+    assert await world.states(number) == []
+
+
+async def test_all_scheduled_mail_whose_time_has_come_is_due_after_one_round(world: World) -> None:
+    moment = convert.timestamp(world.call(world.gateway()).now + HOUR)
+    to = [f"eve{number}@example.net" for number in range(deadlines.AT_ONCE // 5)]
+    sent = [(await world.submit("alice", LETTER, recipients=to, send_at=moment)).submission for _ in range(6)]
+    world.clock.ahead += 2 * HOUR
+    await world.transport.tick()
+    states = [state for each in sent for _, state, _ in await world.states(each.submission_id)]
+    assert set(states) == {State.PENDING}
 
 
 async def test_a_parameter_travels_as_given(world: World) -> None:
