@@ -19,7 +19,7 @@ from restante_server.store.selection import Kind, chosen, members
 from tests.harness.tenancy import names_mailbox
 
 MINE = message.c.mailbox_id == bindparam("mailbox")
-SAME = and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.message_id == message.c.message_id)
+SAME = and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.content_id == message.c.content_id)
 other = message.alias("other")
 held = select(other.c.mailbox_id, other.c.message_id).where(other.c.mailbox_id == bindparam("mailbox")).subquery()
 loose = select(other.c.mailbox_id, other.c.message_id).where(other.c.uid == bindparam("uid")).subquery()
@@ -48,7 +48,7 @@ UNSOUND: list[ClauseElement] = [
     update(message).where(message.c.uid == 1).values(flags=1),
     delete(message).where(message.c.message_id == bindparam("id")),
     select(message.c.uid, listing.c.preview).join_from(message, listing, SAME),
-    select(listing.c.preview).join_from(message, listing, listing.c.message_id == message.c.message_id).where(MINE),
+    select(listing.c.preview).join_from(message, listing, listing.c.content_id == message.c.content_id).where(MINE),
     insert(message).from_select(["mailbox_id"], select(message.c.mailbox_id)),
     update(message)
     .where(MINE, message.c.message_id.in_(select(other.c.message_id).where(other.c.uid == 1)))

@@ -223,7 +223,15 @@ message = Table(
     Column("size_octets", BigInteger, nullable=False),  # head and content
     Column("content_id", BigInteger, nullable=False, info=HOLDS_CONTENT),
     Column("head", LargeBinary, nullable=False),  # fields added at delivery, 8 KiB at most; empty for APPEND
-    Index("uq_message_place", "mailbox_id", "folder_id", "uid", unique=True),
+    Index(
+        "uq_message_place",
+        "mailbox_id",
+        "folder_id",
+        "uid",
+        unique=True,
+        sqlite_where=text("folder_id IS NOT NULL"),
+        postgresql_where=text("folder_id IS NOT NULL"),
+    ),
     Index("ix_message_change", "mailbox_id", "folder_id", "change_number"),
     Index("ix_message_content", "content_id"),  # for the collector's check whether any row holds a content
     sqlite_with_rowid=False,
@@ -242,7 +250,7 @@ listing = Table(
     "listing",
     metadata,
     Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("message_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("content_id", BigInteger, primary_key=True, autoincrement=False, info=NAMES_CONTENT),
     Column("envelope", LargeBinary, nullable=False),  # IMAP ENVELOPE, finished octets
     Column("body_structure", LargeBinary, nullable=False),  # IMAP BODYSTRUCTURE, finished octets
     Column("body", LargeBinary, nullable=False),  # IMAP BODY, finished octets
@@ -259,7 +267,7 @@ listing = Table(
     Column("cc_key", Text, nullable=False),
     Column("bcc_key", Text, nullable=False),
     sqlite_with_rowid=False,
-    comment="What lists show, beside the message row and apart from the octets.",
+    comment="What lists show of a content, apart from its octets, for all messages of the mailbox that have it.",
 )
 
 recoverable = Table(
@@ -270,7 +278,6 @@ recoverable = Table(
     Column("from_folder_id", BigInteger, nullable=False),
     Column("deleted_at", BigInteger, nullable=False),
     Index(None, "mailbox_id", "deleted_at"),
-    Index("ix_recoverable_due", "deleted_at"),
     sqlite_with_rowid=False,
 )
 

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Table
+from functools import cache
+
+from sqlalchemy import Connection, Insert, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 
 def insert_into(tx: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """An insert with `on_conflict_do_nothing` and `on_conflict_do_update`."""
     return postgresql.insert(table) if tx.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def insert_missing(tx: Connection, table: Table) -> Insert:
+    """An insert that leaves rows that are there already unchanged. Always the same object, so it can be prepared."""
+    return _insert_missing(table, tx.dialect.name)
+
+
+@cache
+def _insert_missing(table: Table, dialect: str) -> Insert:
+    made = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    return made.on_conflict_do_nothing()

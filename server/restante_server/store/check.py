@@ -197,7 +197,7 @@ def _folder_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
 
 
 def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
-    key = ("mailbox_id", "message_id")
+    key, shown = ("mailbox_id", "message_id"), ("mailbox_id", "content_id")
     place = (*_MESSAGE, message.c.folder_id)
     return [
         ("message without a mailbox", select(*_MESSAGE).where(_missing(message, mailbox, "mailbox_id"))),
@@ -207,10 +207,10 @@ def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
         ),
         ("message with a folder or a UID, but not both", select(*place).where(message.c.uid.is_not(None) != _PLACED)),
         ("message with unknown flags", select(*_MESSAGE).where(message.c.flags.bitwise_and(~ALL_FLAGS) != 0)),
-        ("message without a listing", select(*_MESSAGE).where(_missing(message, listing, *key))),
+        ("message without a listing", select(*_MESSAGE).where(_missing(message, listing, *shown))),
         (
             "listing without a message",
-            select(listing.c.mailbox_id, listing.c.message_id).where(_missing(listing, message, *key)),
+            select(listing.c.mailbox_id, listing.c.content_id).where(_missing(listing, message, *shown)),
         ),
         (
             "message without a folder, neither recoverable nor removed",

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Delete, Insert, and_, bindparam, delete, insert, select
+from sqlalchemy import BigInteger, Connection, Delete, Insert, and_, bindparam, delete, exists, insert, select
 
 from restante_mail.idset import IdSet
+from restante_server.db import prepared
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import listing, message, recoverable, removed
 from restante_server.directory.rights import Place
 from restante_server.store import garbage
-from restante_server.store.runs import JsonRows, among, encode_runs, join_from
+from restante_server.store.runs import JsonRows, among, encode_rows, encode_runs, join_from
 from restante_server.store.selection import Kind, Selection, chosen
 
 LEASE_MICROSECONDS = 3_600 * 1_000_000  # from the permanent removal of the message
@@ -28,7 +29,7 @@ def lease(tx: Connection, place: Place, selection: Selection) -> None:
     """Put the rows of these messages under a lease. The caller takes the messages out of their folders and counters."""
     if selection.ids:
         expiry = now_microseconds(tx) + LEASE_MICROSECONDS
-        tx.execute(_lease(selection.kind), selection.parameters(place.mailbox_id, expiry=expiry))
+        prepared.run(tx, _lease(selection.kind), selection.parameters(place.mailbox_id, expiry=expiry))
 
 
 def lapsed(tx: Connection, most: int) -> dict[int, IdSet]:
@@ -51,9 +52,11 @@ def erase(tx: Connection, place: Place, message_ids: IdSet, now: int) -> None:
     if not message_ids:
         return
     where = {"mailbox": place.mailbox_id, "runs": encode_runs(message_ids)}
-    garbage.notice(tx, tx.execute(_contents, where).scalars().all(), now)
-    tx.execute(_drop_listings, where)
+    content_ids = tx.execute(_contents, where).scalars().all()
+    garbage.notice(tx, content_ids, now)
     tx.execute(_drop_messages, where)
+    given = {"mailbox": place.mailbox_id, "contents": encode_rows((content_id,) for content_id in content_ids)}
+    tx.execute(_drop_listings, given)
 
 
 def by_mailbox(rows: Sequence[Sequence[Any]]) -> dict[int, IdSet]:
@@ -71,7 +74,7 @@ _runs = JsonRows("runs")
 
 def by_runs(table: str) -> Delete:
     """Delete the rows of `table` that belong to the messages of `runs`."""
-    rows = {"listing": listing, "message": message, "recoverable": recoverable, "removed": removed}[table]
+    rows = {"message": message, "recoverable": recoverable, "removed": removed}[table]
     other = rows.alias("other")
     within = and_(other.c.mailbox_id == bindparam("mailbox"), other.c.message_id.between(_runs.item(0), _runs.item(1)))
     ids = select(other.c.message_id).select_from(join_from(_runs.rows, other, within))
@@ -86,7 +89,14 @@ def _lease(kind: Kind) -> Insert:
     return insert(removed).from_select(["mailbox_id", "message_id", "expires_at"], rows)
 
 
-_drop_listings, _drop_messages, _drop_removed = by_runs("listing"), by_runs("message"), by_runs("removed")
+_drop_messages, _drop_removed = by_runs("message"), by_runs("removed")
+_named = JsonRows("contents")
+# A copy in the same mailbox may still have the content.
+_drop_listings = delete(listing).where(
+    listing.c.mailbox_id == bindparam("mailbox"),
+    among(listing.c.content_id, select(_named.item(0)).select_from(_named.rows)),
+    ~exists().where(message.c.mailbox_id == bindparam("mailbox"), message.c.content_id == listing.c.content_id),
+)
 _contents = (
     select(message.c.content_id)
     .select_from(

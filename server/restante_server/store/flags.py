@@ -22,6 +22,7 @@ from sqlalchemy import (
     update,
 )
 
+from restante_mail.idset import IdSet
 from restante_server.db import prepared
 from restante_server.db.schema import message
 from restante_server.directory import rights
@@ -84,7 +85,7 @@ def change_flags(
         where["limit"] = if_change_number
     shape = _Shape(selection.kind, change, conditional)
     if keyword_names and change is not FlagChange.REPLACE:
-        return _one_by_one(tx, place, shape, where, flags, keyword_names, left)
+        return _by_keywords(tx, place, shape, where, flags, keyword_names, left)
     column = keywords.column(keywords.spell(tx, place, keyword_names)) if keyword_names else ""
     where |= {"bits": flags, "named": column} if change is FlagChange.REPLACE else {"bits": flags}
     found, tallies = 0, {}
@@ -160,7 +161,7 @@ def _change(shape: _Shape) -> Update:
     )
 
 
-# --- Adding and removing keywords: the new column depends on the old one, so each message is updated by itself ------
+# --- Adding and removing keywords: the new column depends on the old one, so messages with equal ones go together ----
 
 
 @cache
@@ -173,14 +174,19 @@ def _present(kind: Kind, conditional: bool) -> Select[*tuple[Any, ...]]:
     )
 
 
-_set_one = (
-    update(message)
-    .where(message.c.mailbox_id == bindparam("mailbox"), message.c.message_id == bindparam("id"))
-    .values(flags=bindparam("bits"), keywords=bindparam("named"), change_number=bindparam("number"))
-)
+@cache
+def _set_run(change: FlagChange) -> Update:
+    return (
+        update(message)
+        .where(
+            message.c.mailbox_id == bindparam("mailbox"),
+            message.c.message_id.between(bindparam("first"), bindparam("last")),
+        )
+        .values(flags=_afterwards(change), keywords=bindparam("named"), change_number=bindparam("number"))
+    )
 
 
-def _one_by_one(
+def _by_keywords(
     tx: Connection,
     place: Place,
     shape: _Shape,
@@ -193,7 +199,7 @@ def _one_by_one(
     given = (keywords.spell if adds else keywords.known)(tx, place, keyword_names)
     present = prepared.rows(tx, _present(shape.kind, shape.conditional), where)
     columns: dict[str, str] = {}  # {old column: new column}: messages share few different keyword sets
-    updates: list[dict[str, object]] = []
+    changed: dict[str, list[int]] = {}  # {new column: ids of the messages that get it}
     tallies: dict[int, Tally] = {}
     for message_id, folder_id, bits, stored in present:
         named = columns.get(stored)
@@ -203,17 +209,21 @@ def _one_by_one(
         after = bits | flags if adds else bits & ~flags
         if after == bits and named == stored:
             continue
-        updates.append({"mailbox": place.mailbox_id, "id": message_id, "bits": after, "named": named})
+        changed.setdefault(named, []).append(message_id)
         _, unread, deleted, _ = tallies.get(folder_id, Tally(0, 0, 0, 0))
         unread -= (after & FLAG_SEEN) - (bits & FLAG_SEEN)
         deleted += ((after & FLAG_DELETED) - (bits & FLAG_DELETED)) // FLAG_DELETED
         tallies[folder_id] = Tally(0, unread, deleted, 0)
-    if not updates:
+    if not changed:
         return Updated(None, len(present), left)
     number = changes.next_number(tx, place)
-    for values in updates:
-        values["number"] = number
-    prepared.run_many(tx, _set_one, updates)
+    values = {"mailbox": place.mailbox_id, "bits": flags, "number": number}
+    runs = [
+        {**values, "named": named, "first": first, "last": last}
+        for named, message_ids in changed.items()
+        for first, last in IdSet.of(message_ids).ranges()
+    ]
+    prepared.run_many(tx, _set_run(shape.change), runs)
     places = rights.across(place, tallies)
     for folder_id, tally in tallies.items():
         folders.adjust(tx, places[folder_id], number, tally)

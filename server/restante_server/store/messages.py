@@ -13,6 +13,7 @@ from restante_mail.idset import EMPTY
 from restante_mail.mime.facts import Facts
 from restante_server.db import prepared
 from restante_server.db.schema import folder, listing, mailbox, message, recoverable
+from restante_server.db.upsert import insert_missing
 from restante_server.directory.rights import Place
 from restante_server.store import changes, keywords
 from restante_server.store.folders import HIGHEST_UID
@@ -133,7 +134,6 @@ _add_to_folder = (
     )
 )
 _insert_message = insert(message)
-_insert_listing = insert(listing)
 _draft = select(message.c.message_id).where(
     message.c.mailbox_id == bindparam("mailbox"),
     message.c.message_id == bindparam("id"),
@@ -169,7 +169,7 @@ def add_all(tx: Connection, placements: Sequence[Placement], *, within_quota: bo
     made: dict[int, Listing] = {}  # by identity of the facts, which the recipients of one message share
     placed: list[Placed] = []
     message_rows: list[dict[str, Any]] = []
-    listing_rows: list[dict[str, Any]] = []
+    listing_rows: dict[tuple[int, int], dict[str, Any]] = {}  # by mailbox and content
     for at, (place, item) in enumerate(placements):
         mailbox_id, folder_id = place.mailbox_id, place.folder_id
         owner, target = counters[mailbox_id], targets[mailbox_id, folder_id]
@@ -204,14 +204,17 @@ def add_all(tx: Connection, placements: Sequence[Placement], *, within_quota: bo
                 "head": item.head,
             }
         )
+        if (mailbox_id, item.content_id) in listing_rows:
+            continue
         shown = item.facts if isinstance(item.facts, Listing) else made.get(id(item.facts))
         if shown is None:
             assert isinstance(item.facts, Facts)
             shown = made[id(item.facts)] = listing_of(item.facts)
-        listing_rows.append(_listing_row(mailbox_id, where.message_id, shown))
+        listing_rows[mailbox_id, item.content_id] = _listing_row(mailbox_id, item.content_id, shown)
     _write_counters(tx, counters, targets, within_quota)
     prepared.run_many(tx, _insert_message, message_rows)
-    prepared.run_many(tx, _insert_listing, listing_rows)
+    # The mailbox has the listing already when it has another message with the same content.
+    prepared.run_many(tx, insert_missing(tx, listing), list(listing_rows.values()))
     _note_deltas(tx, targets, message_rows)
     return placed
 
@@ -319,10 +322,10 @@ def _spell(tx: Connection, placements: Sequence[Placement]) -> dict[int, str]:
     }
 
 
-def _listing_row(mailbox_id: int, message_id: int, shown: Listing) -> dict[str, Any]:
+def _listing_row(mailbox_id: int, content_id: int, shown: Listing) -> dict[str, Any]:
     return {
         "mailbox_id": mailbox_id,
-        "message_id": message_id,
+        "content_id": content_id,
         "envelope": shown.envelope,
         "body_structure": shown.body_structure,
         "body": shown.body,

@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from restante.errors import FolderHasChildren, FolderIsSpecial
 from restante_mail.idset import EMPTY, IdSet
+from restante_server.db import prepared
 from restante_server.db.schema import (
     folder,
     job,
@@ -153,19 +154,19 @@ def _hide(
     """Take messages out of their folders and keep them recoverable."""
     exactly = selection.narrowed(found.ids)
     where = exactly.parameters(place.mailbox_id)
-    tx.execute(_keep(exactly.kind), where | {"now": now})
-    tx.execute(_take_out(exactly.kind), where | {"number": number})
+    prepared.run(tx, _keep(exactly.kind), where | {"now": now})
+    prepared.run(tx, _take_out(exactly.kind), where | {"number": number})
     transfer.leave(tx, place, found, number, now, kind)
-    tx.execute(_to_recoverable, {"mailbox": place.mailbox_id, "count": len(found), "octets": sum(found.sizes)})
+    prepared.run(tx, _to_recoverable, {"mailbox": place.mailbox_id, "count": len(found), "octets": sum(found.sizes)})
 
 
 def destroy(tx: Connection, place: Place, selection: Selection, found: Found, number: int, now: int) -> None:
     """Remove the messages `found` of `selection` permanently, under the change number that the caller has taken."""
     exactly = selection.narrowed(found.ids)
     erasure.lease(tx, place, exactly)
-    tx.execute(_take_out(exactly.kind), exactly.parameters(place.mailbox_id, number=number))
+    prepared.run(tx, _take_out(exactly.kind), exactly.parameters(place.mailbox_id, number=number))
     transfer.leave(tx, place, found, number, now, Removal.HARD)
-    tx.execute(_from_mailbox, {"mailbox": place.mailbox_id, "count": len(found), "octets": sum(found.sizes)})
+    prepared.run(tx, _from_mailbox, {"mailbox": place.mailbox_id, "count": len(found), "octets": sum(found.sizes)})
 
 
 # --- Recoverable messages -------------------------------------------------------------------------------------------
@@ -235,7 +236,7 @@ def purge(tx: Connection, place: Place, message_ids: IdSet, now: int) -> int:
 
 
 def due(tx: Connection, before: int, most: int) -> dict[int, IdSet]:
-    """Messages deleted before this time, by mailbox, the oldest deletions first, as arguments for `purge`."""
+    """Messages deleted before this time, by mailbox, as arguments for `purge`."""
     return erasure.by_mailbox(tx.execute(_due, {"before": before, "most": most}).all())
 
 
@@ -384,7 +385,7 @@ _page = (
     )
     .join(
         listing,
-        and_(listing.c.mailbox_id == recoverable.c.mailbox_id, listing.c.message_id == recoverable.c.message_id),
+        and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.content_id == message.c.content_id),
     )
     .where(
         recoverable.c.mailbox_id == bindparam("mailbox"),
@@ -397,8 +398,8 @@ _page = (
 # Reads across mailboxes to find those that have work; changes none.
 _due = (
     select(recoverable.c.mailbox_id, recoverable.c.message_id)
-    .where(recoverable.c.deleted_at < bindparam("before"))
-    .order_by(recoverable.c.deleted_at)
+    .select_from(join_from(mailbox, recoverable, recoverable.c.mailbox_id == mailbox.c.mailbox_id))
+    .where(mailbox.c.recoverable_count > 0, recoverable.c.deleted_at < bindparam("before"))
     .limit(bindparam("most"))
     .execution_options(across_mailboxes=True)
 )

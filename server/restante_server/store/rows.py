@@ -158,7 +158,7 @@ def _page(kind: Kind, names: tuple[str, ...], changed: bool) -> Select[*tuple[An
     source, condition = chosen(kind)
     columns: list[ColumnElement[Any]] = [listing.c[name] if name in OF_LISTING else message.c[name] for name in names]
     if not OF_LISTING.isdisjoint(names):
-        same = and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.message_id == message.c.message_id)
+        same = and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.content_id == message.c.content_id)
         joined: FromClause = join_from(source, listing, same)
         source = joined
     statement = select(*columns).select_from(source).where(condition)

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    exists,
     insert,
     select,
     type_coerce,
@@ -38,7 +39,7 @@ from restante_server.store import changes, folders, keywords, rows
 from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import HIGHEST_UID, Reserved, Tally
 from restante_server.store.mailboxes import check_quota
-from restante_server.store.runs import JsonRows, encode_rows, join_from
+from restante_server.store.runs import JsonRows, among, encode_rows, join_from
 from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Listed, Selection, chosen, key_of
 
 
@@ -183,8 +184,8 @@ def copy_found(
     if selection.folder_id is not None:
         where["folder"] = selection.folder_id
     by_uid = selection.kind.by_uid
-    # Listings first: their statement reads the messages, and must not see the new copies.
-    prepared.run(tx, _copy_listings(by_uid), where)
+    if target.mailbox_id != place.mailbox_id:  # else the copies have the listings of their contents already
+        prepared.run(tx, _copy_listings(by_uid), where)
     prepared.run(tx, _copy_messages(by_uid), where | {"target": target.folder_id, "number": number})
     copies = IdSet(((next_message_id - tally.messages, next_message_id - 1),))
     if target.mailbox_id != place.mailbox_id:
@@ -329,15 +330,17 @@ def _copy_messages(by_uid: bool) -> Insert:
 
 @cache
 def _copy_listings(by_uid: bool) -> Insert:
-    runs, within, key = _source(by_uid)
+    """Copies into another mailbox the listings that it does not have."""
+    runs, within, _ = _source(by_uid)
+    there = listing.alias("there")
     values: dict[str, ColumnElement[Any]] = {column.name: column for column in listing.c}
-    values |= {"mailbox_id": type_coerce(bindparam("into"), BigInteger), "message_id": key + runs.item(3)}
-    source = join_from(
-        join_from(runs.rows, message, within),
-        listing,
-        and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.message_id == message.c.message_id),
+    values["mailbox_id"] = type_coerce(bindparam("into"), BigInteger)
+    chosen = select(*values.values()).where(
+        listing.c.mailbox_id == bindparam("mailbox"),
+        among(listing.c.content_id, select(message.c.content_id).select_from(join_from(runs.rows, message, within))),
+        ~exists().where(there.c.mailbox_id == bindparam("into"), there.c.content_id == listing.c.content_id),
     )
-    return insert(listing).from_select(list(values), select(*values.values()).select_from(source))
+    return insert(listing).from_select(list(values), chosen)
 
 
 @cache

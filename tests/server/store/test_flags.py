@@ -102,6 +102,27 @@ async def test_keywords_keep_their_first_spelling_in_any_case(box: Box) -> None:
     assert await shown(box) == {1: (FLAGGED, " Work "), 2: (SEEN, " apple ")}
 
 
+async def test_messages_with_different_keywords_change_in_one_operation(box: Box) -> None:
+    for names in (["a"], ["b"], ["a"], ["new"], [], ["a", "b"]):
+        await box.fill(box.inbox, 1, keywords=names)
+        await box.fill(box.archive, 1, keywords=["a"])  # its message id lies between the others
+    done = await change(box, uids(box.inbox, (1, 6)), FlagChange.ADD, 0, ["new"])
+    sets = {1: " a new ", 2: " b new ", 3: " a new ", 4: " new ", 5: " new ", 6: " a b new "}
+    assert await shown(box) == {uid: (0, names) for uid, names in sets.items()}
+    delta = await box.read_in(box.inbox, changes.folder_changes, 0)
+    assert [number == done.change_number for number in delta.change_numbers] == [True, True, True, False, True, True]
+    assert set((await box.read_in(box.archive, changes.folder_changes, 0)).keywords) == {" a "}
+    await change(box, uids(box.inbox, (1, 6)), FlagChange.REMOVE, SEEN, ["A"])
+    assert [names for _, names in (await shown(box)).values()] == [
+        " new ",
+        " b new ",
+        " new ",
+        " new ",
+        " new ",
+        " b new ",
+    ]
+
+
 @pytest.mark.parametrize(
     "name", ["", "two words", "a" * 65, "par(en", "per%cent", "back\\slash", "n\u00e4me", 'q"', "]"]
 )

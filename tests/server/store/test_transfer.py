@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import Connection, func, select
 
 from restante.errors import FolderNotFound, QuotaExceeded
 from restante_mail.idset import EMPTY, IdSet
-from restante_server.store import changes, flags, folders, mailboxes
+from restante_server.db.schema import listing
+from restante_server.directory.rights import Place
+from restante_server.store import changes, flags, folders, mailboxes, rows
 from restante_server.store.changes import Removal
 from restante_server.store.flags import FlagChange
-from restante_server.store.selection import Listed
-from tests.server.store.material import NOW, SIMPLE, Box, copy_to, ids, move_to, uids
+from restante_server.store.selection import Listed, Selection
+from tests.server.store.material import NOW, SIMPLE, Box, copy_to, erase, ids, move_to, uids
 
 SIZE = len(SIMPLE) + 17
 
@@ -36,6 +39,26 @@ async def test_copies_within_a_folder_and_by_id(box: Box) -> None:
     assert within.target_uids == IdSet.of([4, 5, 6])
     by_id = await box.write(copy_to, ids(placed[0].message_id, placed[2].message_id), box.archive)
     assert (by_id.source.uids, by_id.target_uids) == ([1, 3], IdSet.of([1, 2]))
+
+
+async def test_copies_share_the_listing_of_their_content_until_the_last_is_erased(box: Box) -> None:
+    def previews(tx: Connection, place: Place) -> list[str]:
+        found = rows.page(tx, place, Selection(None, IdSet(((1, 99),))), frozenset({"preview"}), most=9)
+        return list(found.columns["preview"])
+
+    def listings(tx: Connection, place: Place) -> int:
+        named = select(func.count()).select_from(listing).where(listing.c.mailbox_id == place.mailbox_id)
+        return int(tx.execute(named).scalar_one())
+
+    await box.fill(box.inbox, 1)
+    await box.fill(box.inbox, 1)
+    await box.write(copy_to, uids(box.inbox, (1, 2)), box.archive)
+    assert (await box.read(previews), await box.read(listings)) == (["At noon?"] * 4, 2)
+    await box.write(erase, uids(box.inbox, 1))
+    await box.write(erase, uids(box.archive, 2))
+    assert (await box.read(previews), await box.read(listings)) == (["At noon?"] * 2, 2)
+    await box.write(erase, uids(box.archive, 1))
+    assert (await box.read(previews), await box.read(listings)) == (["At noon?"], 1)
 
 
 async def test_a_copy_beyond_the_quota_copies_nothing(box: Box) -> None:  # RFC 3501 6.4.7

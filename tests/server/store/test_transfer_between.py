@@ -102,6 +102,16 @@ async def test_a_copy_takes_everything_of_a_message_but_its_ids(
     assert event[other.id].folders == {other.archive: done.change_number}
 
 
+async def test_copies_of_one_content_share_its_listing_in_each_mailbox(box: Box, other: Box) -> None:
+    await box.fill(box.inbox, 2)  # with one content
+    await copy(box, uids(box.inbox, (1, 2)), other, other.inbox)
+    await copy(box, uids(box.inbox, (1, 2)), other, other.archive)  # the mailbox has the listing by now
+    await move(box, uids(box.inbox, (1, 2)), other, other.trash)
+    assert (
+        len({row[5] for folder in (other.inbox, other.archive, other.trash) for row in await facts(other, folder)}) == 1
+    )
+
+
 async def test_messages_named_by_id_are_copied_from_all_folders(box: Box, other: Box) -> None:
     first = (await box.fill(box.inbox, 1))[0].message_id
     second = (await box.fill(box.trash, 1, flags=1))[0].message_id

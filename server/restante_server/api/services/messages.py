@@ -202,11 +202,12 @@ def update_messages(
         if_change_number=chosen.limit,
     )
     number = done.change_number or mailboxes.change_number(tx, place)
+    wanted = request.HasField("changes_since") and done.found <= MOST_CHANGES  # else reading them would be in vain
     return v1.UpdateMessagesResponse(
         commit=convert.commit_token(call, place.mailbox_id, number),
         modified_message_ids=convert.runs(done.left.message_ids),
         modified_uids=sets.uids(request.messages, done.left),
-        changes=_changes(tx, place, request.messages, request.HasField("changes_since"), request.changes_since),
+        changes=_changes(tx, place, request.messages, wanted, request.changes_since),
         updated_count=done.found,
     )
 

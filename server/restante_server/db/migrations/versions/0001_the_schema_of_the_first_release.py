@@ -155,7 +155,7 @@ def upgrade() -> None:
     op.create_table(
         "listing",
         sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("message_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("content_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("envelope", sa.LargeBinary(), nullable=False),
         sa.Column("body_structure", sa.LargeBinary(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
@@ -171,8 +171,8 @@ def upgrade() -> None:
         sa.Column("to_key", sa.Text(), nullable=False),
         sa.Column("cc_key", sa.Text(), nullable=False),
         sa.Column("bcc_key", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("mailbox_id", "message_id", name=op.f("pk_listing")),
-        comment="What lists show, beside the message row and apart from the octets.",
+        sa.PrimaryKeyConstraint("mailbox_id", "content_id", name=op.f("pk_listing")),
+        comment="What lists show of a content, apart from its octets, for all messages of the mailbox that have it.",
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -227,7 +227,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_message_change", "message", ["mailbox_id", "folder_id", "change_number"], unique=False)
     op.create_index("ix_message_content", "message", ["content_id"], unique=False)
-    op.create_index("uq_message_place", "message", ["mailbox_id", "folder_id", "uid"], unique=True)
+    op.create_index(
+        "uq_message_place",
+        "message",
+        ["mailbox_id", "folder_id", "uid"],
+        unique=True,
+        sqlite_where=sa.text("folder_id IS NOT NULL"),
+        postgresql_where=sa.text("folder_id IS NOT NULL"),
+    )
     op.create_table(
         "recoverable",
         sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -237,7 +244,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("mailbox_id", "message_id", name=op.f("pk_recoverable")),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_recoverable_due", "recoverable", ["deleted_at"], unique=False)
     op.create_index(
         op.f("ix_recoverable_mailbox_id_deleted_at"), "recoverable", ["mailbox_id", "deleted_at"], unique=False
     )
