@@ -39,6 +39,10 @@ class Field(NamedTuple):
 
 # A line with a name of printable ASCII, white space (obsolete) and a colon; then folded lines. RFC 5322 2.2, 4.5.
 _FIELD = re.compile(rb"\n([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)")
+_TO_ITS_END = rb"[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+"
+_WHOLE_FIELD = re.compile(rb"(\n([!-9;-~]++)" + _TO_ITS_END + rb")")
+_NAME = re.compile(r"[!-9;-~]++")
+_MOST_IN_PATTERN = 32  # field names; compiling more takes milliseconds
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 # From an escape to a Japanese set up to the escape back to ASCII, or up to the end of the value.
 _ISO_2022_JP = re.compile(r"\x1b(?:\$[@B]|\$\([@BD]|\(I)(?:[^\x1b]|\x1b(?!\([BJ]))*+(?:\x1b\([BJ])?")
@@ -193,17 +197,26 @@ def header_fields(block: bytes, names: Collection[str], exclude: bool = False) -
 
     RFC 3501 6.4.5, HEADER.FIELDS and HEADER.FIELDS.NOT: folding is kept, names compare case-insensitively.
     """
-    chosen = {name.encode("latin-1", "replace").lower() for name in names}
-    parts = [
-        block[field.start : field.end]
-        for field in fields(_without_blank(block))
-        if (field.name.lower() in chosen) != exclude
-    ]
-    ended = [part if part.endswith(b"\n") else part + b"\r\n" for part in parts]
-    return b"".join(ended) + b"\r\n"
-
-
-def _without_blank(block: bytes) -> bytes:
     if block.startswith(b"\r\n"):
-        return b""
-    return block[:-2] if block.endswith(b"\r\n\r\n") else block
+        return b"\r\n"
+    searched = b"\n" + block if block.endswith(b"\n") else b"\n" + block + b"\r\n"
+    if exclude or len(names) > _MOST_IN_PATTERN:
+        chosen = {name.lower().encode() for name in names if _NAME.fullmatch(name)}
+        found = [whole for whole, name in _WHOLE_FIELD.findall(searched) if (name.lower() in chosen) != exclude]
+    else:
+        found = _these_fields(tuple(names)).findall(searched)
+    return b"".join([*found, b"\n\r\n"])[1:] if found else b"\r\n"
+
+
+@lru_cache(maxsize=256)
+def _these_fields(names: tuple[str, ...]) -> re.Pattern[bytes]:
+    """The pattern of whole fields with these names, each with the line end before it instead of its own.
+
+    Names are grouped by their first letter: `re` then tries a name only where its first letter is.
+    """
+    by_first: dict[str, list[str]] = {}
+    for name in names:
+        if _NAME.fullmatch(name):
+            by_first.setdefault(name[0].lower(), []).append(re.escape(name[1:]))
+    groups = [f"[{re.escape(first + first.upper())}](?i:{'|'.join(rest)})" for first, rest in by_first.items()]
+    return re.compile(rb"\n(?:" + ("|".join(groups) or "(?!)").encode() + rb")" + _TO_ITS_END)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 from restante_mail.header.fields import StructuredValue, content_value, transfer_encoding
 from restante_mail.header.words import decode_parameters
 
-__all__ = ["Part", "decode", "encode"]
+__all__ = ["Part", "decode", "encode", "root_offsets"]
 
 _VERSION = 1  # of the stored form
+_ROOT = re.compile(rb"\[1,\[([0-9]+),([0-9]+),([0-9]+),")
 
 
 @dataclass(slots=True)
@@ -128,6 +130,17 @@ def decode(stored: bytes) -> Part:
     if version != _VERSION:
         raise ValueError(f"a stored part tree of version {version}, not {_VERSION}")
     return _unpacked(row)
+
+
+def root_offsets(stored: bytes) -> tuple[int, int, int]:
+    """(header_start, body_start, body_end) of the root in a stored form, without decoding the tree.
+
+    Raises ValueError for an unknown version.
+    """
+    found = _ROOT.match(stored)
+    if found is None:
+        raise ValueError(f"a stored part tree of another version than {_VERSION}")
+    return int(found[1]), int(found[2]), int(found[3])
 
 
 def _unpacked(row: list[Any]) -> Part:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
 
-from restante_mail.mime.parts import Part
+from restante_mail.mime.parts import Part, decode, root_offsets
 
-__all__ = ["Kind", "Piece", "find_part", "parse_section", "pieces", "section"]
+__all__ = ["Kind", "begins_with_head", "find_part", "parse_section", "section", "stored_section"]
 
 
 class Kind(enum.Enum):
@@ -22,14 +21,6 @@ class Kind(enum.Enum):
     HEADER = "HEADER"
     TEXT = "TEXT"
     MIME = "MIME"
-
-
-class Piece(NamedTuple):
-    """`length` octets at `offset` of the head or of the content."""
-
-    source: Literal["head", "content"]
-    offset: int
-    length: int
 
 
 _SECTION = re.compile(r"((?:[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9}){0,999})?)\.?(HEADER|TEXT|MIME|)", re.IGNORECASE)
@@ -82,21 +73,24 @@ def section(tree: Part, path: Sequence[int], kind: Kind = Kind.WHOLE) -> tuple[i
         if not (part.is_message and part.children):  # HEADER and TEXT of a part refer to its embedded message
             return None
         part = part.children[0]
+    return _of_message(part.header_start, part.body_start, part.body_end, kind)
+
+
+def stored_section(stored: bytes, path: Sequence[int], kind: Kind = Kind.WHOLE) -> tuple[int, int] | None:
+    """As `section`, for the stored form of a tree. Decodes the tree only to find a part."""
+    return section(decode(stored), path, kind) if path else _of_message(*root_offsets(stored), kind)
+
+
+def _of_message(header_start: int, body_start: int, body_end: int, kind: Kind) -> tuple[int, int] | None:
     if kind is Kind.WHOLE:
-        return part.header_start, part.body_end - part.header_start
+        return header_start, body_end - header_start
     if kind is Kind.HEADER:
-        return part.header_start, part.body_start - part.header_start
+        return header_start, body_start - header_start
     if kind is Kind.TEXT:
-        return part.body_start, part.octets
+        return body_start, body_end - body_start
     return None
 
 
-def pieces(head_octets: int, tree: Part, path: Sequence[int] = (), kind: Kind = Kind.WHOLE) -> list[Piece] | None:
-    """The octets of a delivered message's section, in order; None if the section does not exist. The whole message and
-    its header include the head; all other sections are in the content alone."""
-    found = section(tree, path, kind)
-    if found is None:
-        return None
-    offset, length = found
-    with_head = not path and kind in (Kind.WHOLE, Kind.HEADER) and head_octets > 0
-    return [*([Piece("head", 0, head_octets)] if with_head else []), Piece("content", offset, length)]
+def begins_with_head(path: Sequence[int], kind: Kind) -> bool:
+    """Whether the head comes before these octets of the content: in the whole message and in its header."""
+    return not path and kind in (Kind.WHOLE, Kind.HEADER)

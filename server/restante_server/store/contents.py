@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
@@ -20,9 +20,8 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from restante.errors import StoreBusy
 from restante_mail.header.fields import header_fields
-from restante_mail.mime import parts
 from restante_mail.mime.decoders import Decoding
-from restante_mail.mime.sections import Kind, pieces
+from restante_mail.mime.sections import Kind, begins_with_head, stored_section
 from restante_server.db import prepared
 from restante_server.db.numbered import insert_numbered
 from restante_server.db.schema import content, content_octets, content_pin
@@ -189,33 +188,22 @@ def cut(tx: Connection, directory: Path, stored: Stored, head: bytes, wanted: Wa
         whole = chosen[wanted.offset : None if wanted.length is None else wanted.offset + wanted.length]
         return Cut(whole[:limit], len(whole))
     if not wanted.path and wanted.kind is Kind.WHOLE:  # needs no part tree
-        runs = [(head, 0, len(head)), (None, 0, stored.size_octets)]
+        start, length = 0, stored.size_octets
     else:
-        found = pieces(len(head), parts.decode(stored.structure), wanted.path, wanted.kind)
+        found = stored_section(stored.structure, wanted.path, wanted.kind)
         if found is None:
             return MISSING
-        runs = [(head if piece.source == "head" else None, piece.offset, piece.length) for piece in found]
-    size = sum(length for _, _, length in runs)
-    total = max(0, size - wanted.offset)
+        start, length = found
+    if not begins_with_head(wanted.path, wanted.kind):
+        head = b""
+    total = max(0, len(head) + length - wanted.offset)
     if wanted.length is not None:
         total = min(total, wanted.length)
-    octets = b"".join(_run(tx, directory, stored, runs, wanted.offset, min(total, limit)))
+    octets = head[wanted.offset : wanted.offset + min(total, limit)]
+    if rest := min(total, limit) - len(octets):
+        start += max(0, wanted.offset - len(head))
+        octets += read_range(tx, directory, stored, start, rest)
     return Cut(octets, total)
-
-
-def _run(
-    tx: Connection, directory: Path, stored: Stored, runs: list[tuple[bytes | None, int, int]], skip: int, left: int
-) -> Iterator[bytes]:
-    for source, offset, length in runs:
-        if skip >= length:
-            skip -= length
-            continue
-        take = min(length - skip, left)
-        start = offset + skip
-        yield source[start : start + take] if source is not None else read_range(tx, directory, stored, start, take)
-        left, skip = left - take, 0
-        if left <= 0:
-            return
 
 
 def mark_dead(tx: Connection, content_ids: Sequence[int]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from restante_mail.header.fields import header_fields
 from restante_mail.mime.parts import decode, encode
 from restante_mail.mime.scanner import parse
-from restante_mail.mime.sections import Kind, Piece, parse_section, pieces, section
+from restante_mail.mime.sections import Kind, begins_with_head, parse_section, section, stored_section
 from tests.mail.material import crlf
 
 # The example of RFC 3501 6.4.5, smaller: 1 text, 2 image, 3 message (3.1 text, 3.2 image), 4 multipart (4.1 text,
@@ -57,11 +59,12 @@ TABLE: list[tuple[str, str | None]] = [
 def read(content: bytes, spec: str, head: bytes = b"") -> str | None:
     parsed = parse_section(spec)
     assert parsed is not None
-    found = pieces(len(head), parse(content), *parsed)
+    found = section(parse(content), *parsed)
+    assert found == stored_section(encode(parse(content)), *parsed)
     if found is None:
         return None
-    sources = {"head": head, "content": content}
-    return b"".join(sources[p.source][p.offset : p.offset + p.length] for p in found).decode("latin-1")
+    before = head if begins_with_head(*parsed) else b""
+    return (before + content[found[0] : sum(found)]).decode("latin-1")
 
 
 @pytest.mark.parametrize(("spec", "octets"), TABLE, ids=[spec for spec, _ in TABLE])
@@ -81,14 +84,29 @@ def test_the_whole_is_header_and_text() -> None:
     assert header + text == whole
 
 
-def test_the_head_counts_to_the_whole_and_to_the_header_alone() -> None:
-    assert pieces(10, TREE) == [Piece("head", 0, 10), Piece("content", 0, len(MESSAGE))]
-    assert pieces(10, TREE, (), Kind.HEADER) == [Piece("head", 0, 10), Piece("content", 0, TREE.body_start)]
-    assert pieces(10, TREE, (), Kind.TEXT) == [Piece("content", TREE.body_start, TREE.octets)]
-    found = section(TREE, (1,))
-    assert found is not None
-    assert pieces(10, TREE, (1,)) == [Piece("content", *found)]
-    assert pieces(0, TREE) == [Piece("content", 0, len(MESSAGE))]
+@pytest.mark.parametrize(
+    ("path", "kind", "begins"),
+    [
+        ((), Kind.WHOLE, True),
+        ((), Kind.HEADER, True),
+        ((), Kind.TEXT, False),
+        ((1,), Kind.WHOLE, False),
+        ((3,), Kind.HEADER, False),
+    ],
+)
+def test_the_head_counts_to_the_whole_and_to_the_header_alone(path: tuple[int, ...], kind: Kind, begins: bool) -> None:
+    assert begins_with_head(path, kind) == begins
+
+
+def test_the_sections_of_a_message_need_no_tree() -> None:
+    cut = encode(TREE)[:20]  # no JSON
+    for kind in Kind:
+        assert stored_section(cut, (), kind) == section(TREE, (), kind)
+
+
+def test_a_stored_tree_of_another_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="version"):
+        stored_section(encode(TREE).replace(b"[1,", b"[2,", 1), ())
 
 
 def test_part_1_of_a_message_that_is_no_multipart_is_its_text() -> None:  # RFC 3501 6.4.5
@@ -145,3 +163,45 @@ def test_chosen_and_other_fields_are_all_fields(lines: list[str]) -> None:
     block = "".join(line + "\r\n" for line in lines).encode() + b"\r\n"
     chosen, others = header_fields(block, ["A"]), header_fields(block, ["A"], exclude=True)
     assert len(chosen) + len(others) == len(header_fields(block, [], exclude=True)) + 2
+
+
+NAMES = ["Subject", "To", "X-A", "a", "", "b:", "[c]", "Ä"]
+
+
+@given(
+    st.lists(
+        st.sampled_from(["Subject: 1", "to:2", " fold", "junk", "X-a : 3", "b: 4", "b:: 5", "[C]: 6", "A", "?: 7"])
+    ),
+    st.lists(st.sampled_from(NAMES), max_size=4),
+)
+def test_few_and_many_names_choose_the_same_fields(lines: list[str], names: list[str]) -> None:
+    block = "\r\n".join(lines).encode()
+    many = [*names, *(f"unused-{number}" for number in range(40))]
+    assert header_fields(block, names) == header_fields(block, many)
+
+
+TRAPS = {
+    "line ends": b"\r\n",
+    "one unfinished name": b"Subject",
+    "names without a colon": b"\r\nSubject",
+    "white space after a name": b"\r\nSubject \t \t \t \t",
+    "folds": b"\r\n \tx",
+    "fields": b"\r\nSubject:",
+}
+
+
+@pytest.mark.parametrize(
+    "names", [["Subject", "To"], [f"Subject{number}" for number in range(40)]], ids=["few", "many"]
+)
+@pytest.mark.parametrize("trap", TRAPS.values(), ids=TRAPS)
+def test_a_hostile_header_takes_linear_time(trap: bytes, names: list[str]) -> None:
+    def seconds(size: int) -> float:
+        block = b"Subject: x" + trap * (size // len(trap))
+        start = time.process_time()
+        header_fields(block, names)
+        header_fields(block, names, exclude=True)
+        return time.process_time() - start
+
+    large = seconds(1 << 20)
+    assert large < 3  # at most 0.2
+    assert large < max(0.15, seconds(1 << 17) * 8 * 4)
