@@ -14,9 +14,9 @@ from restante_gateways.imap.core.folders import FolderCalls
 from restante_gateways.imap.errors import SESSION_IS_OVER, ends_session
 from restante_gateways.imap.folders.opened import OpenFolder
 from restante_gateways.imap.folders.registry import OpenFolders
-from restante_gateways.imap.grammar.flags import Flags, SystemFlag
+from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.sets import Span
-from restante_gateways.imap.values import Appended, Changed, Commit, Folder, Messages, Moved, Place
+from restante_gateways.imap.values import Appended, Changed, Commit, FolderPath, Messages, Moved, Place
 from restante_gateways.imap.view.session import SessionView
 
 log = structlog.get_logger("imap")
@@ -48,16 +48,16 @@ class SelectedFolder:
         client: Client,
         announcements: Announcements,
         folders: OpenFolders,
-        folder: Folder,
+        named: FolderPath,
         read_only: bool,
     ) -> SelectedFolder:
         """Open a folder. Raises restante.errors, having opened nothing."""
-        opened = await folders.open(account.folders, folder)
+        opened = await folders.open(account.folders, named)
         view = SessionView(opened.view, read_only)
         selected = cls(account, client, announcements, folders, opened, view)
         opened.attach(selected)
         selected.follow()
-        view.claim_recent(folder.recent_uid)
+        view.claim_recent()
         opened.claims.claim_soon(account.folders)
         announcements.begin(view)
         return selected
@@ -90,12 +90,9 @@ class SelectedFolder:
 
     async def any_deleted(self) -> bool:
         """Whether any client has marked a message of the folder \\Deleted."""
-        if not self._knows_deleted():
+        if not self.view.folder.any_deleted():
             await self.catch_up()
-        return self._knows_deleted()
-
-    def _knows_deleted(self) -> bool:
-        return self.view.folder.any_in(lambda flags: SystemFlag.DELETED in flags.system)
+        return self.view.folder.any_deleted()
 
     async def absorb(self, done: Changed | Moved) -> None:
         """Apply the changes that a command of this session has made in this folder."""
@@ -136,7 +133,6 @@ class SelectedFolder:
             return
         if not number:
             number = await self._opened.newest(self.calls)
-            operations.note_change_number(number)
         await self._opened.reach(self.calls, number)
 
     async def catch_up_if_possible(self) -> None:

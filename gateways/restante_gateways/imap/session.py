@@ -21,7 +21,7 @@ from restante_gateways.imap.grammar.parser import ParseError
 from restante_gateways.imap.grammar.responses import BAD, BYE, NO, OK, Status
 from restante_gateways.imap.selected import SelectedFolder
 from restante_gateways.imap.shared import Shared
-from restante_gateways.imap.values import Folder
+from restante_gateways.imap.values import Folder, FolderPath
 from restante_gateways.imap.view.departed import Lapsed
 from restante_gateways.net.authentication import authentication_allowed
 from restante_gateways.net.bounds import ConnectionLost, Draining, TimedOut
@@ -248,9 +248,9 @@ class Session:
         assert self.selected is not None
         return self.selected
 
-    async def select(self, folder: Folder, read_only: bool) -> SelectedFolder:
+    async def select(self, named: FolderPath, read_only: bool) -> SelectedFolder:
         self.selected = await SelectedFolder.open(
-            self.account, self.client, self.announcements, self._shared.folders, folder, read_only
+            self.account, self.client, self.announcements, self._shared.folders, named, read_only
         )
         return self.selected
 
@@ -258,6 +258,9 @@ class Session:
         selected, self.selected = self.selected, None
         if selected is not None:
             selected.close()
+
+    async def describe(self, named: FolderPath, *, with_recent: bool) -> Folder:
+        return await self._shared.folders.describe(self.account.folders, named, with_recent=with_recent)
 
     def unclaimed_uid(self, folder: Folder) -> int:
         return self._shared.folders.unclaimed_uid(folder)

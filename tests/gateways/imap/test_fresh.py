@@ -244,3 +244,62 @@ async def _until_closed(client: Client, octets: bytes) -> Any:
     client.writer.write(octets)
     while line := await client.line():
         yield line
+
+
+# --- folders that are opened and described from their views ---
+
+
+@pytest.mark.parametrize("command", ["SELECT", "EXAMINE"])
+async def test_a_folder_renamed_elsewhere_is_no_longer_found_under_its_name(stale: StaleGateway, command: str) -> None:
+    plans = await stale.user.folders.create("plans")
+    client = await Client.open(stale.running, "plans")
+    await client.ok("SELECT INBOX")
+    await stale.user.folders.move(plans.folder_id, "schemes")
+    assert (await client.status(f"{command} plans")).startswith(b"NO [NONEXISTENT]")
+    assert (await client.status("STATUS plans (MESSAGES)")).startswith(b"NO [NONEXISTENT]")
+    await client.ok(f"{command} schemes")
+    client.writer.close()
+
+
+async def test_a_folder_that_took_a_name_over_is_opened_under_it(stale: StaleGateway) -> None:
+    plans = await stale.user.folders.create("plans")
+    client = await Client.open(stale.running, "plans")
+    await client.ok("SELECT INBOX")
+    await stale.user.folders.move(plans.folder_id, "schemes")
+    await stale.user.folders.create("plans")
+    await stale.deliver(5, "plans")
+    assert b"* STATUS plans (MESSAGES 1)" in await client.ok("STATUS plans (MESSAGES)")
+    assert b"* 1 EXISTS" in await client.ok("SELECT plans")
+    assert b"* 0 EXISTS" in await client.ok("SELECT schemes")
+    client.writer.close()
+
+
+async def test_a_deleted_folder_is_found_neither_by_select_nor_by_status(stale: StaleGateway) -> None:
+    await stale.user.folders.create("plans")
+    client = await Client.open(stale.running, "plans")
+    await client.ok("SELECT INBOX")
+    await stale.user.folders.delete("plans")
+    assert (await client.status("STATUS plans (MESSAGES)")).startswith(b"NO [NONEXISTENT]")
+    assert (await client.status("SELECT plans")).startswith(b"NO [NONEXISTENT]")
+    client.writer.close()
+
+
+async def test_a_folder_below_a_renamed_one_is_looked_up_each_time(stale: StaleGateway) -> None:
+    await stale.user.folders.create("plans/old")
+    client = await Client.open(stale.running, "plans/old")
+    await client.ok("SELECT INBOX")
+    await stale.user.folders.move("plans", "schemes")
+    assert (await client.status("STATUS plans/old (MESSAGES)")).startswith(b"NO [NONEXISTENT]")
+    assert (await client.status("SELECT plans/old")).startswith(b"NO [NONEXISTENT]")
+    client.writer.close()
+
+
+async def test_counts_from_a_view_are_as_of_now(stale: StaleGateway) -> None:
+    items = "(MESSAGES UNSEEN UIDNEXT RECENT)"
+    await stale.deliver(5)
+    await stale.mark(2, "seen")
+    await stale.expunge(3)
+    for _ in range(2):  # from the core, then from the view
+        lines = await stale.client.ok(f"STATUS INBOX {items}")
+        assert any(line.startswith(b"* STATUS INBOX (MESSAGES 4 UNSEEN 3 UIDNEXT 6") for line in lines), lines
+    assert stale.asked()[-1] == "GetChangeNumbers"

@@ -60,7 +60,8 @@ async def test_commands_cost_the_calls_they_need(running: Running) -> None:  # d
         ("STORE 2 +FLAGS (\\Deleted)", ["UpdateMessages"]),
         ("EXPUNGE", ["DeleteMessages"]),
         ("COPY 1 Archive", ["CopyMessages"]),
-        ("STATUS INBOX (MESSAGES)", ["GetFolder"]),
+        ("STATUS INBOX (MESSAGES)", ["GetChangeNumbers"]),
+        ("STATUS Archive (MESSAGES)", ["GetFolder"]),
         ("SEARCH SUBJECT x", ["SearchMessages"]),
     ]:
         await client.ok(command)
@@ -73,8 +74,13 @@ async def test_a_folder_that_is_known_is_not_read_again(running: Running) -> Non
     assert "OpenFolder" in running.link.calls_since()
     await Client.open(running, "INBOX")
     assert running.link.calls_since().count("OpenFolder") == 0
-    await first.ok("SELECT INBOX")
-    assert running.link.calls_since() == ["GetFolder"]
+    for _ in range(2):
+        await first.ok("SELECT INBOX")
+        assert running.link.calls_since() == ["GetChangeNumbers"]
+        await first.ok("EXAMINE Archive")
+        assert running.link.calls_since()[0] in ("GetFolder", "GetChangeNumbers")
+    await first.ok("STATUS INBOX (MESSAGES RECENT UNSEEN)")
+    assert running.link.calls_since() == ["GetChangeNumbers"], "one question about both folders"
 
 
 async def test_a_folder_stays_watched_for_a_while(running: Running) -> None:

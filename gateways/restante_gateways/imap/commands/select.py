@@ -23,10 +23,10 @@ def _name_and_condstore(p: Parser) -> tuple[str, bool]:
 async def _open(s: Session, name: str, with_condstore: bool, read_only: bool) -> Status:
     """Open a folder and write the responses of RFC 3501 6.3.1, always with HIGHESTMODSEQ."""
     s.deselect()  # a failed SELECT leaves no folder selected (RFC 3501 6.3.1)
-    folder = await s.account.folder(name)
+    named = s.account.path(name)
     if with_condstore:
         enable_condstore(s)
-    view = (await s.select(folder, read_only)).view
+    view = (await s.select(named, read_only)).view
     unseen = view.folder.first_unseen()
     answers = [
         view.flags_in_use(),

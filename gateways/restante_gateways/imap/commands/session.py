@@ -11,7 +11,7 @@ from restante_gateways.imap.announcements import Announcements
 from restante_gateways.imap.client import Client
 from restante_gateways.imap.core.login import NewSession
 from restante_gateways.imap.selected import SelectedFolder
-from restante_gateways.imap.values import Folder
+from restante_gateways.imap.values import Folder, FolderPath
 
 
 class State(enum.Flag):
@@ -86,8 +86,15 @@ class User(Connected, Protocol):
         """The selected folder; only in state SELECTED."""
         ...
 
-    async def select(self, folder: Folder, read_only: bool) -> SelectedFolder:
+    async def select(self, named: FolderPath, read_only: bool) -> SelectedFolder:
         """Open a folder; call `deselect` first. Raises restante.errors, with nothing selected."""
+        ...
+
+    async def describe(self, named: FolderPath, *, with_recent: bool) -> Folder:
+        """A folder with its counts as of now, without its role. `with_recent`: `unclaimed_uid` must be as of now, too.
+
+        Raises restante.errors.
+        """
         ...
 
     def deselect(self) -> None:

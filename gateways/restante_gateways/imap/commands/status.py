@@ -84,7 +84,7 @@ class StatusOf:
         return cls(name, items)
 
     async def run(self, s: Session) -> Status:
-        folder = await s.account.folder(self.name)
+        folder = await s.describe(s.account.path(self.name), with_recent=StatusItem.RECENT in self.items)
         if StatusItem.HIGHESTMODSEQ in self.items:
             enable_condstore(s)
         s.client.write(await status_line(s, self.name, folder, self.items))

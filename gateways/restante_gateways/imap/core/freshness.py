@@ -44,10 +44,10 @@ class Freshness:
         self._waiting: list[_Question] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, session_token: bytes, place: Place) -> Reached:
+    def ask(self, session_token: bytes, place: Place) -> asyncio.Future[Reached]:
         """The state of a folder, including all changes that the core acknowledged before this call.
 
-        Raises the core's refusal of the session, and the error of an unreachable core.
+        The future raises the core's refusal of the session, and the error of an unreachable core.
         """
         loop = asyncio.get_running_loop()
         if not self._waiting:
@@ -55,7 +55,7 @@ class Freshness:
         folder = FollowedFolder(session_token=session_token, mailbox_id=place.mailbox_id, folder_id=place.folder_id)
         question = _Question(folder, loop.create_future())
         self._waiting.append(question)
-        return await question.answer
+        return question.answer
 
     def _send(self) -> None:
         """Send the waiting questions; later ones form the next request."""

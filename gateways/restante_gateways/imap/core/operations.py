@@ -41,6 +41,11 @@ class Operations:
         self._followed = None if place is None else Followed(place.mailbox_id, place.folder_id)
 
     @property
+    def followed(self) -> Place | None:
+        """The followed folder."""
+        return None if self._followed is None else Place(self._followed.mailbox_id, self._followed.folder_id)
+
+    @property
     def followed_change_number(self) -> int | None:
         """The followed folder's highest number in the answers so far, 0 before the first; None without a folder."""
         return None if self._followed is None else self._followed.change_number

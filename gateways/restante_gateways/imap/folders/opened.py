@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 
 import structlog
 
@@ -11,16 +12,19 @@ from restante import errors
 from restante.link import CoreLink
 from restante.watch import Watching
 from restante_gateways.imap.core.folders import FolderCalls
-from restante_gateways.imap.core.freshness import Freshness
+from restante_gateways.imap.core.freshness import Freshness, Reached
+from restante_gateways.imap.core.operations import Operations
 from restante_gateways.imap.core.watch import WatchEnd, watch_folder
 from restante_gateways.imap.folders.claims import RecentClaims
 from restante_gateways.imap.folders.member import Member
 from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.imap.grammar.flags import Flags
-from restante_gateways.imap.values import Appended, Changes, Place
+from restante_gateways.imap.values import Appended, Changes, Folder, FolderPath, Place
 from restante_gateways.imap.view.folder import FolderView, Gap
 
 log = structlog.get_logger("imap")
+
+INBOX = ("INBOX",)
 
 
 class OpenFolder:
@@ -39,6 +43,8 @@ class OpenFolder:
         """`epoch` is the store's epoch at the time of the view; `on_new_epoch` is called when the core has another."""
         self.place, self.view, self.epoch = place, view, epoch
         self.members: set[Member] = set()
+        self.named: FolderPath | None = None  # the path by which a client asked for it last,
+        self.named_at = 0  # and the folder's change number when the core found it there
         self.claims = RecentClaims(place, view, settings.claim_after_seconds)
         self._settings = settings
         self._link, self._freshness, self._on_new_epoch = link, freshness, on_new_epoch
@@ -70,6 +76,34 @@ class OpenFolder:
         """End every session of the folder: its view is no longer valid."""
         for member in tuple(self.members):
             member.folder_lost(reason)
+
+    # --- its description ---
+
+    def is_known(self, with_recent: bool) -> bool:
+        """Whether the watch keeps the view, the folder has its name still, and, `with_recent`, no message is recent.
+
+        As far as the view knows: any change may have renamed the folder, except INBOX, which can be neither renamed nor
+        deleted. A session of another process may have claimed what none of this process has.
+        """
+        if self._watching is None or self.named is None:
+            return False
+        if self.named_at != self.view.change_number and self.named.path != INBOX:
+            return False
+        return not with_recent or self.view.claimed_uid >= self.view.uid_next
+
+    def describe(self) -> Folder:
+        """The folder as of the view's change number, without its role."""
+        view = self.view
+        return Folder(
+            self.place,
+            () if self.named is None else self.named.path,
+            change_number=view.change_number,
+            uid_validity=view.uid_validity,
+            uid_next=view.uid_next,
+            recent_uid=view.recent_uid,
+            message_count=len(view),
+            unread_count=view.unseen_count,
+        )
 
     # --- changes ---
 
@@ -106,16 +140,23 @@ class OpenFolder:
     async def newest(self, calls: FolderCalls) -> int:
         """The change number that includes all changes that the core acknowledged before this call.
 
-        Raises restante.errors; before FolderNotFound and EpochChanged it ends every session of the folder.
+        If the session follows another folder, the question includes that one, too. Raises restante.errors; before
+        FolderNotFound and EpochChanged it ends every session of the folder.
         """
+        operations = calls.operations
+        followed = operations.followed
+        if followed is not None and followed != self.place:
+            self._freshness.ask(operations.token, followed).add_done_callback(partial(_note, operations, followed))
         try:
-            reached = await self._freshness.ask(calls.operations.token, self.place)
+            reached = await self._freshness.ask(operations.token, self.place)
         except errors.FolderNotFound:
             self._deleted()
             raise
         if reached.epoch != self.epoch:
             self._restored()
             raise errors.EpochChanged(epoch=reached.epoch)
+        if followed == self.place:
+            operations.note_change_number(reached.change_number)
         return reached.change_number
 
     async def reach(self, calls: FolderCalls, change_number: int) -> None:
@@ -242,3 +283,9 @@ class OpenFolder:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _note(operations: Operations, place: Place, answer: asyncio.Future[Reached]) -> None:
+    """Record the change number of the folder that a session follows, unless it follows another by now."""
+    if not answer.cancelled() and answer.exception() is None and operations.followed == place:
+        operations.note_change_number(answer.result().change_number)

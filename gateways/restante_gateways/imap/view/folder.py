@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
@@ -29,7 +30,8 @@ class FolderView:
     """Columns of one folder in ascending UID order: 24 octets a message, for any number of sessions."""
 
     __slots__ = (
-        "_unseen",
+        "_counts",
+        "_seen_before",
         "change_number",
         "change_numbers",
         "claimed_uid",
@@ -59,7 +61,8 @@ class FolderView:
         self.step = Step()  # the present moment in the chain of removals
         self.pending: list[PendingStore] = []
         self.journal = Journal(change_number)
-        self._unseen: tuple[int, int | None] = (-1, None)  # change number, first message without \\Seen
+        self._counts = Counter[int]()  # messages in each state
+        self._seen_before = 0  # every message at a lower index is \\Seen
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -131,12 +134,13 @@ class FolderView:
             return self.position(uid) is not None
         self.uids.append(uid)
         self.message_ids.append(message_id)
-        self.states.append(self.table.index(int(flags.system), flags.keywords))
+        state = self.table.index(int(flags.system), flags.keywords)
+        self.states.append(state)
+        self._counts[state] += 1
         self.change_numbers.append(change_number)
         if since == self.change_number:  # no other change lies between
             self.change_number = change_number
         self.uid_next = uid + 1
-        self._unseen = (-1, None)
         return True
 
     def note_folder(self, uid_next: int, recent_uid: int) -> None:
@@ -156,18 +160,24 @@ class FolderView:
         at = bisect_left(self.uids, uid)
         return at if at < len(self.uids) and self.uids[at] == uid else None
 
-    def first_unseen(self) -> int | None:
-        """The position of the first message without \\Seen, or None. Cached for each change number."""
-        if self._unseen[0] != self.change_number:
-            states = self.table.matching(lambda flags: SystemFlag.SEEN not in flags.system)
-            found = next((at for at, state in enumerate(self.states) if state in states), None)
-            self._unseen = (self.change_number, found)
-        return self._unseen[1]
+    @property
+    def unseen_count(self) -> int:
+        """The number of messages without \\Seen."""
+        seen = self.table.having(SystemFlag.SEEN)
+        return sum(count for state, count in self._counts.items() if state not in seen)
 
-    def any_in(self, wanted: Callable[[Flags], bool]) -> bool:
-        """Whether a message has flags that satisfy `wanted`."""
-        states = self.table.matching(wanted)
-        return any(state in states for state in self.states)
+    def first_unseen(self) -> int | None:
+        """The position of the first message without \\Seen, or None. Later calls go on where the last one ended."""
+        seen, states = self.table.having(SystemFlag.SEEN), self.states
+        if not self.unseen_count:
+            return None
+        while states[self._seen_before] in seen:
+            self._seen_before += 1
+        return self._seen_before
+
+    def any_deleted(self) -> bool:
+        """Whether a message has \\Deleted."""
+        return any(self._counts[state] for state in self.table.having(SystemFlag.DELETED))
 
     def _note_marks(self, changes: Changes) -> None:
         last = self.uids[-1] + 1 if self.uids else 1
@@ -194,10 +204,13 @@ class FolderView:
         self.uids.extend(rows.uids[first:])
         self.message_ids.extend(rows.message_ids[first:])
         self.change_numbers.extend(rows.change_numbers[first:])
-        self.states.extend(map(state_of, range(first, len(rows.uids))))
+        states = array("I", map(state_of, range(first, len(rows.uids))))
+        self.states.extend(states)
+        self._counts.update(states)
 
     def _update_known(self, changes: Changes, count: int, state_of: Callable[[int], int]) -> None:
         uids, states, numbers, pending = self.uids, self.states, self.change_numbers, self.pending
+        counts = self._counts
         total, at = len(uids), 0
         changed: dict[int, list[int]] = {}
         for row, (uid, number) in enumerate(zip(changes.uids[:count], changes.change_numbers, strict=False)):
@@ -210,7 +223,11 @@ class FolderView:
             state = state_of(row)
             for store in pending:
                 store.check(uid, states[at], state)
+            counts[states[at]] -= 1
+            counts[state] += 1
             states[at], numbers[at] = state, number
+            if at < self._seen_before:
+                self._seen_before = at
             changed.setdefault(number, []).append(uid)
             at += 1
         for number in sorted(changed):
@@ -221,7 +238,10 @@ class FolderView:
         cuts = positions(self.uids, len(self.uids), gone)
         if not cuts:
             return
-        self.step = self.step.leave(Departed.of(self, cuts))
+        departed = Departed.of(self, cuts)
+        self.step = self.step.leave(departed)
+        self._counts.subtract(departed.states)
+        self._seen_before = min(self._seen_before, cuts[0][0])
         self.uids = _without(self.uids, cuts)
         self.message_ids = _without(self.message_ids, cuts)
         self.states = _without(self.states, cuts)
@@ -238,6 +258,7 @@ class FolderView:
             for state in set(self.states)
         }
         self.states = array("I", map(moved.__getitem__, self.states))
+        self._counts = Counter(self.states)
 
 
 def _vanished(changes: Changes) -> list[Range]:

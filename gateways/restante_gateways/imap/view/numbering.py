@@ -8,9 +8,10 @@ costs a few hundred octets for a folder of any size, and its numbers never shift
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 
 from restante_gateways.imap.grammar import sets
@@ -20,8 +21,12 @@ from restante_gateways.imap.values import Changes
 from restante_gateways.imap.view import departed
 from restante_gateways.imap.view.departed import Columns, Lag, Segment, Step
 from restante_gateways.imap.view.folder import FolderView
+from restante_gateways.imap.view.states import StateTable
 from restante_mail import ranges
 from restante_mail.ranges import Range
+
+_MARKED = re.compile(rb"\x01+")
+_FEW = 16  # states; more are looked through as octets, without a step of the interpreter for each
 
 
 class Numbering:
@@ -142,29 +147,31 @@ class Numbering:
             for at, message_id in enumerate(columns.message_ids[start : start + count])
         }
 
-    def with_states(self, wanted: Callable[[Flags], bool], spans: Iterable[Span]) -> list[Span]:
-        """The positions among these whose flags satisfy `wanted`."""
-        matching = cache(lambda table: table.matching(wanted))
-
-        def found() -> Iterator[int]:
-            for first, count, columns, start in self.segments(spans):
-                states: set[int] = matching(columns.table)
-                for at, state in enumerate(columns.states[start : start + count], start=first):
-                    if state in states:
-                        yield at
-
-        return spans_of(found())
+    def in_states(self, states_of: Callable[[StateTable], Collection[int]], spans: Iterable[Span]) -> list[Span]:
+        """The positions among these whose states are in `states_of` of their table."""
+        chosen = cache(states_of)
+        found: list[Span] = []
+        for first, count, columns, start in self.segments(spans):
+            runs = _runs_in(columns.states[start : start + count], chosen(columns.table))
+            if first:
+                runs = [(first + begin, first + stop) for begin, stop in runs]
+            if found and runs and found[-1][1] == runs[0][0]:
+                runs[0] = (found.pop()[0], runs[0][1])
+            found += runs
+        return found
 
     def with_flag(self, flag: SystemFlag | str, spans: Iterable[Span]) -> list[Span]:
         """The positions among these with a system flag or a keyword."""
         if isinstance(flag, SystemFlag):
-            return self.with_states(lambda flags: flag in flags.system, spans)
+            return self.in_states(lambda table: table.having(flag), spans)
         name = flag.lower()
-        return self.with_states(lambda flags: any(name == known.lower() for known in flags.keywords), spans)
+        return self.in_states(
+            lambda table: table.matching(lambda flags: any(name == known.lower() for known in flags.keywords)), spans
+        )
 
     def without_flag(self, flag: SystemFlag, spans: Iterable[Span]) -> list[Span]:
         """The positions among these without a system flag."""
-        return self.with_states(lambda flags: flag not in flags.system, spans)
+        return self.in_states(lambda table: table.lacking(flag), spans)
 
     def changed_since(self, spans: Iterable[Span], change_number: int) -> list[Span]:
         """The positions among these with a higher change number."""
@@ -186,6 +193,17 @@ class Numbering:
         """The change number of the message at a position."""
         columns, at = self.place(position)
         return columns.change_numbers[at]
+
+
+def _runs_in(states: Sequence[int], chosen: Collection[int]) -> list[Span]:
+    """The index ranges of the states that are among the chosen ones."""
+    if len(states) < _FEW or max(states) > 255:
+        return spans_of(at for at, state in enumerate(states) if state in chosen)
+    marks = bytearray(256)
+    for state in chosen:
+        if state < 256:
+            marks[state] = 1
+    return [found.span() for found in _MARKED.finditer(bytes(list(states)).translate(marks))]
 
 
 def spans_of(ascending: Iterable[int]) -> list[Span]:

@@ -138,10 +138,10 @@ class SessionView(Numbering):
 
     # --- recent ---
 
-    def claim_recent(self, recent_uid: int) -> None:
+    def claim_recent(self) -> None:
         """At SELECT, make messages \\Recent that neither the core nor this process has reported as \\Recent yet."""
         folder = self.folder
-        first = max(recent_uid, folder.claimed_uid)
+        first = folder.claimed_uid
         if first < folder.uid_next:
             self._add_recent((first, folder.uid_next - 1))
             if not self.read_only:

@@ -25,12 +25,13 @@ class StateTable:
     `flags[i]` is the state, `texts[i]` is `FLAGS (...)` for it, `recent_texts[i]` the same with `\\Recent`.
     """
 
-    __slots__ = ("_by_flags", "flags", "keywords", "recent_texts", "texts")
+    __slots__ = ("_by_flags", "_having", "flags", "keywords", "recent_texts", "texts")
 
     def __init__(self) -> None:
         self.flags, self.texts, self.recent_texts = _BASE_FLAGS, _BASE_TEXTS, _BASE_RECENT_TEXTS
         self._by_flags: dict[tuple[int, frozenset[str]], int] | None = None
         self.keywords: dict[str, str] = {}  # lower case to first spelling of every keyword seen
+        self._having: dict[SystemFlag, tuple[int, frozenset[int]]] = {}  # length of the table then, states
 
     def __len__(self) -> int:
         return len(self.flags)
@@ -64,6 +65,19 @@ class StateTable:
             return known[state]
 
         return apply
+
+    def having(self, flag: SystemFlag) -> frozenset[int]:
+        """Indices of the states with a system flag."""
+        known = self._having.get(flag)
+        if known is None or known[0] != len(self.flags):
+            bit = int(flag)
+            states = frozenset(index for index, flags in enumerate(self.flags) if int(flags.system) & bit)
+            known = self._having[flag] = len(self.flags), states
+        return known[1]
+
+    def lacking(self, flag: SystemFlag) -> frozenset[int]:
+        """Indices of the states without a system flag."""
+        return frozenset(range(len(self.flags))) - self.having(flag)
 
     def matching(self, wanted: Callable[[Flags], bool]) -> set[int]:
         """Indices of the states that satisfy `wanted`."""

@@ -234,6 +234,27 @@ def test_keywords_compare_without_letter_case_and_keep_their_first_spelling() ->
     assert SessionView(view, False).with_flag("WORK", [(0, 2)]) == [(0, 2)]
 
 
+@pytest.mark.parametrize("keywords", [(), *[[f"k{number}" for number in range(count)] for count in (10, 400)]])
+def test_messages_are_found_by_flag_among_few_states_and_many(keywords: list[str]) -> None:
+    view = folder(*range(1, 1_001))
+    view.apply(changes(view, [(uid, SEEN) for uid in range(100, 901, 4)]))
+    view.apply(changes(view, [(uid, SEEN, (name,)) for uid, name in enumerate(keywords, start=2)]))
+    session = SessionView(view, False)
+    view.apply(changes(view, gone=[500, 501, 999]))
+    spans = [(0, 301), (400, 1_000)]
+    those = [at for first, stop in spans for at in range(first, stop)]
+    flags = {
+        at: table.flags[columns.states[place]]
+        for at in those
+        for columns, place in [session.place(at)]
+        for table in [columns.table]
+    }
+    seen = [at for at in those if SystemFlag.SEEN in flags[at].system]
+    assert [at for first, stop in session.with_flag(SystemFlag.SEEN, spans) for at in range(first, stop)] == seen
+    unseen = [at for at in those if at not in seen]
+    assert [at for first, stop in session.without_flag(SystemFlag.SEEN, spans) for at in range(first, stop)] == unseen
+
+
 def test_states_without_messages_are_forgotten() -> None:
     view = folder(*range(1, 700))
     for uid in range(1, 600):
@@ -574,6 +595,14 @@ class Sessions(RuleBasedStateMachine):
     def both_sides_count_alike(self) -> None:
         for client in self.clients:
             assert client.uids == list(client.session.uids[: client.session.count])
+
+    @invariant()
+    def the_view_counts_its_messages_by_flag(self) -> None:
+        systems = [int(self.view.table.flags[state].system) for state in self.view.states]
+        unseen = [at for at, system in enumerate(systems) if not system & SEEN]
+        assert self.view.unseen_count == len(unseen)
+        assert self.view.first_unseen() == (unseen[0] if unseen else None)
+        assert self.view.any_deleted() == any(system & DELETED for system in systems)
 
 
 TestSessions = Sessions.TestCase
