@@ -125,6 +125,7 @@ ALLOWED: dict[str, set[str]] = {
     "SubmissionService/ListSubmissions": API,
     "TransportService/VerifyRecipients": {"smtp gateway"} | SUBMIT | API,
     "TransportService/Accept": {"smtp gateway"},
+    "TransportService/AcceptMessage": {"smtp gateway"},
     "TransportService/AcceptSubmission": {"submission by gateway"},
     "TransportService/LeaseOutbound": {"relay"},
     "TransportService/ReadOutbound": {"relay"},

@@ -599,6 +599,7 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
     ],
     "TransportService/AcceptSubmission": submissions_by_smtp,
     "TransportService/Accept": refused([transport_pb2.AcceptRequest(acceptance_id=1)]),
+    "TransportService/AcceptMessage": refused(transport_pb2.AcceptMessageRequest()),
     "TransportService/LeaseOutbound": refused(transport_pb2.LeaseOutboundRequest(max_leases=10)),
     "TransportService/ReadOutbound": refused(transport_pb2.ReadOutboundRequest(lease_id=1)),
     "TransportService/RenewLease": refused(transport_pb2.RenewLeaseRequest(lease_ids=[1])),

@@ -48,10 +48,6 @@ class Acceptance:
         """
         if not self._outcome.done():
             self._stream.send(AcceptRequest(acceptance_id=self._id, commit=True))
-        return await self.outcome()
-
-    async def outcome(self) -> int:
-        """Wait for the core's answer to a committed message, and return the transport id. Raises as `commit` does."""
         await asyncio.wait([self._outcome])
         return self._check()
 
@@ -186,16 +182,6 @@ class AcceptStream:
         if stream is not None:
             stream.retire()
             self._retiring.add(stream)
-
-    async def take(self, begin: AcceptBegin, content: bytes) -> int:
-        """Accept a content of at most 256 KiB in one message, at a third of the cost of start, feed and commit.
-
-        Returns and raises as `commit` does.
-        """
-        whole = AcceptBegin()
-        whole.CopyFrom(begin)
-        whole.content, whole.whole = content, True
-        return await self.start(whole).outcome()
 
     async def close(self) -> None:
         """End every stream; the core discards the acceptances that it has not committed."""

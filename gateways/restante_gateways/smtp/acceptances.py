@@ -1,4 +1,4 @@
-"""Transfer of messages to the core: by the Accept stream, by AcceptSubmission, and by uploads."""
+"""Transfer of messages to the core: by AcceptMessage and the Accept stream, by AcceptSubmission, and by uploads."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from restante_gateways.smtp.core import Envelope
 
 Token = Callable[[], bytes]
 
+ANSWER_SECONDS = 300.0  # for the core to accept a message; its client waits 600 (RFC 5321 4.5.3.2.6)
 KEPT_OCTETS = 131_072  # contents up to this size are held until the core has them, for a repetition at failover
 
 
@@ -25,9 +26,6 @@ class AcceptStream(Protocol):
 
     def start(self, begin: transport_pb2.AcceptBegin) -> accept.Acceptance:
         """Begin an acceptance."""
-
-    async def take(self, begin: transport_pb2.AcceptBegin, content: bytes) -> int:
-        """Run a whole acceptance; return the message's id in queue and trace. Raises RestanteError."""
 
 
 class Link(Operations, Uploads, Protocol):
@@ -39,7 +37,9 @@ class Link(Operations, Uploads, Protocol):
 
 
 class MxAcceptance:
-    """Mail from another MTA, by the Accept stream. A small content is held until the outcome is known."""
+    """Mail from another MTA, by AcceptMessage, and by the Accept stream if it has more than KEPT_OCTETS.
+
+    A small content is held until the outcome is known."""
 
     def __init__(self, link: Link, envelope: Envelope, patience_seconds: float) -> None:
         """`patience_seconds` limits the repetitions after a lost answer."""
@@ -73,7 +73,9 @@ class MxAcceptance:
             raise
 
     async def _send_held(self) -> int:
-        return await self._link.accept.take(self._begin, b"".join(self._held))
+        request = transport_pb2.AcceptMessageRequest(start=self._begin, content=b"".join(self._held))
+        answer = await self._link.execute(methods.ACCEPT_MESSAGE, request, timeout=ANSWER_SECONDS, independent=True)
+        return answer.transport_id
 
     async def abandon(self) -> None:
         """See Acceptance."""

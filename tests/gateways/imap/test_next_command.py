@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from restante.link import CoreLink
+from restante.v1 import methods
 from restante.v1.submission_pb2 import EnvelopeRecipient
-from restante.v1.transport_pb2 import AcceptBegin
+from restante.v1.transport_pb2 import AcceptBegin, AcceptMessageRequest
 from restante_gateways.net.authentication import AuthenticationPolicy
 from tests.gateways.imap.conftest import start
 from tests.gateways.imap.stage import NAME, PASSWORD, Client, Stage, message
@@ -59,10 +60,8 @@ class Conversation:
             reverse_path="someone@example.org",
             recipients=[EnvelopeRecipient(forward_path=NAME)],
             trace_field="Received: from a by b; Mon, 23 Nov 2026 20:00:00 +0000\r\n",
-            content=message(1),
-            whole=True,
         )
-        await self.smtp.accept.start(begin).outcome()
+        await self.smtp.execute(methods.ACCEPT_MESSAGE, AcceptMessageRequest(start=begin, content=message(1)))
         expected = self.known + 1
         await self.noop("delivery", lambda _: self.known == expected)
 

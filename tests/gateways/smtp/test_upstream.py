@@ -15,7 +15,7 @@ import pytest
 from restante import errors
 from restante.v1 import submission_pb2
 from restante.v1.session_pb2 import AuthenticateRequest
-from restante.v1.transport_pb2 import AcceptSubmissionRequest, VerifyRecipientsRequest
+from restante.v1.transport_pb2 import AcceptMessageRequest, AcceptSubmissionRequest, VerifyRecipientsRequest
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, run
 from restante_gateways.smtp.settings import Role, SessionSettings
@@ -118,8 +118,8 @@ async def test_mail_of_another_mta_in_the_words_of_the_contract(core: LocalCore,
         (verify,) = system.requests(VerifyRecipientsRequest)
         assert (verify.reverse_path, list(verify.forward_paths)) == ('"d d"@example.net', ["Alice@example.test"])
         assert (verify.size_octets, verify.client_address) == (99, "127.0.0.1")
-        assert system.link.contexts == [(b"", "127.0.0.1")]
-        (begin,) = system.link.begun
+        assert system.link.contexts == [(b"", "127.0.0.1"), (b"", "")]
+        (begin,) = (request.start for request in system.requests(AcceptMessageRequest))
         (content,) = await inbox(core)
         assert content.endswith(MESSAGE)
         assert len(begin.request_id) == 16
@@ -214,28 +214,33 @@ async def test_a_commit_that_is_refused(
 ) -> None:
     async with running(core, certificate) as system:
         system.link.commit_refusal = error
+        system.link.refuse(error, "AcceptMessage")
         client = await system.open()
         assert (await deliver(client)).startswith(reply)
+        assert (await deliver(client, MESSAGE + BIG)).startswith(reply)
         system.link.commit_refusal = None
+        system.link.heal()
         assert (await deliver(client)).startswith("250")
+        assert (await deliver(client, MESSAGE + BIG)).startswith("250")
 
 
 async def test_a_lost_answer_is_asked_for_again_under_the_same_request_id(
     core: LocalCore, certificate: CertificateFiles
 ) -> None:
     async with running(core, certificate) as system:
-        system.link.lose_answers("Accept", 2)
+        system.link.lose_answers("AcceptMessage", 2)
         client = await system.open()
         assert (await deliver(client)).startswith("250 2.6.0")
         assert len(await inbox(core)) == 1  # one acceptance for all attempts
-        assert len(system.link.begun) == 3
+        assert len({request.start.request_id for request in system.requests(AcceptMessageRequest)}) == 1
+        assert len(system.requests(AcceptMessageRequest)) == 3
 
 
 async def test_a_core_that_never_comes_back_leaves_the_client_without_a_word(
     core: LocalCore, certificate: CertificateFiles
 ) -> None:
     async with running(core, certificate, settle_seconds=0.2) as system:
-        system.link.lose_answers("Accept")
+        system.link.lose_answers("AcceptMessage")
         client = await system.open()
         assert await deliver(client) == ""  # the core may have accepted it: neither 250 nor a refusal would be true
         system.link.lose_answers("Accept", 1)  # a second attempt would be answered

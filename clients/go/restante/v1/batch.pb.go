@@ -189,6 +189,7 @@ type Operation struct {
 	//	*Operation_GetChangeNumbers
 	//	*Operation_GetServer
 	//	*Operation_AcceptSubmission
+	//	*Operation_AcceptMessage
 	//	*Operation_CheckStore
 	//	*Operation_BackupStore
 	//	*Operation_GetJob
@@ -887,6 +888,15 @@ func (x *Operation) GetAcceptSubmission() *AcceptSubmissionRequest {
 	return nil
 }
 
+func (x *Operation) GetAcceptMessage() *AcceptMessageRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_AcceptMessage); ok {
+			return x.AcceptMessage
+		}
+	}
+	return nil
+}
+
 func (x *Operation) GetCheckStore() *CheckStoreRequest {
 	if x != nil {
 		if x, ok := x.Request.(*Operation_CheckStore); ok {
@@ -1209,6 +1219,10 @@ type Operation_AcceptSubmission struct {
 	AcceptSubmission *AcceptSubmissionRequest `protobuf:"bytes,85,opt,name=accept_submission,json=acceptSubmission,proto3,oneof"` // AcceptSubmission.
 }
 
+type Operation_AcceptMessage struct {
+	AcceptMessage *AcceptMessageRequest `protobuf:"bytes,86,opt,name=accept_message,json=acceptMessage,proto3,oneof"` // AcceptMessage.
+}
+
 type Operation_CheckStore struct {
 	CheckStore *CheckStoreRequest `protobuf:"bytes,90,opt,name=check_store,json=checkStore,proto3,oneof"` // CheckStore.
 }
@@ -1365,6 +1379,8 @@ func (*Operation_GetServer) isOperation_Request() {}
 
 func (*Operation_AcceptSubmission) isOperation_Request() {}
 
+func (*Operation_AcceptMessage) isOperation_Request() {}
+
 func (*Operation_CheckStore) isOperation_Request() {}
 
 func (*Operation_BackupStore) isOperation_Request() {}
@@ -1456,6 +1472,7 @@ type OperationResult struct {
 	//	*OperationResult_GetChangeNumbers
 	//	*OperationResult_GetServer
 	//	*OperationResult_AcceptSubmission
+	//	*OperationResult_AcceptMessage
 	//	*OperationResult_CheckStore
 	//	*OperationResult_BackupStore
 	//	*OperationResult_GetJob
@@ -2119,6 +2136,15 @@ func (x *OperationResult) GetAcceptSubmission() *AcceptSubmissionResponse {
 	return nil
 }
 
+func (x *OperationResult) GetAcceptMessage() *AcceptMessageResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_AcceptMessage); ok {
+			return x.AcceptMessage
+		}
+	}
+	return nil
+}
+
 func (x *OperationResult) GetCheckStore() *CheckStoreResponse {
 	if x != nil {
 		if x, ok := x.Response.(*OperationResult_CheckStore); ok {
@@ -2441,6 +2467,10 @@ type OperationResult_AcceptSubmission struct {
 	AcceptSubmission *AcceptSubmissionResponse `protobuf:"bytes,85,opt,name=accept_submission,json=acceptSubmission,proto3,oneof"` // AcceptSubmission.
 }
 
+type OperationResult_AcceptMessage struct {
+	AcceptMessage *AcceptMessageResponse `protobuf:"bytes,86,opt,name=accept_message,json=acceptMessage,proto3,oneof"` // AcceptMessage.
+}
+
 type OperationResult_CheckStore struct {
 	CheckStore *CheckStoreResponse `protobuf:"bytes,90,opt,name=check_store,json=checkStore,proto3,oneof"` // CheckStore.
 }
@@ -2596,6 +2626,8 @@ func (*OperationResult_GetChangeNumbers) isOperationResult_Response() {}
 func (*OperationResult_GetServer) isOperationResult_Response() {}
 
 func (*OperationResult_AcceptSubmission) isOperationResult_Response() {}
+
+func (*OperationResult_AcceptMessage) isOperationResult_Response() {}
 
 func (*OperationResult_CheckStore) isOperationResult_Response() {}
 
@@ -2813,7 +2845,7 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\tReference\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12%\n" +
 	"\x0eresponse_field\x18\x02 \x01(\tR\rresponseField\x12#\n" +
-	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xeb,\n" +
+	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xb7-\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -2899,7 +2931,8 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x12get_change_numbers\x18S \x01(\v2$.restante.v1.GetChangeNumbersRequestH\x00R\x10getChangeNumbers\x12>\n" +
 	"\n" +
 	"get_server\x18T \x01(\v2\x1d.restante.v1.GetServerRequestH\x00R\tgetServer\x12S\n" +
-	"\x11accept_submission\x18U \x01(\v2$.restante.v1.AcceptSubmissionRequestH\x00R\x10acceptSubmission\x12A\n" +
+	"\x11accept_submission\x18U \x01(\v2$.restante.v1.AcceptSubmissionRequestH\x00R\x10acceptSubmission\x12J\n" +
+	"\x0eaccept_message\x18V \x01(\v2!.restante.v1.AcceptMessageRequestH\x00R\racceptMessage\x12A\n" +
 	"\vcheck_store\x18Z \x01(\v2\x1e.restante.v1.CheckStoreRequestH\x00R\n" +
 	"checkStore\x12D\n" +
 	"\fbackup_store\x18[ \x01(\v2\x1f.restante.v1.BackupStoreRequestH\x00R\vbackupStore\x125\n" +
@@ -2908,7 +2941,7 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x11list_job_findings\x18^ \x01(\v2#.restante.v1.ListJobFindingsRequestH\x00R\x0flistJobFindings\x12>\n" +
 	"\n" +
 	"cancel_job\x18_ \x01(\v2\x1d.restante.v1.CancelJobRequestH\x00R\tcancelJobB\t\n" +
-	"\arequest\"\xe1+\n" +
+	"\arequest\"\xae,\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -2987,7 +3020,8 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x12get_change_numbers\x18S \x01(\v2%.restante.v1.GetChangeNumbersResponseH\x00R\x10getChangeNumbers\x12?\n" +
 	"\n" +
 	"get_server\x18T \x01(\v2\x1e.restante.v1.GetServerResponseH\x00R\tgetServer\x12T\n" +
-	"\x11accept_submission\x18U \x01(\v2%.restante.v1.AcceptSubmissionResponseH\x00R\x10acceptSubmission\x12B\n" +
+	"\x11accept_submission\x18U \x01(\v2%.restante.v1.AcceptSubmissionResponseH\x00R\x10acceptSubmission\x12K\n" +
+	"\x0eaccept_message\x18V \x01(\v2\".restante.v1.AcceptMessageResponseH\x00R\racceptMessage\x12B\n" +
 	"\vcheck_store\x18Z \x01(\v2\x1f.restante.v1.CheckStoreResponseH\x00R\n" +
 	"checkStore\x12E\n" +
 	"\fbackup_store\x18[ \x01(\v2 .restante.v1.BackupStoreResponseH\x00R\vbackupStore\x126\n" +
@@ -3105,85 +3139,87 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*GetChangeNumbersRequest)(nil),          // 70: restante.v1.GetChangeNumbersRequest
 	(*GetServerRequest)(nil),                 // 71: restante.v1.GetServerRequest
 	(*AcceptSubmissionRequest)(nil),          // 72: restante.v1.AcceptSubmissionRequest
-	(*CheckStoreRequest)(nil),                // 73: restante.v1.CheckStoreRequest
-	(*BackupStoreRequest)(nil),               // 74: restante.v1.BackupStoreRequest
-	(*GetJobRequest)(nil),                    // 75: restante.v1.GetJobRequest
-	(*ListJobsRequest)(nil),                  // 76: restante.v1.ListJobsRequest
-	(*ListJobFindingsRequest)(nil),           // 77: restante.v1.ListJobFindingsRequest
-	(*CancelJobRequest)(nil),                 // 78: restante.v1.CancelJobRequest
-	(*status.Status)(nil),                    // 79: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 80: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 81: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 82: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 83: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 84: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 85: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 86: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 87: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 88: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 89: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 90: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 91: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 92: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 93: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 94: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 95: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 96: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 97: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 98: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 99: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 100: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 101: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 102: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 103: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 104: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 105: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 106: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 107: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 108: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 109: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 110: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 111: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 112: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 113: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 114: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 115: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 116: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 117: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 118: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 119: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 120: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 121: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 122: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 123: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 124: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 125: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 126: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 127: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 128: restante.v1.DeleteDomainResponse
-	(*CreateAccountResponse)(nil),            // 129: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 130: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 131: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 132: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 133: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 134: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 135: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 136: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 137: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 138: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 139: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 140: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesResponse)(nil),            // 141: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 142: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 143: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 144: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 145: restante.v1.AcceptSubmissionResponse
-	(*CheckStoreResponse)(nil),               // 146: restante.v1.CheckStoreResponse
-	(*BackupStoreResponse)(nil),              // 147: restante.v1.BackupStoreResponse
-	(*GetJobResponse)(nil),                   // 148: restante.v1.GetJobResponse
-	(*ListJobsResponse)(nil),                 // 149: restante.v1.ListJobsResponse
-	(*ListJobFindingsResponse)(nil),          // 150: restante.v1.ListJobFindingsResponse
-	(*CancelJobResponse)(nil),                // 151: restante.v1.CancelJobResponse
+	(*AcceptMessageRequest)(nil),             // 73: restante.v1.AcceptMessageRequest
+	(*CheckStoreRequest)(nil),                // 74: restante.v1.CheckStoreRequest
+	(*BackupStoreRequest)(nil),               // 75: restante.v1.BackupStoreRequest
+	(*GetJobRequest)(nil),                    // 76: restante.v1.GetJobRequest
+	(*ListJobsRequest)(nil),                  // 77: restante.v1.ListJobsRequest
+	(*ListJobFindingsRequest)(nil),           // 78: restante.v1.ListJobFindingsRequest
+	(*CancelJobRequest)(nil),                 // 79: restante.v1.CancelJobRequest
+	(*status.Status)(nil),                    // 80: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 81: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 82: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 83: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 84: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 85: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 86: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 87: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 88: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 89: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 90: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 91: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 92: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 93: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 94: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 95: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 96: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 97: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 98: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 99: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 100: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 101: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 102: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 103: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 104: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 105: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 106: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 107: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 108: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 109: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 110: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 111: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 112: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 113: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 114: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 115: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 116: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 117: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 118: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 119: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 120: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 121: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 122: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 123: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 124: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 125: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 126: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 127: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 128: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 129: restante.v1.DeleteDomainResponse
+	(*CreateAccountResponse)(nil),            // 130: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 131: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 132: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 133: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 134: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 135: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 136: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 137: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 138: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 139: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 140: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 141: restante.v1.RemoveQueuedResponse
+	(*TraceMessagesResponse)(nil),            // 142: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 143: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 144: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 145: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 146: restante.v1.AcceptSubmissionResponse
+	(*AcceptMessageResponse)(nil),            // 147: restante.v1.AcceptMessageResponse
+	(*CheckStoreResponse)(nil),               // 148: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 149: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 150: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 151: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 152: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 153: restante.v1.CancelJobResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	0,   // 0: restante.v1.Operation.references:type_name -> restante.v1.Reference
@@ -3253,98 +3289,100 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	70,  // 64: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
 	71,  // 65: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
 	72,  // 66: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
-	73,  // 67: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
-	74,  // 68: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
-	75,  // 69: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
-	76,  // 70: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
-	77,  // 71: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
-	78,  // 72: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
-	79,  // 73: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	80,  // 74: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	81,  // 75: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	82,  // 76: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	83,  // 77: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	84,  // 78: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	85,  // 79: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	86,  // 80: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	87,  // 81: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	88,  // 82: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	89,  // 83: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	90,  // 84: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	91,  // 85: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	92,  // 86: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	93,  // 87: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	94,  // 88: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	95,  // 89: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	96,  // 90: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	97,  // 91: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	98,  // 92: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	99,  // 93: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	100, // 94: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	101, // 95: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	102, // 96: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	103, // 97: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	104, // 98: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	105, // 99: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	106, // 100: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	107, // 101: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	108, // 102: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	109, // 103: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	110, // 104: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	111, // 105: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	112, // 106: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	113, // 107: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	114, // 108: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	115, // 109: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	116, // 110: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	117, // 111: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	118, // 112: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	119, // 113: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	120, // 114: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	121, // 115: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	122, // 116: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	123, // 117: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	124, // 118: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	125, // 119: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	126, // 120: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	127, // 121: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	128, // 122: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	129, // 123: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	130, // 124: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	131, // 125: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	132, // 126: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	133, // 127: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	134, // 128: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	135, // 129: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	136, // 130: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	137, // 131: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	138, // 132: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	139, // 133: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	140, // 134: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	141, // 135: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	142, // 136: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	143, // 137: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	144, // 138: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	145, // 139: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	146, // 140: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
-	147, // 141: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
-	148, // 142: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
-	149, // 143: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
-	150, // 144: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
-	151, // 145: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
-	1,   // 146: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	2,   // 147: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	1,   // 148: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	2,   // 149: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	3,   // 150: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	5,   // 151: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	4,   // 152: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	6,   // 153: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	152, // [152:154] is the sub-list for method output_type
-	150, // [150:152] is the sub-list for method input_type
-	150, // [150:150] is the sub-list for extension type_name
-	150, // [150:150] is the sub-list for extension extendee
-	0,   // [0:150] is the sub-list for field type_name
+	73,  // 67: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
+	74,  // 68: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
+	75,  // 69: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
+	76,  // 70: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
+	77,  // 71: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
+	78,  // 72: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
+	79,  // 73: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
+	80,  // 74: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	81,  // 75: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	82,  // 76: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	83,  // 77: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	84,  // 78: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	85,  // 79: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	86,  // 80: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	87,  // 81: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	88,  // 82: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	89,  // 83: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	90,  // 84: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	91,  // 85: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	92,  // 86: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	93,  // 87: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	94,  // 88: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	95,  // 89: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	96,  // 90: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	97,  // 91: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	98,  // 92: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	99,  // 93: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	100, // 94: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	101, // 95: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	102, // 96: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	103, // 97: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	104, // 98: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	105, // 99: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	106, // 100: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	107, // 101: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	108, // 102: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	109, // 103: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	110, // 104: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	111, // 105: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	112, // 106: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	113, // 107: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	114, // 108: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	115, // 109: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	116, // 110: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	117, // 111: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	118, // 112: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	119, // 113: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	120, // 114: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	121, // 115: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	122, // 116: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	123, // 117: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	124, // 118: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	125, // 119: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	126, // 120: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	127, // 121: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	128, // 122: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	129, // 123: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	130, // 124: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	131, // 125: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	132, // 126: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	133, // 127: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	134, // 128: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	135, // 129: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	136, // 130: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	137, // 131: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	138, // 132: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	139, // 133: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	140, // 134: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	141, // 135: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	142, // 136: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	143, // 137: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	144, // 138: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	145, // 139: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	146, // 140: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	147, // 141: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
+	148, // 142: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	149, // 143: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	150, // 144: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	151, // 145: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	152, // 146: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	153, // 147: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	1,   // 148: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	2,   // 149: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	1,   // 150: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	2,   // 151: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	3,   // 152: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	5,   // 153: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	4,   // 154: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	6,   // 155: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	154, // [154:156] is the sub-list for method output_type
+	152, // [152:154] is the sub-list for method input_type
+	152, // [152:152] is the sub-list for extension type_name
+	152, // [152:152] is the sub-list for extension extendee
+	0,   // [0:152] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -3429,6 +3467,7 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_GetChangeNumbers)(nil),
 		(*Operation_GetServer)(nil),
 		(*Operation_AcceptSubmission)(nil),
+		(*Operation_AcceptMessage)(nil),
 		(*Operation_CheckStore)(nil),
 		(*Operation_BackupStore)(nil),
 		(*Operation_GetJob)(nil),
@@ -3503,6 +3542,7 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_GetChangeNumbers)(nil),
 		(*OperationResult_GetServer)(nil),
 		(*OperationResult_AcceptSubmission)(nil),
+		(*OperationResult_AcceptMessage)(nil),
 		(*OperationResult_CheckStore)(nil),
 		(*OperationResult_BackupStore)(nil),
 		(*OperationResult_GetJob)(nil),

@@ -254,7 +254,7 @@ func (x *RecipientVerdict) GetGoodForMilliseconds() int32 {
 	return 0
 }
 
-// AcceptBegin opens an acceptance.
+// AcceptBegin is the envelope of an acceptance.
 type AcceptBegin struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RequestId     []byte                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`             // Required: 16 random octets.
@@ -263,8 +263,6 @@ type AcceptBegin struct {
 	Options       *EnvelopeOptions       `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`                                  // Parameters of MAIL.
 	ClientAddress string                 `protobuf:"bytes,5,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"` // IP address of the client.
 	TraceField    string                 `protobuf:"bytes,6,opt,name=trace_field,json=traceField,proto3" json:"trace_field,omitempty"`          // The Received field for this hop, with its CRLF, without `for`; at most 2 KiB.
-	Content       []byte                 `protobuf:"bytes,7,opt,name=content,proto3" json:"content,omitempty"`                                  // The first octets of the content, as in a chunk.
-	Whole         bool                   `protobuf:"varint,8,opt,name=whole,proto3" json:"whole,omitempty"`                                     // The content is complete, and no chunk or commit follows. Most mail needs only this one step.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -341,18 +339,102 @@ func (x *AcceptBegin) GetTraceField() string {
 	return ""
 }
 
-func (x *AcceptBegin) GetContent() []byte {
+// AcceptMessageRequest is a whole acceptance.
+type AcceptMessageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Start         *AcceptBegin           `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`     // The envelope.
+	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"` // The content, with CRLF line ends, at most 256 KiB.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptMessageRequest) Reset() {
+	*x = AcceptMessageRequest{}
+	mi := &file_restante_v1_transport_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptMessageRequest) ProtoMessage() {}
+
+func (x *AcceptMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_transport_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptMessageRequest.ProtoReflect.Descriptor instead.
+func (*AcceptMessageRequest) Descriptor() ([]byte, []int) {
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AcceptMessageRequest) GetStart() *AcceptBegin {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *AcceptMessageRequest) GetContent() []byte {
 	if x != nil {
 		return x.Content
 	}
 	return nil
 }
 
-func (x *AcceptBegin) GetWhole() bool {
+// AcceptMessageResponse names the accepted message.
+type AcceptMessageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TransportId   int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"` // Its id in queue and trace.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptMessageResponse) Reset() {
+	*x = AcceptMessageResponse{}
+	mi := &file_restante_v1_transport_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptMessageResponse) ProtoMessage() {}
+
+func (x *AcceptMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_transport_proto_msgTypes[5]
 	if x != nil {
-		return x.Whole
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
 	}
-	return false
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptMessageResponse.ProtoReflect.Descriptor instead.
+func (*AcceptMessageResponse) Descriptor() ([]byte, []int) {
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AcceptMessageResponse) GetTransportId() int64 {
+	if x != nil {
+		return x.TransportId
+	}
+	return 0
 }
 
 // AcceptRequest is a step of one acceptance.
@@ -374,7 +456,7 @@ type AcceptRequest struct {
 
 func (x *AcceptRequest) Reset() {
 	*x = AcceptRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[4]
+	mi := &file_restante_v1_transport_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +468,7 @@ func (x *AcceptRequest) String() string {
 func (*AcceptRequest) ProtoMessage() {}
 
 func (x *AcceptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[4]
+	mi := &file_restante_v1_transport_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +481,7 @@ func (x *AcceptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptRequest.ProtoReflect.Descriptor instead.
 func (*AcceptRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{4}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AcceptRequest) GetAcceptanceId() int64 {
@@ -496,7 +578,7 @@ type AcceptResponse struct {
 
 func (x *AcceptResponse) Reset() {
 	*x = AcceptResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[5]
+	mi := &file_restante_v1_transport_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +590,7 @@ func (x *AcceptResponse) String() string {
 func (*AcceptResponse) ProtoMessage() {}
 
 func (x *AcceptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[5]
+	mi := &file_restante_v1_transport_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +603,7 @@ func (x *AcceptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptResponse.ProtoReflect.Descriptor instead.
 func (*AcceptResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{5}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AcceptResponse) GetAcceptanceId() int64 {
@@ -577,7 +659,7 @@ type AcceptSubmissionRequest struct {
 
 func (x *AcceptSubmissionRequest) Reset() {
 	*x = AcceptSubmissionRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[6]
+	mi := &file_restante_v1_transport_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +671,7 @@ func (x *AcceptSubmissionRequest) String() string {
 func (*AcceptSubmissionRequest) ProtoMessage() {}
 
 func (x *AcceptSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[6]
+	mi := &file_restante_v1_transport_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +684,7 @@ func (x *AcceptSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AcceptSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{6}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AcceptSubmissionRequest) GetSubmission() *SubmitMessageRequest {
@@ -629,7 +711,7 @@ type AcceptSubmissionResponse struct {
 
 func (x *AcceptSubmissionResponse) Reset() {
 	*x = AcceptSubmissionResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[7]
+	mi := &file_restante_v1_transport_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -641,7 +723,7 @@ func (x *AcceptSubmissionResponse) String() string {
 func (*AcceptSubmissionResponse) ProtoMessage() {}
 
 func (x *AcceptSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[7]
+	mi := &file_restante_v1_transport_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -654,7 +736,7 @@ func (x *AcceptSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AcceptSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{7}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AcceptSubmissionResponse) GetTransportId() int64 {
@@ -675,7 +757,7 @@ type LeaseOutboundRequest struct {
 
 func (x *LeaseOutboundRequest) Reset() {
 	*x = LeaseOutboundRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[8]
+	mi := &file_restante_v1_transport_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +769,7 @@ func (x *LeaseOutboundRequest) String() string {
 func (*LeaseOutboundRequest) ProtoMessage() {}
 
 func (x *LeaseOutboundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[8]
+	mi := &file_restante_v1_transport_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +782,7 @@ func (x *LeaseOutboundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseOutboundRequest.ProtoReflect.Descriptor instead.
 func (*LeaseOutboundRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{8}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LeaseOutboundRequest) GetMaxLeases() int32 {
@@ -729,7 +811,7 @@ type OutboundRecipient struct {
 
 func (x *OutboundRecipient) Reset() {
 	*x = OutboundRecipient{}
-	mi := &file_restante_v1_transport_proto_msgTypes[9]
+	mi := &file_restante_v1_transport_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +823,7 @@ func (x *OutboundRecipient) String() string {
 func (*OutboundRecipient) ProtoMessage() {}
 
 func (x *OutboundRecipient) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[9]
+	mi := &file_restante_v1_transport_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +836,7 @@ func (x *OutboundRecipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboundRecipient.ProtoReflect.Descriptor instead.
 func (*OutboundRecipient) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{9}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OutboundRecipient) GetRecipientId() int64 {
@@ -795,7 +877,7 @@ type OutboundLease struct {
 
 func (x *OutboundLease) Reset() {
 	*x = OutboundLease{}
-	mi := &file_restante_v1_transport_proto_msgTypes[10]
+	mi := &file_restante_v1_transport_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +889,7 @@ func (x *OutboundLease) String() string {
 func (*OutboundLease) ProtoMessage() {}
 
 func (x *OutboundLease) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[10]
+	mi := &file_restante_v1_transport_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +902,7 @@ func (x *OutboundLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboundLease.ProtoReflect.Descriptor instead.
 func (*OutboundLease) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{10}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OutboundLease) GetLeaseId() int64 {
@@ -890,7 +972,7 @@ type LeaseOutboundResponse struct {
 
 func (x *LeaseOutboundResponse) Reset() {
 	*x = LeaseOutboundResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[11]
+	mi := &file_restante_v1_transport_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +984,7 @@ func (x *LeaseOutboundResponse) String() string {
 func (*LeaseOutboundResponse) ProtoMessage() {}
 
 func (x *LeaseOutboundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[11]
+	mi := &file_restante_v1_transport_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +997,7 @@ func (x *LeaseOutboundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseOutboundResponse.ProtoReflect.Descriptor instead.
 func (*LeaseOutboundResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{11}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LeaseOutboundResponse) GetLeases() []*OutboundLease {
@@ -942,7 +1024,7 @@ type ReadOutboundRequest struct {
 
 func (x *ReadOutboundRequest) Reset() {
 	*x = ReadOutboundRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[12]
+	mi := &file_restante_v1_transport_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1036,7 @@ func (x *ReadOutboundRequest) String() string {
 func (*ReadOutboundRequest) ProtoMessage() {}
 
 func (x *ReadOutboundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[12]
+	mi := &file_restante_v1_transport_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1049,7 @@ func (x *ReadOutboundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutboundRequest.ProtoReflect.Descriptor instead.
 func (*ReadOutboundRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{12}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReadOutboundRequest) GetLeaseId() int64 {
@@ -987,7 +1069,7 @@ type ReadOutboundResponse struct {
 
 func (x *ReadOutboundResponse) Reset() {
 	*x = ReadOutboundResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[13]
+	mi := &file_restante_v1_transport_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1081,7 @@ func (x *ReadOutboundResponse) String() string {
 func (*ReadOutboundResponse) ProtoMessage() {}
 
 func (x *ReadOutboundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[13]
+	mi := &file_restante_v1_transport_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1094,7 @@ func (x *ReadOutboundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutboundResponse.ProtoReflect.Descriptor instead.
 func (*ReadOutboundResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{13}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReadOutboundResponse) GetOctets() []byte {
@@ -1033,7 +1115,7 @@ type RenewLeaseRequest struct {
 
 func (x *RenewLeaseRequest) Reset() {
 	*x = RenewLeaseRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[14]
+	mi := &file_restante_v1_transport_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1127,7 @@ func (x *RenewLeaseRequest) String() string {
 func (*RenewLeaseRequest) ProtoMessage() {}
 
 func (x *RenewLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[14]
+	mi := &file_restante_v1_transport_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1140,7 @@ func (x *RenewLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeaseRequest.ProtoReflect.Descriptor instead.
 func (*RenewLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{14}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RenewLeaseRequest) GetLeaseIds() []int64 {
@@ -1085,7 +1167,7 @@ type RenewLeaseResponse struct {
 
 func (x *RenewLeaseResponse) Reset() {
 	*x = RenewLeaseResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[15]
+	mi := &file_restante_v1_transport_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1179,7 @@ func (x *RenewLeaseResponse) String() string {
 func (*RenewLeaseResponse) ProtoMessage() {}
 
 func (x *RenewLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[15]
+	mi := &file_restante_v1_transport_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1192,7 @@ func (x *RenewLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeaseResponse.ProtoReflect.Descriptor instead.
 func (*RenewLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{15}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RenewLeaseResponse) GetLostLeaseIds() []int64 {
@@ -1135,7 +1217,7 @@ type RecipientOutcome struct {
 
 func (x *RecipientOutcome) Reset() {
 	*x = RecipientOutcome{}
-	mi := &file_restante_v1_transport_proto_msgTypes[16]
+	mi := &file_restante_v1_transport_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1229,7 @@ func (x *RecipientOutcome) String() string {
 func (*RecipientOutcome) ProtoMessage() {}
 
 func (x *RecipientOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[16]
+	mi := &file_restante_v1_transport_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1242,7 @@ func (x *RecipientOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecipientOutcome.ProtoReflect.Descriptor instead.
 func (*RecipientOutcome) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{16}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RecipientOutcome) GetRecipientId() int64 {
@@ -1216,7 +1298,7 @@ type ReportOutcomeRequest struct {
 
 func (x *ReportOutcomeRequest) Reset() {
 	*x = ReportOutcomeRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[17]
+	mi := &file_restante_v1_transport_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1310,7 @@ func (x *ReportOutcomeRequest) String() string {
 func (*ReportOutcomeRequest) ProtoMessage() {}
 
 func (x *ReportOutcomeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[17]
+	mi := &file_restante_v1_transport_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1323,7 @@ func (x *ReportOutcomeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportOutcomeRequest.ProtoReflect.Descriptor instead.
 func (*ReportOutcomeRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{17}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReportOutcomeRequest) GetLeaseId() int64 {
@@ -1267,7 +1349,7 @@ type ReportOutcomeResponse struct {
 
 func (x *ReportOutcomeResponse) Reset() {
 	*x = ReportOutcomeResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[18]
+	mi := &file_restante_v1_transport_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1361,7 @@ func (x *ReportOutcomeResponse) String() string {
 func (*ReportOutcomeResponse) ProtoMessage() {}
 
 func (x *ReportOutcomeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[18]
+	mi := &file_restante_v1_transport_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1374,7 @@ func (x *ReportOutcomeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportOutcomeResponse.ProtoReflect.Descriptor instead.
 func (*ReportOutcomeResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{18}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{20}
 }
 
 var File_restante_v1_transport_proto protoreflect.FileDescriptor
@@ -1311,7 +1393,7 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\x10RecipientVerdict\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x122\n" +
-	"\x15good_for_milliseconds\x18\x03 \x01(\x05R\x13goodForMilliseconds\"\xbf\x02\n" +
+	"\x15good_for_milliseconds\x18\x03 \x01(\x05R\x13goodForMilliseconds\"\x8f\x02\n" +
 	"\vAcceptBegin\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\fR\trequestId\x12!\n" +
@@ -1322,9 +1404,12 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\aoptions\x18\x04 \x01(\v2\x1c.restante.v1.EnvelopeOptionsR\aoptions\x12%\n" +
 	"\x0eclient_address\x18\x05 \x01(\tR\rclientAddress\x12\x1f\n" +
 	"\vtrace_field\x18\x06 \x01(\tR\n" +
-	"traceField\x12\x18\n" +
-	"\acontent\x18\a \x01(\fR\acontent\x12\x14\n" +
-	"\x05whole\x18\b \x01(\bR\x05whole\"\xbc\x01\n" +
+	"traceField\"`\n" +
+	"\x14AcceptMessageRequest\x12.\n" +
+	"\x05start\x18\x01 \x01(\v2\x18.restante.v1.AcceptBeginR\x05start\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\">\n" +
+	"\x15AcceptMessageResponse\x12%\n" +
+	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\"\xbc\x01\n" +
 	"\rAcceptRequest\x12'\n" +
 	"\racceptance_id\x18\x01 \x01(\x03B\x020\x01R\facceptanceId\x120\n" +
 	"\x05start\x18\x02 \x01(\v2\x18.restante.v1.AcceptBeginH\x00R\x05start\x12\x16\n" +
@@ -1398,9 +1483,10 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14OUTCOME_KIND_RELAYED\x10\x01\x12\x19\n" +
 	"\x15OUTCOME_KIND_DEFERRED\x10\x02\x12\x17\n" +
-	"\x13OUTCOME_KIND_FAILED\x10\x032\xf3\x04\n" +
+	"\x13OUTCOME_KIND_FAILED\x10\x032\xcb\x05\n" +
 	"\x10TransportService\x12_\n" +
-	"\x10VerifyRecipients\x12$.restante.v1.VerifyRecipientsRequest\x1a%.restante.v1.VerifyRecipientsResponse\x12E\n" +
+	"\x10VerifyRecipients\x12$.restante.v1.VerifyRecipientsRequest\x1a%.restante.v1.VerifyRecipientsResponse\x12V\n" +
+	"\rAcceptMessage\x12!.restante.v1.AcceptMessageRequest\x1a\".restante.v1.AcceptMessageResponse\x12E\n" +
 	"\x06Accept\x12\x1a.restante.v1.AcceptRequest\x1a\x1b.restante.v1.AcceptResponse(\x010\x01\x12_\n" +
 	"\x10AcceptSubmission\x12$.restante.v1.AcceptSubmissionRequest\x1a%.restante.v1.AcceptSubmissionResponse\x12X\n" +
 	"\rLeaseOutbound\x12!.restante.v1.LeaseOutboundRequest\x1a\".restante.v1.LeaseOutboundResponse0\x01\x12U\n" +
@@ -1423,68 +1509,73 @@ func file_restante_v1_transport_proto_rawDescGZIP() []byte {
 }
 
 var file_restante_v1_transport_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_restante_v1_transport_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_restante_v1_transport_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_restante_v1_transport_proto_goTypes = []any{
 	(OutcomeKind)(0),                 // 0: restante.v1.OutcomeKind
 	(*VerifyRecipientsRequest)(nil),  // 1: restante.v1.VerifyRecipientsRequest
 	(*VerifyRecipientsResponse)(nil), // 2: restante.v1.VerifyRecipientsResponse
 	(*RecipientVerdict)(nil),         // 3: restante.v1.RecipientVerdict
 	(*AcceptBegin)(nil),              // 4: restante.v1.AcceptBegin
-	(*AcceptRequest)(nil),            // 5: restante.v1.AcceptRequest
-	(*AcceptResponse)(nil),           // 6: restante.v1.AcceptResponse
-	(*AcceptSubmissionRequest)(nil),  // 7: restante.v1.AcceptSubmissionRequest
-	(*AcceptSubmissionResponse)(nil), // 8: restante.v1.AcceptSubmissionResponse
-	(*LeaseOutboundRequest)(nil),     // 9: restante.v1.LeaseOutboundRequest
-	(*OutboundRecipient)(nil),        // 10: restante.v1.OutboundRecipient
-	(*OutboundLease)(nil),            // 11: restante.v1.OutboundLease
-	(*LeaseOutboundResponse)(nil),    // 12: restante.v1.LeaseOutboundResponse
-	(*ReadOutboundRequest)(nil),      // 13: restante.v1.ReadOutboundRequest
-	(*ReadOutboundResponse)(nil),     // 14: restante.v1.ReadOutboundResponse
-	(*RenewLeaseRequest)(nil),        // 15: restante.v1.RenewLeaseRequest
-	(*RenewLeaseResponse)(nil),       // 16: restante.v1.RenewLeaseResponse
-	(*RecipientOutcome)(nil),         // 17: restante.v1.RecipientOutcome
-	(*ReportOutcomeRequest)(nil),     // 18: restante.v1.ReportOutcomeRequest
-	(*ReportOutcomeResponse)(nil),    // 19: restante.v1.ReportOutcomeResponse
-	(*status.Status)(nil),            // 20: google.rpc.Status
-	(*EnvelopeRecipient)(nil),        // 21: restante.v1.EnvelopeRecipient
-	(*EnvelopeOptions)(nil),          // 22: restante.v1.EnvelopeOptions
-	(*SubmitMessageRequest)(nil),     // 23: restante.v1.SubmitMessageRequest
-	(*timestamppb.Timestamp)(nil),    // 24: google.protobuf.Timestamp
+	(*AcceptMessageRequest)(nil),     // 5: restante.v1.AcceptMessageRequest
+	(*AcceptMessageResponse)(nil),    // 6: restante.v1.AcceptMessageResponse
+	(*AcceptRequest)(nil),            // 7: restante.v1.AcceptRequest
+	(*AcceptResponse)(nil),           // 8: restante.v1.AcceptResponse
+	(*AcceptSubmissionRequest)(nil),  // 9: restante.v1.AcceptSubmissionRequest
+	(*AcceptSubmissionResponse)(nil), // 10: restante.v1.AcceptSubmissionResponse
+	(*LeaseOutboundRequest)(nil),     // 11: restante.v1.LeaseOutboundRequest
+	(*OutboundRecipient)(nil),        // 12: restante.v1.OutboundRecipient
+	(*OutboundLease)(nil),            // 13: restante.v1.OutboundLease
+	(*LeaseOutboundResponse)(nil),    // 14: restante.v1.LeaseOutboundResponse
+	(*ReadOutboundRequest)(nil),      // 15: restante.v1.ReadOutboundRequest
+	(*ReadOutboundResponse)(nil),     // 16: restante.v1.ReadOutboundResponse
+	(*RenewLeaseRequest)(nil),        // 17: restante.v1.RenewLeaseRequest
+	(*RenewLeaseResponse)(nil),       // 18: restante.v1.RenewLeaseResponse
+	(*RecipientOutcome)(nil),         // 19: restante.v1.RecipientOutcome
+	(*ReportOutcomeRequest)(nil),     // 20: restante.v1.ReportOutcomeRequest
+	(*ReportOutcomeResponse)(nil),    // 21: restante.v1.ReportOutcomeResponse
+	(*status.Status)(nil),            // 22: google.rpc.Status
+	(*EnvelopeRecipient)(nil),        // 23: restante.v1.EnvelopeRecipient
+	(*EnvelopeOptions)(nil),          // 24: restante.v1.EnvelopeOptions
+	(*SubmitMessageRequest)(nil),     // 25: restante.v1.SubmitMessageRequest
+	(*timestamppb.Timestamp)(nil),    // 26: google.protobuf.Timestamp
 }
 var file_restante_v1_transport_proto_depIdxs = []int32{
 	3,  // 0: restante.v1.VerifyRecipientsResponse.verdicts:type_name -> restante.v1.RecipientVerdict
-	20, // 1: restante.v1.RecipientVerdict.status:type_name -> google.rpc.Status
-	21, // 2: restante.v1.AcceptBegin.recipients:type_name -> restante.v1.EnvelopeRecipient
-	22, // 3: restante.v1.AcceptBegin.options:type_name -> restante.v1.EnvelopeOptions
-	4,  // 4: restante.v1.AcceptRequest.start:type_name -> restante.v1.AcceptBegin
-	20, // 5: restante.v1.AcceptResponse.status:type_name -> google.rpc.Status
-	23, // 6: restante.v1.AcceptSubmissionRequest.submission:type_name -> restante.v1.SubmitMessageRequest
-	21, // 7: restante.v1.OutboundRecipient.recipient:type_name -> restante.v1.EnvelopeRecipient
-	22, // 8: restante.v1.OutboundLease.options:type_name -> restante.v1.EnvelopeOptions
-	10, // 9: restante.v1.OutboundLease.recipients:type_name -> restante.v1.OutboundRecipient
-	24, // 10: restante.v1.OutboundLease.expires_at:type_name -> google.protobuf.Timestamp
-	11, // 11: restante.v1.LeaseOutboundResponse.leases:type_name -> restante.v1.OutboundLease
-	0,  // 12: restante.v1.RecipientOutcome.kind:type_name -> restante.v1.OutcomeKind
-	17, // 13: restante.v1.ReportOutcomeRequest.outcomes:type_name -> restante.v1.RecipientOutcome
-	1,  // 14: restante.v1.TransportService.VerifyRecipients:input_type -> restante.v1.VerifyRecipientsRequest
-	5,  // 15: restante.v1.TransportService.Accept:input_type -> restante.v1.AcceptRequest
-	7,  // 16: restante.v1.TransportService.AcceptSubmission:input_type -> restante.v1.AcceptSubmissionRequest
-	9,  // 17: restante.v1.TransportService.LeaseOutbound:input_type -> restante.v1.LeaseOutboundRequest
-	13, // 18: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
-	15, // 19: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
-	18, // 20: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
-	2,  // 21: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
-	6,  // 22: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
-	8,  // 23: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
-	12, // 24: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
-	14, // 25: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
-	16, // 26: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
-	19, // 27: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
-	21, // [21:28] is the sub-list for method output_type
-	14, // [14:21] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	22, // 1: restante.v1.RecipientVerdict.status:type_name -> google.rpc.Status
+	23, // 2: restante.v1.AcceptBegin.recipients:type_name -> restante.v1.EnvelopeRecipient
+	24, // 3: restante.v1.AcceptBegin.options:type_name -> restante.v1.EnvelopeOptions
+	4,  // 4: restante.v1.AcceptMessageRequest.start:type_name -> restante.v1.AcceptBegin
+	4,  // 5: restante.v1.AcceptRequest.start:type_name -> restante.v1.AcceptBegin
+	22, // 6: restante.v1.AcceptResponse.status:type_name -> google.rpc.Status
+	25, // 7: restante.v1.AcceptSubmissionRequest.submission:type_name -> restante.v1.SubmitMessageRequest
+	23, // 8: restante.v1.OutboundRecipient.recipient:type_name -> restante.v1.EnvelopeRecipient
+	24, // 9: restante.v1.OutboundLease.options:type_name -> restante.v1.EnvelopeOptions
+	12, // 10: restante.v1.OutboundLease.recipients:type_name -> restante.v1.OutboundRecipient
+	26, // 11: restante.v1.OutboundLease.expires_at:type_name -> google.protobuf.Timestamp
+	13, // 12: restante.v1.LeaseOutboundResponse.leases:type_name -> restante.v1.OutboundLease
+	0,  // 13: restante.v1.RecipientOutcome.kind:type_name -> restante.v1.OutcomeKind
+	19, // 14: restante.v1.ReportOutcomeRequest.outcomes:type_name -> restante.v1.RecipientOutcome
+	1,  // 15: restante.v1.TransportService.VerifyRecipients:input_type -> restante.v1.VerifyRecipientsRequest
+	5,  // 16: restante.v1.TransportService.AcceptMessage:input_type -> restante.v1.AcceptMessageRequest
+	7,  // 17: restante.v1.TransportService.Accept:input_type -> restante.v1.AcceptRequest
+	9,  // 18: restante.v1.TransportService.AcceptSubmission:input_type -> restante.v1.AcceptSubmissionRequest
+	11, // 19: restante.v1.TransportService.LeaseOutbound:input_type -> restante.v1.LeaseOutboundRequest
+	15, // 20: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
+	17, // 21: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
+	20, // 22: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
+	2,  // 23: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
+	6,  // 24: restante.v1.TransportService.AcceptMessage:output_type -> restante.v1.AcceptMessageResponse
+	8,  // 25: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
+	10, // 26: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
+	14, // 27: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
+	16, // 28: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
+	18, // 29: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
+	21, // 30: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
+	23, // [23:31] is the sub-list for method output_type
+	15, // [15:23] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_transport_proto_init() }
@@ -1493,7 +1584,7 @@ func file_restante_v1_transport_proto_init() {
 		return
 	}
 	file_restante_v1_submission_proto_init()
-	file_restante_v1_transport_proto_msgTypes[4].OneofWrappers = []any{
+	file_restante_v1_transport_proto_msgTypes[6].OneofWrappers = []any{
 		(*AcceptRequest_Start)(nil),
 		(*AcceptRequest_Chunk)(nil),
 		(*AcceptRequest_Commit)(nil),
@@ -1505,7 +1596,7 @@ func file_restante_v1_transport_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_transport_proto_rawDesc), len(file_restante_v1_transport_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	TransportService_VerifyRecipients_FullMethodName = "/restante.v1.TransportService/VerifyRecipients"
+	TransportService_AcceptMessage_FullMethodName    = "/restante.v1.TransportService/AcceptMessage"
 	TransportService_Accept_FullMethodName           = "/restante.v1.TransportService/Accept"
 	TransportService_AcceptSubmission_FullMethodName = "/restante.v1.TransportService/AcceptSubmission"
 	TransportService_LeaseOutbound_FullMethodName    = "/restante.v1.TransportService/LeaseOutbound"
@@ -40,9 +41,14 @@ type TransportServiceClient interface {
 	// Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
 	// session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
 	VerifyRecipients(ctx context.Context, in *VerifyRecipientsRequest, opts ...grpc.CallOption) (*VerifyRecipientsResponse, error)
-	// Accepts messages, any number at once on one stream, each with an acceptance_id of its own: start, chunks, then
-	// commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
-	// answer.
+	// Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
+	// smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
+	// request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
+	// RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+	AcceptMessage(ctx context.Context, in *AcceptMessageRequest, opts ...grpc.CallOption) (*AcceptMessageResponse, error)
+	// Accepts messages of any size, any number at once on one stream, each with an acceptance_id of its own: start, chunks,
+	// then commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the
+	// first answer, from AcceptMessage too.
 	Accept(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AcceptRequest, AcceptResponse], error)
 	// Takes responsibility for a message that a user submitted by SMTP, as SubmissionService.SubmitMessage does, with the
 	// same effects, limits and errors but these: SentCopyPolicy judges it as mail by SMTP, and recipients whom
@@ -73,6 +79,16 @@ func (c *transportServiceClient) VerifyRecipients(ctx context.Context, in *Verif
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VerifyRecipientsResponse)
 	err := c.cc.Invoke(ctx, TransportService_VerifyRecipients_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transportServiceClient) AcceptMessage(ctx context.Context, in *AcceptMessageRequest, opts ...grpc.CallOption) (*AcceptMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcceptMessageResponse)
+	err := c.cc.Invoke(ctx, TransportService_AcceptMessage_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -170,9 +186,14 @@ type TransportServiceServer interface {
 	// Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
 	// session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
 	VerifyRecipients(context.Context, *VerifyRecipientsRequest) (*VerifyRecipientsResponse, error)
-	// Accepts messages, any number at once on one stream, each with an acceptance_id of its own: start, chunks, then
-	// commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
-	// answer.
+	// Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
+	// smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
+	// request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
+	// RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+	AcceptMessage(context.Context, *AcceptMessageRequest) (*AcceptMessageResponse, error)
+	// Accepts messages of any size, any number at once on one stream, each with an acceptance_id of its own: start, chunks,
+	// then commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the
+	// first answer, from AcceptMessage too.
 	Accept(grpc.BidiStreamingServer[AcceptRequest, AcceptResponse]) error
 	// Takes responsibility for a message that a user submitted by SMTP, as SubmissionService.SubmitMessage does, with the
 	// same effects, limits and errors but these: SentCopyPolicy judges it as mail by SMTP, and recipients whom
@@ -201,6 +222,9 @@ type UnimplementedTransportServiceServer struct{}
 
 func (UnimplementedTransportServiceServer) VerifyRecipients(context.Context, *VerifyRecipientsRequest) (*VerifyRecipientsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifyRecipients not implemented")
+}
+func (UnimplementedTransportServiceServer) AcceptMessage(context.Context, *AcceptMessageRequest) (*AcceptMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcceptMessage not implemented")
 }
 func (UnimplementedTransportServiceServer) Accept(grpc.BidiStreamingServer[AcceptRequest, AcceptResponse]) error {
 	return status.Error(codes.Unimplemented, "method Accept not implemented")
@@ -255,6 +279,24 @@ func _TransportService_VerifyRecipients_Handler(srv interface{}, ctx context.Con
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(TransportServiceServer).VerifyRecipients(ctx, req.(*VerifyRecipientsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransportService_AcceptMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcceptMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransportServiceServer).AcceptMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransportService_AcceptMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransportServiceServer).AcceptMessage(ctx, req.(*AcceptMessageRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -352,6 +394,10 @@ var TransportService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "VerifyRecipients",
 			Handler:    _TransportService_VerifyRecipients_Handler,
+		},
+		{
+			MethodName: "AcceptMessage",
+			Handler:    _TransportService_AcceptMessage_Handler,
 		},
 		{
 			MethodName: "AcceptSubmission",

@@ -212,6 +212,9 @@ GET_SERVER = Method(
 VERIFY_RECIPIENTS = Method(
     "TransportService", "VerifyRecipients", transport_pb2.VerifyRecipientsRequest, transport_pb2.VerifyRecipientsResponse, "verify_recipients"
 )
+ACCEPT_MESSAGE = Method(
+    "TransportService", "AcceptMessage", transport_pb2.AcceptMessageRequest, transport_pb2.AcceptMessageResponse, "accept_message"
+)
 ACCEPT_SUBMISSION = Method(
     "TransportService", "AcceptSubmission", transport_pb2.AcceptSubmissionRequest, transport_pb2.AcceptSubmissionResponse, "accept_submission"
 )
@@ -292,6 +295,7 @@ ALL: tuple[Method[Any, Any], ...] = (
     GET_MECHANISMS,
     GET_SERVER,
     VERIFY_RECIPIENTS,
+    ACCEPT_MESSAGE,
     ACCEPT_SUBMISSION,
     RENEW_LEASE,
     REPORT_OUTCOME,

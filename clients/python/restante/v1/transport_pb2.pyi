@@ -146,7 +146,7 @@ Global___RecipientVerdict: _TypeAlias = RecipientVerdict  # noqa: Y015
 
 @_typing.final
 class AcceptBegin(_message.Message):
-    """AcceptBegin opens an acceptance."""
+    """AcceptBegin is the envelope of an acceptance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -156,8 +156,6 @@ class AcceptBegin(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_FIELD_NUMBER: _builtins.int
-    CONTENT_FIELD_NUMBER: _builtins.int
-    WHOLE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.bytes
     """Required: 16 random octets."""
     reverse_path: _builtins.str
@@ -166,10 +164,6 @@ class AcceptBegin(_message.Message):
     """IP address of the client."""
     trace_field: _builtins.str
     """The Received field for this hop, with its CRLF, without `for`; at most 2 KiB."""
-    content: _builtins.bytes
-    """The first octets of the content, as in a chunk."""
-    whole: _builtins.bool
-    """The content is complete, and no chunk or commit follows. Most mail needs only this one step."""
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_submission_pb2.EnvelopeRecipient]:
         """The verified recipients, at most 1000."""
@@ -187,16 +181,64 @@ class AcceptBegin(_message.Message):
         options: _submission_pb2.EnvelopeOptions | None = ...,
         client_address: _builtins.str = ...,
         trace_field: _builtins.str = ...,
-        content: _builtins.bytes = ...,
-        whole: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "content", b"content", "options", b"options", "recipients", b"recipients", "request_id", b"request_id", "reverse_path", b"reverse_path", "trace_field", b"trace_field", "whole", b"whole"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "options", b"options", "recipients", b"recipients", "request_id", b"request_id", "reverse_path", b"reverse_path", "trace_field", b"trace_field"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AcceptBegin: _TypeAlias = AcceptBegin  # noqa: Y015
+
+@_typing.final
+class AcceptMessageRequest(_message.Message):
+    """AcceptMessageRequest is a whole acceptance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """The content, with CRLF line ends, at most 256 KiB."""
+    @_builtins.property
+    def start(self) -> Global___AcceptBegin:
+        """The envelope."""
+
+    def __init__(
+        self,
+        *,
+        start: Global___AcceptBegin | None = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptMessageRequest: _TypeAlias = AcceptMessageRequest  # noqa: Y015
+
+@_typing.final
+class AcceptMessageResponse(_message.Message):
+    """AcceptMessageResponse names the accepted message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSPORT_ID_FIELD_NUMBER: _builtins.int
+    transport_id: _builtins.int
+    """Its id in queue and trace."""
+    def __init__(
+        self,
+        *,
+        transport_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transport_id", b"transport_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptMessageResponse: _TypeAlias = AcceptMessageResponse  # noqa: Y015
 
 @_typing.final
 class AcceptRequest(_message.Message):

@@ -41,6 +41,11 @@ class TransportServiceStub:
                 request_serializer=restante_dot_v1_dot_transport__pb2.VerifyRecipientsRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_transport__pb2.VerifyRecipientsResponse.FromString,
                 _registered_method=True)
+        self.AcceptMessage = channel.unary_unary(
+                '/restante.v1.TransportService/AcceptMessage',
+                request_serializer=restante_dot_v1_dot_transport__pb2.AcceptMessageRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_transport__pb2.AcceptMessageResponse.FromString,
+                _registered_method=True)
         self.Accept = channel.stream_stream(
                 '/restante.v1.TransportService/Accept',
                 request_serializer=restante_dot_v1_dot_transport__pb2.AcceptRequest.SerializeToString,
@@ -86,10 +91,20 @@ class TransportServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcceptMessage(self, request, context):
+        """Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
+        smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
+        request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
+        RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Accept(self, request_iterator, context):
-        """Accepts messages, any number at once on one stream, each with an acceptance_id of its own: start, chunks, then
-        commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
-        answer.
+        """Accepts messages of any size, any number at once on one stream, each with an acceptance_id of its own: start, chunks,
+        then commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the
+        first answer, from AcceptMessage too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,6 +157,11 @@ def add_TransportServiceServicer_to_server(servicer, server):
                     servicer.VerifyRecipients,
                     request_deserializer=restante_dot_v1_dot_transport__pb2.VerifyRecipientsRequest.FromString,
                     response_serializer=restante_dot_v1_dot_transport__pb2.VerifyRecipientsResponse.SerializeToString,
+            ),
+            'AcceptMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptMessage,
+                    request_deserializer=restante_dot_v1_dot_transport__pb2.AcceptMessageRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_transport__pb2.AcceptMessageResponse.SerializeToString,
             ),
             'Accept': grpc.stream_stream_rpc_method_handler(
                     servicer.Accept,
@@ -203,6 +223,33 @@ class TransportService:
             '/restante.v1.TransportService/VerifyRecipients',
             restante_dot_v1_dot_transport__pb2.VerifyRecipientsRequest.SerializeToString,
             restante_dot_v1_dot_transport__pb2.VerifyRecipientsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.TransportService/AcceptMessage',
+            restante_dot_v1_dot_transport__pb2.AcceptMessageRequest.SerializeToString,
+            restante_dot_v1_dot_transport__pb2.AcceptMessageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,10 +39,16 @@ class TransportServiceStub:
     """Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
     session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
     """
+    AcceptMessage: _grpc.UnaryUnaryMultiCallable[_transport_pb2.AcceptMessageRequest, _transport_pb2.AcceptMessageResponse]
+    """Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
+    smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
+    request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
+    RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+    """
     Accept: _grpc.StreamStreamMultiCallable[_transport_pb2.AcceptRequest, _transport_pb2.AcceptResponse]
-    """Accepts messages, any number at once on one stream, each with an acceptance_id of its own: start, chunks, then
-    commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
-    answer.
+    """Accepts messages of any size, any number at once on one stream, each with an acceptance_id of its own: start, chunks,
+    then commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the
+    first answer, from AcceptMessage too.
     """
     AcceptSubmission: _grpc.UnaryUnaryMultiCallable[_transport_pb2.AcceptSubmissionRequest, _transport_pb2.AcceptSubmissionResponse]
     """Takes responsibility for a message that a user submitted by SMTP, as SubmissionService.SubmitMessage does, with the
@@ -73,10 +79,16 @@ class TransportServiceAsyncStub(TransportServiceStub):
     """Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
     session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
     """
+    AcceptMessage: _aio.UnaryUnaryMultiCallable[_transport_pb2.AcceptMessageRequest, _transport_pb2.AcceptMessageResponse]  # type: ignore[assignment]
+    """Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
+    smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
+    request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
+    RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+    """
     Accept: _aio.StreamStreamMultiCallable[_transport_pb2.AcceptRequest, _transport_pb2.AcceptResponse]  # type: ignore[assignment]
-    """Accepts messages, any number at once on one stream, each with an acceptance_id of its own: start, chunks, then
-    commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
-    answer.
+    """Accepts messages of any size, any number at once on one stream, each with an acceptance_id of its own: start, chunks,
+    then commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the
+    first answer, from AcceptMessage too.
     """
     AcceptSubmission: _aio.UnaryUnaryMultiCallable[_transport_pb2.AcceptSubmissionRequest, _transport_pb2.AcceptSubmissionResponse]  # type: ignore[assignment]
     """Takes responsibility for a message that a user submitted by SMTP, as SubmissionService.SubmitMessage does, with the
@@ -112,14 +124,26 @@ class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def AcceptMessage(
+        self,
+        request: _transport_pb2.AcceptMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transport_pb2.AcceptMessageResponse, _abc.Awaitable[_transport_pb2.AcceptMessageResponse]]:
+        """Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
+        smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
+        request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
+        RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+        """
+
+    @_abc_1.abstractmethod
     def Accept(
         self,
         request_iterator: _MaybeAsyncIterator[_transport_pb2.AcceptRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_transport_pb2.AcceptResponse], _abc.AsyncIterator[_transport_pb2.AcceptResponse]]:
-        """Accepts messages, any number at once on one stream, each with an acceptance_id of its own: start, chunks, then
-        commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
-        answer.
+        """Accepts messages of any size, any number at once on one stream, each with an acceptance_id of its own: start, chunks,
+        then commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the
+        first answer, from AcceptMessage too.
         """
 
     @_abc_1.abstractmethod

@@ -1,35 +1,19 @@
-"""TransportService.Accept: one stream for the mail of many SMTP sessions."""
+"""TransportService.Accept: one stream for the large messages of many SMTP sessions."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
-import time
 from collections.abc import AsyncIterator
-from functools import partial
 
-from restante.errors import (
-    InvalidArgument,
-    RecipientNotFound,
-    RequestIdRequired,
-    StoreBusy,
-    TooManyRecipients,
-    to_status,
-)
+from restante.errors import InvalidArgument, StoreBusy, to_status
 from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest, AcceptResponse
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.faults import translate
 from restante_server.api.engine.registry import Handlers
-from restante_server.api.engine.writes import REQUEST_ID_OCTETS, once_only
-from restante_server.api.services.envelopes import envelope_of, require_trace_field
-from restante_server.directory.lookup import Resolution, resolve_many
-from restante_server.transport.acceptance import accepted, plan_recipients
+from restante_server.api.services.accept_message import judged, take
 from restante_server.transport.inbound.intake import Arrived, Intake
-from restante_server.transport.records import Envelope
-from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
-from restante_server.transport.take import TakeMail
 
 handlers = Handlers()
 
@@ -142,17 +126,10 @@ class Acceptances:
         if len(self._running) >= MAX_OPEN or self._held >= MAX_HELD_OCTETS:
             self.answer(AcceptResponse(acceptance_id=acceptance_id, status=to_status(StoreBusy())))
             return
-        content, whole = begin.content, begin.whole
-        begin.ClearField("content")  # a repeat may cut the content otherwise and is still the same request
-        begin.ClearField("whole")
         acceptance = _Acceptance(self, acceptance_id, begin)
         self._open[acceptance_id] = acceptance
         self._running.add(acceptance)
         self.call.core.tasks.spawn(acceptance.run(), f"acceptance {acceptance_id}")
-        if content:
-            acceptance.add(content)
-        if whole:
-            acceptance.commit()
 
 
 class _Acceptance:
@@ -199,10 +176,10 @@ class _Acceptance:
         """Receive the message, commit it and answer."""
         response: AcceptResponse | None = None
         try:
-            envelope = _judged(self._begin, self._stream.call)
+            envelope = judged(self._stream.call, self._begin)
             arrived = await self._receive()
             if arrived is not None:
-                transport_id = await _take(self._stream.call, self._begin, envelope, arrived)
+                transport_id = await take(self._stream.call, self._begin, envelope, arrived)
                 response = AcceptResponse(acceptance_id=self.acceptance_id, accepted=True, transport_id=transport_id)
         except Exception as error:  # noqa: BLE001 - the error is the answer to this acceptance
             known = translate(error, "/restante.v1.TransportService/Accept")
@@ -234,48 +211,3 @@ class _Acceptance:
             self._granted += self._to_grant
             self._stream.answer(AcceptResponse(acceptance_id=self.acceptance_id, granted_octets=self._to_grant))
             self._to_grant = 0
-
-
-def _judged(begin: AcceptBegin, call: Call) -> Envelope:
-    """The envelope of an acceptance.
-
-    Raises RequestIdRequired, TooManyRecipients, RecipientNotFound, InvalidAddress, InvalidArgument.
-    """
-    if len(begin.request_id) != REQUEST_ID_OCTETS:
-        raise RequestIdRequired
-    limit = min(MAX_ACCEPT_RECIPIENTS, call.core.transport.settings.max_recipients)
-    if len(begin.recipients) > limit:
-        raise TooManyRecipients(limit=limit)
-    if not begin.recipients:
-        raise RecipientNotFound
-    require_trace_field(begin.trace_field)
-    return envelope_of(begin.reverse_path, begin.recipients, begin.options)
-
-
-async def _resolve(call: Call, paths: list[str]) -> list[Resolution]:
-    """Resolve forward-paths, from memory if RCPT has just resolved all of them and the directory has not changed."""
-    recipients = call.core.recipients
-    known = [recipients.get(path) for path in paths]
-    if None not in known:
-        return [found.resolution for found in known if found is not None]
-    generation = recipients.generation
-    resolutions: list[Resolution] = await call.core.short_read(partial(resolve_many, wanted=paths))
-    for found in resolutions:
-        recipients.keep(generation, found)
-    return resolutions
-
-
-async def _take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived) -> int:
-    transport = call.core.transport
-    try:
-        resolutions = await _resolve(call, [recipient.forward_path for recipient in envelope.recipients])
-        planned = plan_recipients(envelope, resolutions, arrived)
-    except BaseException:
-        call.core.contents.forget(arrived.staged)
-        raise
-    now = time.time_ns() // 1_000
-    incoming = accepted(envelope, planned, arrived, trace_field=begin.trace_field, source=begin.client_address, now=now)
-    once = once_only(begin, call.caller.actor, 0, now)
-    digest = hashlib.sha256(once.fingerprint + str(arrived.staged.size_octets).encode()).digest()
-    mail = TakeMail(transport.settings, incoming, once._replace(fingerprint=digest))
-    return (await transport.take(mail)).transport_id

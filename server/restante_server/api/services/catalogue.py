@@ -7,6 +7,7 @@ from typing import Final
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import (
     accept,
+    accept_message,
     admin,
     append,
     contents,
@@ -29,6 +30,7 @@ from restante_server.api.services import (
 
 SERVICES: Final[tuple[Handlers, ...]] = (
     accept.handlers,
+    accept_message.handlers,
     admin.handlers,
     append.handlers,
     contents.handlers,

@@ -107,13 +107,9 @@ async def accept(house: House) -> None:
         reverse_path="someone@example.org",
         recipients=[submission_pb2.EnvelopeRecipient(forward_path="bob@example.test")],
         trace_field="Received: from a by b; Mon, 23 Nov 2026 20:00:00 +0000\r\n",
-        content=MESSAGE,
-        whole=True,
     )
-    stream = house.core.stub("TransportService/Accept")(metadata=house.core.identity("smtp"))
-    await stream.write(transport_pb2.AcceptRequest(acceptance_id=1, start=begin))
-    assert (await stream.read()).accepted
-    await stream.done_writing()
+    request = transport_pb2.AcceptMessageRequest(start=begin, content=MESSAGE)
+    await house.core.call("TransportService/AcceptMessage", request, identity="smtp")
 
 
 async def submit_a_draft(house: House) -> None:

@@ -34,7 +34,7 @@ from restante.v1.message_pb2 import (
     MoveMessagesRequest,
 )
 from restante.v1.submission_pb2 import EnvelopeRecipient, SubmitMessageRequest
-from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest
+from restante.v1.transport_pb2 import AcceptBegin, AcceptMessageRequest
 from restante.v1.types_pb2 import IdRange, UidSet
 from restante_server.db import schema
 from restante_server.upkeep.jobs.records import UNFINISHED
@@ -296,15 +296,11 @@ async def test_an_acceptance_repeated_at_once_reaches_the_mailbox_once(house: Ho
         reverse_path="someone@example.org",
         recipients=[EnvelopeRecipient(forward_path="carol@example.test")],
         trace_field="Received: from a by b; Mon, 23 Nov 2026 20:00:00 +0000\r\n",
-        content=MESSAGE,
-        whole=True,
     )
     before = await counts(house.core)
-    stream = house.core.stub("TransportService/Accept")(metadata=house.core.identity("smtp"))
-    for acceptance_id in (1, 2, 3):
-        await stream.write(AcceptRequest(acceptance_id=acceptance_id, start=begin))
-    answers = [await stream.read() for _ in range(3)]
-    await stream.done_writing()
-    assert all(answer.accepted for answer in answers), answers
+    request = AcceptMessageRequest(start=begin, content=MESSAGE)
+    answers = await asyncio.gather(
+        *(house.core.call("TransportService/AcceptMessage", request, identity="smtp") for _ in range(3))
+    )
     assert len({answer.transport_id for answer in answers}) == 1
     assert grown(before, await counts(house.core), {"message": 1}) == {"message": 1}

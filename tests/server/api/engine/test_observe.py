@@ -13,10 +13,11 @@ from prometheus_client.exposition import generate_latest
 
 from restante.client import Client
 from restante.errors import AuthenticationFailed
+from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateDomainRequest
 from restante.v1.session_pb2 import Scope
 from restante.v1.submission_pb2 import EnvelopeRecipient
-from restante.v1.transport_pb2 import AcceptBegin
+from restante.v1.transport_pb2 import AcceptBegin, AcceptMessageRequest
 from restante_process.config import Config
 from restante_server import gauges
 from restante_server.api.engine.observe import CallObserver
@@ -56,7 +57,7 @@ async def test_mail_that_is_taken_and_delivered_is_counted_once_with_its_time(tm
             recipients=[EnvelopeRecipient(forward_path=f"{name}@example.test") for name in ("alice", "bob")],
         )
         for _ in range(2):  # the second repeats the same acceptance
-            await link.accept.take(begin, MAIL)
+            await link.execute(methods.ACCEPT_MESSAGE, AcceptMessageRequest(start=begin, content=MAIL))
         await link.close()
         assert value(core, "mail_acceptance_duration_seconds_count", kind="acceptance") == 1
         assert value(core, "mail_recipients_total", outcome="delivered") == 2

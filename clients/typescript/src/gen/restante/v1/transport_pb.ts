@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/transport.proto.
  */
 export const file_restante_v1_transport: GenFile = /*@__PURE__*/
-  fileDesc("ChtyZXN0YW50ZS92MS90cmFuc3BvcnQucHJvdG8SC3Jlc3RhbnRlLnYxIncKF1ZlcmlmeVJlY2lwaWVudHNSZXF1ZXN0EhQKDHJldmVyc2VfcGF0aBgBIAEoCRIVCg1mb3J3YXJkX3BhdGhzGAIgAygJEhcKC3NpemVfb2N0ZXRzGAMgASgDQgIwARIWCg5jbGllbnRfYWRkcmVzcxgEIAEoCSJLChhWZXJpZnlSZWNpcGllbnRzUmVzcG9uc2USLwoIdmVyZGljdHMYASADKAsyHS5yZXN0YW50ZS52MS5SZWNpcGllbnRWZXJkaWN0ImcKEFJlY2lwaWVudFZlcmRpY3QSEAoIYWNjZXB0ZWQYASABKAgSIgoGc3RhdHVzGAIgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSHQoVZ29vZF9mb3JfbWlsbGlzZWNvbmRzGAMgASgFIucBCgtBY2NlcHRCZWdpbhISCgpyZXF1ZXN0X2lkGAEgASgMEhQKDHJldmVyc2VfcGF0aBgCIAEoCRIyCgpyZWNpcGllbnRzGAMgAygLMh4ucmVzdGFudGUudjEuRW52ZWxvcGVSZWNpcGllbnQSLQoHb3B0aW9ucxgEIAEoCzIcLnJlc3RhbnRlLnYxLkVudmVsb3BlT3B0aW9ucxIWCg5jbGllbnRfYWRkcmVzcxgFIAEoCRITCgt0cmFjZV9maWVsZBgGIAEoCRIPCgdjb250ZW50GAcgASgMEg0KBXdob2xlGAggASgIIpEBCg1BY2NlcHRSZXF1ZXN0EhkKDWFjY2VwdGFuY2VfaWQYASABKANCAjABEikKBXN0YXJ0GAIgASgLMhgucmVzdGFudGUudjEuQWNjZXB0QmVnaW5IABIPCgVjaHVuaxgDIAEoDEgAEhAKBmNvbW1pdBgEIAEoCEgAEg8KBWFib3J0GAUgASgISABCBgoEc3RlcCKpAQoOQWNjZXB0UmVzcG9uc2USGQoNYWNjZXB0YW5jZV9pZBgBIAEoA0ICMAESEAoIYWNjZXB0ZWQYAiABKAgSGAoMdHJhbnNwb3J0X2lkGAMgASgDQgIwARIiCgZzdGF0dXMYBCABKAsyEi5nb29nbGUucnBjLlN0YXR1cxIQCghkcmFpbmluZxgFIAEoCBIaCg5ncmFudGVkX29jdGV0cxgGIAEoA0ICMAEiZQoXQWNjZXB0U3VibWlzc2lvblJlcXVlc3QSNQoKc3VibWlzc2lvbhgBIAEoCzIhLnJlc3RhbnRlLnYxLlN1Ym1pdE1lc3NhZ2VSZXF1ZXN0EhMKC3RyYWNlX2ZpZWxkGAIgASgJIjQKGEFjY2VwdFN1Ym1pc3Npb25SZXNwb25zZRIYCgx0cmFuc3BvcnRfaWQYASABKANCAjABIkEKFExlYXNlT3V0Ym91bmRSZXF1ZXN0EhIKCm1heF9sZWFzZXMYASABKAUSFQoNbGVhc2Vfc2Vjb25kcxgCIAEoBSJ3ChFPdXRib3VuZFJlY2lwaWVudBIYCgxyZWNpcGllbnRfaWQYASABKANCAjABEjEKCXJlY2lwaWVudBgCIAEoCzIeLnJlc3RhbnRlLnYxLkVudmVsb3BlUmVjaXBpZW50EhUKDWF0dGVtcHRfY291bnQYAyABKAUilgIKDU91dGJvdW5kTGVhc2USFAoIbGVhc2VfaWQYASABKANCAjABEhgKDHRyYW5zcG9ydF9pZBgCIAEoA0ICMAESEwoLZGVzdGluYXRpb24YAyABKAkSFAoMcmV2ZXJzZV9wYXRoGAQgASgJEi0KB29wdGlvbnMYBSABKAsyHC5yZXN0YW50ZS52MS5FbnZlbG9wZU9wdGlvbnMSMgoKcmVjaXBpZW50cxgGIAMoCzIeLnJlc3RhbnRlLnYxLk91dGJvdW5kUmVjaXBpZW50EhcKC3NpemVfb2N0ZXRzGAcgASgDQgIwARIuCgpleHBpcmVzX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJVChVMZWFzZU91dGJvdW5kUmVzcG9uc2USKgoGbGVhc2VzGAEgAygLMhoucmVzdGFudGUudjEuT3V0Ym91bmRMZWFzZRIQCghkcmFpbmluZxgCIAEoCCIrChNSZWFkT3V0Ym91bmRSZXF1ZXN0EhQKCGxlYXNlX2lkGAEgASgDQgIwASImChRSZWFkT3V0Ym91bmRSZXNwb25zZRIOCgZvY3RldHMYASABKAwiPQoRUmVuZXdMZWFzZVJlcXVlc3QSEQoJbGVhc2VfaWRzGAEgAygDEhUKDWxlYXNlX3NlY29uZHMYAiABKAUiLAoSUmVuZXdMZWFzZVJlc3BvbnNlEhYKDmxvc3RfbGVhc2VfaWRzGAEgAygDIqQBChBSZWNpcGllbnRPdXRjb21lEhgKDHJlY2lwaWVudF9pZBgBIAEoA0ICMAESJgoEa2luZBgCIAEoDjIYLnJlc3RhbnRlLnYxLk91dGNvbWVLaW5kEg4KBnN0YXR1cxgDIAEoCRISCgpkaWFnbm9zdGljGAQgASgJEhMKC3JlbW90ZV9ob3N0GAUgASgJEhUKDWRzbl9wYXNzZWRfb24YBiABKAgiXQoUUmVwb3J0T3V0Y29tZVJlcXVlc3QSFAoIbGVhc2VfaWQYASABKANCAjABEi8KCG91dGNvbWVzGAIgAygLMh0ucmVzdGFudGUudjEuUmVjaXBpZW50T3V0Y29tZSIXChVSZXBvcnRPdXRjb21lUmVzcG9uc2UqeQoLT3V0Y29tZUtpbmQSHAoYT1VUQ09NRV9LSU5EX1VOU1BFQ0lGSUVEEAASGAoUT1VUQ09NRV9LSU5EX1JFTEFZRUQQARIZChVPVVRDT01FX0tJTkRfREVGRVJSRUQQAhIXChNPVVRDT01FX0tJTkRfRkFJTEVEEAMy8wQKEFRyYW5zcG9ydFNlcnZpY2USXwoQVmVyaWZ5UmVjaXBpZW50cxIkLnJlc3RhbnRlLnYxLlZlcmlmeVJlY2lwaWVudHNSZXF1ZXN0GiUucmVzdGFudGUudjEuVmVyaWZ5UmVjaXBpZW50c1Jlc3BvbnNlEkUKBkFjY2VwdBIaLnJlc3RhbnRlLnYxLkFjY2VwdFJlcXVlc3QaGy5yZXN0YW50ZS52MS5BY2NlcHRSZXNwb25zZSgBMAESXwoQQWNjZXB0U3VibWlzc2lvbhIkLnJlc3RhbnRlLnYxLkFjY2VwdFN1Ym1pc3Npb25SZXF1ZXN0GiUucmVzdGFudGUudjEuQWNjZXB0U3VibWlzc2lvblJlc3BvbnNlElgKDUxlYXNlT3V0Ym91bmQSIS5yZXN0YW50ZS52MS5MZWFzZU91dGJvdW5kUmVxdWVzdBoiLnJlc3RhbnRlLnYxLkxlYXNlT3V0Ym91bmRSZXNwb25zZTABElUKDFJlYWRPdXRib3VuZBIgLnJlc3RhbnRlLnYxLlJlYWRPdXRib3VuZFJlcXVlc3QaIS5yZXN0YW50ZS52MS5SZWFkT3V0Ym91bmRSZXNwb25zZTABEk0KClJlbmV3TGVhc2USHi5yZXN0YW50ZS52MS5SZW5ld0xlYXNlUmVxdWVzdBofLnJlc3RhbnRlLnYxLlJlbmV3TGVhc2VSZXNwb25zZRJWCg1SZXBvcnRPdXRjb21lEiEucmVzdGFudGUudjEuUmVwb3J0T3V0Y29tZVJlcXVlc3QaIi5yZXN0YW50ZS52MS5SZXBvcnRPdXRjb21lUmVzcG9uc2VCkwEKDmlvLnJlc3RhbnRlLnYxQg5UcmFuc3BvcnRQcm90b1ABWj5naXRodWIuY29tL3Jlc3RhbnRlL3Jlc3RhbnRlL2NsaWVudHMvZ28vcmVzdGFudGUvdjE7cmVzdGFudGV2MaICA1JTVKoCC1Jlc3RhbnRlLlYxygILUmVzdGFudGVcVjHqAgxSZXN0YW50ZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_google_rpc_status, file_restante_v1_submission]);
+  fileDesc("ChtyZXN0YW50ZS92MS90cmFuc3BvcnQucHJvdG8SC3Jlc3RhbnRlLnYxIncKF1ZlcmlmeVJlY2lwaWVudHNSZXF1ZXN0EhQKDHJldmVyc2VfcGF0aBgBIAEoCRIVCg1mb3J3YXJkX3BhdGhzGAIgAygJEhcKC3NpemVfb2N0ZXRzGAMgASgDQgIwARIWCg5jbGllbnRfYWRkcmVzcxgEIAEoCSJLChhWZXJpZnlSZWNpcGllbnRzUmVzcG9uc2USLwoIdmVyZGljdHMYASADKAsyHS5yZXN0YW50ZS52MS5SZWNpcGllbnRWZXJkaWN0ImcKEFJlY2lwaWVudFZlcmRpY3QSEAoIYWNjZXB0ZWQYASABKAgSIgoGc3RhdHVzGAIgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSHQoVZ29vZF9mb3JfbWlsbGlzZWNvbmRzGAMgASgFIscBCgtBY2NlcHRCZWdpbhISCgpyZXF1ZXN0X2lkGAEgASgMEhQKDHJldmVyc2VfcGF0aBgCIAEoCRIyCgpyZWNpcGllbnRzGAMgAygLMh4ucmVzdGFudGUudjEuRW52ZWxvcGVSZWNpcGllbnQSLQoHb3B0aW9ucxgEIAEoCzIcLnJlc3RhbnRlLnYxLkVudmVsb3BlT3B0aW9ucxIWCg5jbGllbnRfYWRkcmVzcxgFIAEoCRITCgt0cmFjZV9maWVsZBgGIAEoCSJQChRBY2NlcHRNZXNzYWdlUmVxdWVzdBInCgVzdGFydBgBIAEoCzIYLnJlc3RhbnRlLnYxLkFjY2VwdEJlZ2luEg8KB2NvbnRlbnQYAiABKAwiMQoVQWNjZXB0TWVzc2FnZVJlc3BvbnNlEhgKDHRyYW5zcG9ydF9pZBgBIAEoA0ICMAEikQEKDUFjY2VwdFJlcXVlc3QSGQoNYWNjZXB0YW5jZV9pZBgBIAEoA0ICMAESKQoFc3RhcnQYAiABKAsyGC5yZXN0YW50ZS52MS5BY2NlcHRCZWdpbkgAEg8KBWNodW5rGAMgASgMSAASEAoGY29tbWl0GAQgASgISAASDwoFYWJvcnQYBSABKAhIAEIGCgRzdGVwIqkBCg5BY2NlcHRSZXNwb25zZRIZCg1hY2NlcHRhbmNlX2lkGAEgASgDQgIwARIQCghhY2NlcHRlZBgCIAEoCBIYCgx0cmFuc3BvcnRfaWQYAyABKANCAjABEiIKBnN0YXR1cxgEIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEhAKCGRyYWluaW5nGAUgASgIEhoKDmdyYW50ZWRfb2N0ZXRzGAYgASgDQgIwASJlChdBY2NlcHRTdWJtaXNzaW9uUmVxdWVzdBI1CgpzdWJtaXNzaW9uGAEgASgLMiEucmVzdGFudGUudjEuU3VibWl0TWVzc2FnZVJlcXVlc3QSEwoLdHJhY2VfZmllbGQYAiABKAkiNAoYQWNjZXB0U3VibWlzc2lvblJlc3BvbnNlEhgKDHRyYW5zcG9ydF9pZBgBIAEoA0ICMAEiQQoUTGVhc2VPdXRib3VuZFJlcXVlc3QSEgoKbWF4X2xlYXNlcxgBIAEoBRIVCg1sZWFzZV9zZWNvbmRzGAIgASgFIncKEU91dGJvdW5kUmVjaXBpZW50EhgKDHJlY2lwaWVudF9pZBgBIAEoA0ICMAESMQoJcmVjaXBpZW50GAIgASgLMh4ucmVzdGFudGUudjEuRW52ZWxvcGVSZWNpcGllbnQSFQoNYXR0ZW1wdF9jb3VudBgDIAEoBSKWAgoNT3V0Ym91bmRMZWFzZRIUCghsZWFzZV9pZBgBIAEoA0ICMAESGAoMdHJhbnNwb3J0X2lkGAIgASgDQgIwARITCgtkZXN0aW5hdGlvbhgDIAEoCRIUCgxyZXZlcnNlX3BhdGgYBCABKAkSLQoHb3B0aW9ucxgFIAEoCzIcLnJlc3RhbnRlLnYxLkVudmVsb3BlT3B0aW9ucxIyCgpyZWNpcGllbnRzGAYgAygLMh4ucmVzdGFudGUudjEuT3V0Ym91bmRSZWNpcGllbnQSFwoLc2l6ZV9vY3RldHMYByABKANCAjABEi4KCmV4cGlyZXNfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlUKFUxlYXNlT3V0Ym91bmRSZXNwb25zZRIqCgZsZWFzZXMYASADKAsyGi5yZXN0YW50ZS52MS5PdXRib3VuZExlYXNlEhAKCGRyYWluaW5nGAIgASgIIisKE1JlYWRPdXRib3VuZFJlcXVlc3QSFAoIbGVhc2VfaWQYASABKANCAjABIiYKFFJlYWRPdXRib3VuZFJlc3BvbnNlEg4KBm9jdGV0cxgBIAEoDCI9ChFSZW5ld0xlYXNlUmVxdWVzdBIRCglsZWFzZV9pZHMYASADKAMSFQoNbGVhc2Vfc2Vjb25kcxgCIAEoBSIsChJSZW5ld0xlYXNlUmVzcG9uc2USFgoObG9zdF9sZWFzZV9pZHMYASADKAMipAEKEFJlY2lwaWVudE91dGNvbWUSGAoMcmVjaXBpZW50X2lkGAEgASgDQgIwARImCgRraW5kGAIgASgOMhgucmVzdGFudGUudjEuT3V0Y29tZUtpbmQSDgoGc3RhdHVzGAMgASgJEhIKCmRpYWdub3N0aWMYBCABKAkSEwoLcmVtb3RlX2hvc3QYBSABKAkSFQoNZHNuX3Bhc3NlZF9vbhgGIAEoCCJdChRSZXBvcnRPdXRjb21lUmVxdWVzdBIUCghsZWFzZV9pZBgBIAEoA0ICMAESLwoIb3V0Y29tZXMYAiADKAsyHS5yZXN0YW50ZS52MS5SZWNpcGllbnRPdXRjb21lIhcKFVJlcG9ydE91dGNvbWVSZXNwb25zZSp5CgtPdXRjb21lS2luZBIcChhPVVRDT01FX0tJTkRfVU5TUEVDSUZJRUQQABIYChRPVVRDT01FX0tJTkRfUkVMQVlFRBABEhkKFU9VVENPTUVfS0lORF9ERUZFUlJFRBACEhcKE09VVENPTUVfS0lORF9GQUlMRUQQAzLLBQoQVHJhbnNwb3J0U2VydmljZRJfChBWZXJpZnlSZWNpcGllbnRzEiQucmVzdGFudGUudjEuVmVyaWZ5UmVjaXBpZW50c1JlcXVlc3QaJS5yZXN0YW50ZS52MS5WZXJpZnlSZWNpcGllbnRzUmVzcG9uc2USVgoNQWNjZXB0TWVzc2FnZRIhLnJlc3RhbnRlLnYxLkFjY2VwdE1lc3NhZ2VSZXF1ZXN0GiIucmVzdGFudGUudjEuQWNjZXB0TWVzc2FnZVJlc3BvbnNlEkUKBkFjY2VwdBIaLnJlc3RhbnRlLnYxLkFjY2VwdFJlcXVlc3QaGy5yZXN0YW50ZS52MS5BY2NlcHRSZXNwb25zZSgBMAESXwoQQWNjZXB0U3VibWlzc2lvbhIkLnJlc3RhbnRlLnYxLkFjY2VwdFN1Ym1pc3Npb25SZXF1ZXN0GiUucmVzdGFudGUudjEuQWNjZXB0U3VibWlzc2lvblJlc3BvbnNlElgKDUxlYXNlT3V0Ym91bmQSIS5yZXN0YW50ZS52MS5MZWFzZU91dGJvdW5kUmVxdWVzdBoiLnJlc3RhbnRlLnYxLkxlYXNlT3V0Ym91bmRSZXNwb25zZTABElUKDFJlYWRPdXRib3VuZBIgLnJlc3RhbnRlLnYxLlJlYWRPdXRib3VuZFJlcXVlc3QaIS5yZXN0YW50ZS52MS5SZWFkT3V0Ym91bmRSZXNwb25zZTABEk0KClJlbmV3TGVhc2USHi5yZXN0YW50ZS52MS5SZW5ld0xlYXNlUmVxdWVzdBofLnJlc3RhbnRlLnYxLlJlbmV3TGVhc2VSZXNwb25zZRJWCg1SZXBvcnRPdXRjb21lEiEucmVzdGFudGUudjEuUmVwb3J0T3V0Y29tZVJlcXVlc3QaIi5yZXN0YW50ZS52MS5SZXBvcnRPdXRjb21lUmVzcG9uc2VCkwEKDmlvLnJlc3RhbnRlLnYxQg5UcmFuc3BvcnRQcm90b1ABWj5naXRodWIuY29tL3Jlc3RhbnRlL3Jlc3RhbnRlL2NsaWVudHMvZ28vcmVzdGFudGUvdjE7cmVzdGFudGV2MaICA1JTVKoCC1Jlc3RhbnRlLlYxygILUmVzdGFudGVcVjHqAgxSZXN0YW50ZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_google_rpc_status, file_restante_v1_submission]);
 
 /**
  * VerifyRecipientsRequest names recipients.
@@ -121,7 +121,7 @@ export const RecipientVerdictSchema: GenMessage<RecipientVerdict> = /*@__PURE__*
   messageDesc(file_restante_v1_transport, 2);
 
 /**
- * AcceptBegin opens an acceptance.
+ * AcceptBegin is the envelope of an acceptance.
  *
  * @generated from message restante.v1.AcceptBegin
  */
@@ -167,20 +167,6 @@ export type AcceptBegin = Message<"restante.v1.AcceptBegin"> & {
    * @generated from field: string trace_field = 6;
    */
   traceField: string;
-
-  /**
-   * The first octets of the content, as in a chunk.
-   *
-   * @generated from field: bytes content = 7;
-   */
-  content: Uint8Array;
-
-  /**
-   * The content is complete, and no chunk or commit follows. Most mail needs only this one step.
-   *
-   * @generated from field: bool whole = 8;
-   */
-  whole: boolean;
 };
 
 /**
@@ -189,6 +175,55 @@ export type AcceptBegin = Message<"restante.v1.AcceptBegin"> & {
  */
 export const AcceptBeginSchema: GenMessage<AcceptBegin> = /*@__PURE__*/
   messageDesc(file_restante_v1_transport, 3);
+
+/**
+ * AcceptMessageRequest is a whole acceptance.
+ *
+ * @generated from message restante.v1.AcceptMessageRequest
+ */
+export type AcceptMessageRequest = Message<"restante.v1.AcceptMessageRequest"> & {
+  /**
+   * The envelope.
+   *
+   * @generated from field: restante.v1.AcceptBegin start = 1;
+   */
+  start?: AcceptBegin | undefined;
+
+  /**
+   * The content, with CRLF line ends, at most 256 KiB.
+   *
+   * @generated from field: bytes content = 2;
+   */
+  content: Uint8Array;
+};
+
+/**
+ * Describes the message restante.v1.AcceptMessageRequest.
+ * Use `create(AcceptMessageRequestSchema)` to create a new message.
+ */
+export const AcceptMessageRequestSchema: GenMessage<AcceptMessageRequest> = /*@__PURE__*/
+  messageDesc(file_restante_v1_transport, 4);
+
+/**
+ * AcceptMessageResponse names the accepted message.
+ *
+ * @generated from message restante.v1.AcceptMessageResponse
+ */
+export type AcceptMessageResponse = Message<"restante.v1.AcceptMessageResponse"> & {
+  /**
+   * Its id in queue and trace.
+   *
+   * @generated from field: int64 transport_id = 1 [jstype = JS_STRING];
+   */
+  transportId: string;
+};
+
+/**
+ * Describes the message restante.v1.AcceptMessageResponse.
+ * Use `create(AcceptMessageResponseSchema)` to create a new message.
+ */
+export const AcceptMessageResponseSchema: GenMessage<AcceptMessageResponse> = /*@__PURE__*/
+  messageDesc(file_restante_v1_transport, 5);
 
 /**
  * AcceptRequest is a step of one acceptance.
@@ -248,7 +283,7 @@ export type AcceptRequest = Message<"restante.v1.AcceptRequest"> & {
  * Use `create(AcceptRequestSchema)` to create a new message.
  */
 export const AcceptRequestSchema: GenMessage<AcceptRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 4);
+  messageDesc(file_restante_v1_transport, 6);
 
 /**
  * AcceptResponse answers a commit, or ends an acceptance early.
@@ -306,7 +341,7 @@ export type AcceptResponse = Message<"restante.v1.AcceptResponse"> & {
  * Use `create(AcceptResponseSchema)` to create a new message.
  */
 export const AcceptResponseSchema: GenMessage<AcceptResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 5);
+  messageDesc(file_restante_v1_transport, 7);
 
 /**
  * AcceptSubmissionRequest holds a submission and the gateway's trace of it.
@@ -334,7 +369,7 @@ export type AcceptSubmissionRequest = Message<"restante.v1.AcceptSubmissionReque
  * Use `create(AcceptSubmissionRequestSchema)` to create a new message.
  */
 export const AcceptSubmissionRequestSchema: GenMessage<AcceptSubmissionRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 6);
+  messageDesc(file_restante_v1_transport, 8);
 
 /**
  * AcceptSubmissionResponse names the accepted message.
@@ -355,7 +390,7 @@ export type AcceptSubmissionResponse = Message<"restante.v1.AcceptSubmissionResp
  * Use `create(AcceptSubmissionResponseSchema)` to create a new message.
  */
 export const AcceptSubmissionResponseSchema: GenMessage<AcceptSubmissionResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 7);
+  messageDesc(file_restante_v1_transport, 9);
 
 /**
  * LeaseOutboundRequest has the limits of the leases.
@@ -383,7 +418,7 @@ export type LeaseOutboundRequest = Message<"restante.v1.LeaseOutboundRequest"> &
  * Use `create(LeaseOutboundRequestSchema)` to create a new message.
  */
 export const LeaseOutboundRequestSchema: GenMessage<LeaseOutboundRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 8);
+  messageDesc(file_restante_v1_transport, 10);
 
 /**
  * OutboundRecipient is one recipient of a lease.
@@ -418,7 +453,7 @@ export type OutboundRecipient = Message<"restante.v1.OutboundRecipient"> & {
  * Use `create(OutboundRecipientSchema)` to create a new message.
  */
 export const OutboundRecipientSchema: GenMessage<OutboundRecipient> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 9);
+  messageDesc(file_restante_v1_transport, 11);
 
 /**
  * OutboundLease is a message with recipients of one destination.
@@ -488,7 +523,7 @@ export type OutboundLease = Message<"restante.v1.OutboundLease"> & {
  * Use `create(OutboundLeaseSchema)` to create a new message.
  */
 export const OutboundLeaseSchema: GenMessage<OutboundLease> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 10);
+  messageDesc(file_restante_v1_transport, 12);
 
 /**
  * LeaseOutboundResponse has new leases.
@@ -516,7 +551,7 @@ export type LeaseOutboundResponse = Message<"restante.v1.LeaseOutboundResponse">
  * Use `create(LeaseOutboundResponseSchema)` to create a new message.
  */
 export const LeaseOutboundResponseSchema: GenMessage<LeaseOutboundResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 11);
+  messageDesc(file_restante_v1_transport, 13);
 
 /**
  * ReadOutboundRequest names a lease.
@@ -537,7 +572,7 @@ export type ReadOutboundRequest = Message<"restante.v1.ReadOutboundRequest"> & {
  * Use `create(ReadOutboundRequestSchema)` to create a new message.
  */
 export const ReadOutboundRequestSchema: GenMessage<ReadOutboundRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 12);
+  messageDesc(file_restante_v1_transport, 14);
 
 /**
  * ReadOutboundResponse is a chunk.
@@ -558,7 +593,7 @@ export type ReadOutboundResponse = Message<"restante.v1.ReadOutboundResponse"> &
  * Use `create(ReadOutboundResponseSchema)` to create a new message.
  */
 export const ReadOutboundResponseSchema: GenMessage<ReadOutboundResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 13);
+  messageDesc(file_restante_v1_transport, 15);
 
 /**
  * RenewLeaseRequest names leases.
@@ -586,7 +621,7 @@ export type RenewLeaseRequest = Message<"restante.v1.RenewLeaseRequest"> & {
  * Use `create(RenewLeaseRequestSchema)` to create a new message.
  */
 export const RenewLeaseRequestSchema: GenMessage<RenewLeaseRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 14);
+  messageDesc(file_restante_v1_transport, 16);
 
 /**
  * RenewLeaseResponse lists the lost leases.
@@ -607,7 +642,7 @@ export type RenewLeaseResponse = Message<"restante.v1.RenewLeaseResponse"> & {
  * Use `create(RenewLeaseResponseSchema)` to create a new message.
  */
 export const RenewLeaseResponseSchema: GenMessage<RenewLeaseResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 15);
+  messageDesc(file_restante_v1_transport, 17);
 
 /**
  * RecipientOutcome is the outcome for one recipient.
@@ -663,7 +698,7 @@ export type RecipientOutcome = Message<"restante.v1.RecipientOutcome"> & {
  * Use `create(RecipientOutcomeSchema)` to create a new message.
  */
 export const RecipientOutcomeSchema: GenMessage<RecipientOutcome> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 16);
+  messageDesc(file_restante_v1_transport, 18);
 
 /**
  * ReportOutcomeRequest reports the outcomes and ends the lease.
@@ -691,7 +726,7 @@ export type ReportOutcomeRequest = Message<"restante.v1.ReportOutcomeRequest"> &
  * Use `create(ReportOutcomeRequestSchema)` to create a new message.
  */
 export const ReportOutcomeRequestSchema: GenMessage<ReportOutcomeRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 17);
+  messageDesc(file_restante_v1_transport, 19);
 
 /**
  * ReportOutcomeResponse is empty.
@@ -706,7 +741,7 @@ export type ReportOutcomeResponse = Message<"restante.v1.ReportOutcomeResponse">
  * Use `create(ReportOutcomeResponseSchema)` to create a new message.
  */
 export const ReportOutcomeResponseSchema: GenMessage<ReportOutcomeResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 18);
+  messageDesc(file_restante_v1_transport, 20);
 
 /**
  * OutcomeKind is the result of an attempt.
@@ -768,9 +803,22 @@ export const TransportService: GenService<{
     output: typeof VerifyRecipientsResponseSchema;
   },
   /**
-   * Accepts messages, any number at once on one stream, each with an acceptance_id of its own: start, chunks, then
-   * commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
-   * answer.
+   * Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
+   * smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
+   * request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
+   * RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+   *
+   * @generated from rpc restante.v1.TransportService.AcceptMessage
+   */
+  acceptMessage: {
+    methodKind: "unary";
+    input: typeof AcceptMessageRequestSchema;
+    output: typeof AcceptMessageResponseSchema;
+  },
+  /**
+   * Accepts messages of any size, any number at once on one stream, each with an acceptance_id of its own: start, chunks,
+   * then commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the
+   * first answer, from AcceptMessage too.
    *
    * @generated from rpc restante.v1.TransportService.Accept
    */
