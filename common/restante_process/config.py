@@ -52,6 +52,13 @@ class Core:
 
 
 @dataclass(frozen=True, slots=True)
+class Gateway:
+    """[gateway]: all gateways."""
+
+    execute: Literal["frames", "grpc"] = "frames"  # form of operations to a core on this machine; other cores: grpc
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """[store]"""
 
@@ -210,6 +217,7 @@ class Config:
     core_addresses: tuple[str, ...] = ()  # for gateways: "HOST:PORT", "dns:NAME:PORT", "unix:/PATH"; none: own socket
     tls: Tls = field(default_factory=Tls)
     core: Core = field(default_factory=Core)
+    gateway: Gateway = field(default_factory=Gateway)
     store: Store = field(default_factory=Store)
     limits: Limits = field(default_factory=Limits)
     sessions: Sessions = field(default_factory=Sessions)

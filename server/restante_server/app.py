@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 
 from restante_process import config
+from restante_process.frames import SOCKET_NAME
 from restante_process.metrics import CertificateMetrics, new_registry
 from restante_process.readiness import Readiness
 from restante_server import gauges
@@ -135,7 +136,8 @@ class CoreProcess:
         settings, core = self.settings, self.core
         self.socket = socket_path(settings.directory)
         self.socket.unlink(missing_ok=True)
-        await self.server.start([Listener(f"unix:{self.socket}"), *self.fronts.listeners])
+        listeners = [Listener(f"unix:{self.socket}"), *self.fronts.listeners]
+        await self.server.start(listeners, self.socket.with_name(SOCKET_NAME))
         os.chmod(self.socket, 0o600)
         await self.fronts.start()
         await self._look_at_certificates()
@@ -170,7 +172,8 @@ class CoreProcess:
         self.core.contents.close()
         self.core.directory.close()
         self.core.logins.close()
-        self.socket.unlink(missing_ok=True)
+        for name in (self.socket.name, SOCKET_NAME):
+            self.socket.with_name(name).unlink(missing_ok=True)
 
     @property
     def api_port(self) -> int:

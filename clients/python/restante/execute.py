@@ -17,9 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc.aio
-
-from restante import errors, streams
+from restante import errors
+from restante.carrier import Carrier, Stream
 from restante.methods import Method, Request, Response
 from restante.retry import is_repeatable, is_temporary
 from restante.v1.batch_pb2 import ExecuteRequest, ExecuteResponse, Operation, OperationResult
@@ -31,7 +30,7 @@ MAX_SESSION_IN_FLIGHT = 64  # above it the server answers TOO_MANY_OPERATIONS
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 
-OpenStream = Callable[[bool], grpc.aio.StreamStreamCall[ExecuteRequest, ExecuteResponse]]
+OpenCarrier = Callable[[bool, Stream], Carrier]
 
 
 @dataclass(eq=False, slots=True)
@@ -107,68 +106,45 @@ class _Waiting:
 
 
 class _Stream:
-    """One Execute call. The multiplexer reads and sets its public members."""
+    """The multiplexer's side of one Execute stream (`restante.carrier.Stream`)."""
 
-    def __init__(self, owner: Multiplexer, call: grpc.aio.StreamStreamCall[ExecuteRequest, ExecuteResponse]) -> None:
-        self._owner, self._call = owner, call
+    def __init__(self, owner: Multiplexer, open_carrier: OpenCarrier, drained: bool) -> None:
+        self._owner = owner
         self.flying: dict[int, _Waiting] = {}
         self.cancelled: list[int] = []
-        self.wake = asyncio.Event()
         self.retired = False  # takes no new operation
         self.worked = False
-        self._tasks = (asyncio.create_task(self._write()), asyncio.create_task(self._read()))
+        self._carrier = open_carrier(drained, self)
+        self.wake, self.close = self._carrier.wake, self._carrier.close
 
-    async def close(self) -> None:
-        """End the call without waiting for answers."""
-        for task in self._tasks:
-            task.cancel()
-        self._call.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    @property
+    def is_finished(self) -> bool:
+        return self.retired and not self.flying
 
-    async def _write(self) -> None:
-        try:
-            while True:
-                self.wake.clear()
-                request = self._owner.collect(self)
-                if request is not None:
-                    with streams.translated():
-                        await self._call.write(request)
-                elif self.retired and not self.flying:
-                    with streams.translated():
-                        await self._call.done_writing()
-                    return
-                else:
-                    await self.wake.wait()
-        except errors.RestanteError as error:
-            self._owner.lost(self, error)
+    def next_request(self) -> ExecuteRequest | None:
+        return self._owner.collect(self)
 
-    async def _read(self) -> None:
-        cause: errors.RestanteError = errors.Draining("The server ended the stream.")
-        try:
-            while True:
-                with streams.translated():
-                    response = await self._call.read()
-                if not isinstance(response, ExecuteResponse):  # grpc.aio.EOF
-                    break
-                self._owner.answered(self, response)
-        except errors.RestanteError as error:
-            cause = error
+    def received(self, response: ExecuteResponse) -> None:
+        self._owner.answered(self, response)
+
+    def lost(self, cause: errors.RestanteError) -> None:
         self._owner.lost(self, cause)
 
 
 class Multiplexer:
     """Runs operations for a whole process."""
 
-    def __init__(self, open_stream: OpenStream, *, patience_seconds: float = 5.0) -> None:
-        """`open_stream` begins an Execute call; its argument asks for a fresh connection, after the last one drained.
+    def __init__(self, open_carrier: OpenCarrier, *, patience_seconds: float = 5.0) -> None:
+        """`open_carrier` begins to carry a stream; True asks for a fresh connection, after the last stream drained.
 
         An operation waits `patience_seconds` for an unreachable core, and then fails with the connection's error.
         """
-        self._open_stream, self._patience_seconds = open_stream, patience_seconds
+        self._open_carrier, self._patience_seconds = open_carrier, patience_seconds
         self._ids = itertools.count(1)
         self._lanes: dict[bytes, _Lane] = {}
         self._turns: deque[_Lane] = deque()  # lanes with operations to send, first come first served
         self._streams: set[_Stream] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._stream: _Stream | None = None  # the stream for new operations
         self._drained = False  # whether the last stream drained
         self._pause = FIRST_PAUSE_SECONDS
@@ -244,21 +220,31 @@ class Multiplexer:
         for stream in tuple(self._streams):
             self.lost(stream, errors.Draining("The connection was closed."))
             await stream.close()
+        await asyncio.gather(*self._closing)
         for lane in self._lanes.values():
             for waiting in lane.pending:
                 waiting.fail(errors.Draining("The connection was closed."))
 
-    def replace(self) -> None:
-        """Send further operations by another stream, now; the present stream finishes those it has."""
+    def replace(self, grace_seconds: float) -> None:
+        """Send further operations by another stream, now. The present one has `grace_seconds` to finish what it has."""
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.retired = True
-            stream.wake.set()
+            stream.wake()
+            asyncio.get_running_loop().call_later(grace_seconds, self._leave, stream)
         self._pause = FIRST_PAUSE_SECONDS
         if self._resting is not None:
             self._resting.cancel()
             self._resting = None
         self._kick()
+
+    def _leave(self, stream: _Stream) -> None:
+        """End a stream that was replaced, if it has not finished. Its operations go to the present one."""
+        if stream in self._streams:
+            self.lost(stream, errors.Draining("The connection was closed."))
+            closing = asyncio.get_running_loop().create_task(stream.close(), name="replaced stream")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def collect(self, stream: _Stream) -> ExecuteRequest | None:
         """The next request for a stream, within its limits; None when nothing is to be sent."""
@@ -310,7 +296,7 @@ class Multiplexer:
             if self._stream is stream:
                 self._stream, self._drained = None, True
         if stream.retired:
-            stream.wake.set()
+            stream.wake()
         if self._turns:
             self._kick()
 
@@ -320,7 +306,7 @@ class Multiplexer:
             return  # the stream's other task has reported it
         self._streams.discard(stream)
         stream.retired = True
-        stream.wake.set()
+        stream.wake()
         now, again = time.monotonic(), not self._closed and is_temporary(cause)
         for waiting in sorted(stream.flying.values(), key=lambda each: -each.operation.operation_id):
             lane = waiting.lane
@@ -367,11 +353,12 @@ class Multiplexer:
     def _kick(self) -> None:
         """Wake the open stream, or open a new one."""
         if self._stream is not None:
-            self._stream.wake.set()
+            self._stream.wake()
         elif self._turns and self._resting is None and not self._closed:
             drained, self._drained = self._drained, False
-            self._stream = _Stream(self, self._open_stream(drained))
+            self._stream = _Stream(self, self._open_carrier, drained)
             self._streams.add(self._stream)
+            self._stream.wake()
 
     def _queue(self, lane: _Lane) -> None:
         if not lane.queued and lane.pending:
@@ -387,7 +374,7 @@ class Multiplexer:
         """Cancel an abandoned operation. A sent one stays in flight until its answer, as at the server."""
         if waiting.stream is not None:
             waiting.stream.cancelled.append(waiting.operation.operation_id)
-            waiting.stream.wake.set()
+            waiting.stream.wake()
         elif waiting in waiting.lane.pending:
             waiting.lane.pending.remove(waiting)
             self._tidy(waiting.lane)

@@ -11,6 +11,7 @@ import grpc.aio
 
 from restante import streams
 from restante.accept import AcceptStream
+from restante.carrier import Carrier, GrpcCarrier, Stream
 from restante.execute import Followed, Multiplexer
 from restante.failover import PACE, Failover, Health, Move, Pace, ask_health
 from restante.methods import Method, Request, Response
@@ -34,6 +35,8 @@ from restante.v1 import (
 from restante.watch import WatchStream
 
 LAST_WORDS_SECONDS = 0.02
+OpenCarrier = Callable[[Target, Stream], Carrier | None]
+"""Opens another transport for an Execute stream than gRPC. None: this core has no other."""
 RETIRED_SECONDS = 600.0  # for an old connection to finish its calls
 LEFT_SECONDS = 30.0  # the same for a connection to a core that is not ready any more
 
@@ -49,8 +52,15 @@ class CoreLink:
     to an unreachable core by itself.
     """
 
-    def __init__(self, target: Target | Sequence[Target], *, patience_seconds: float = 5.0, pace: Pace = PACE) -> None:
-        """An operation waits `patience_seconds` for an unreachable core.
+    def __init__(
+        self,
+        target: Target | Sequence[Target],
+        *,
+        patience_seconds: float = 5.0,
+        pace: Pace = PACE,
+        open_carrier: OpenCarrier | None = None,
+    ) -> None:
+        """An operation waits `patience_seconds` for an unreachable core. Without `open_carrier` it goes by gRPC.
 
         The link uses one of several targets at a time, beginning with the first. When that core cannot be reached,
         drains or is not ready, the link moves to a ready one: it sends unanswered operations again there, in order,
@@ -65,6 +75,7 @@ class CoreLink:
         self._retired: dict[asyncio.Task[None], grpc.aio.Channel] = {}
         self._watched_on = self._accepted_on = self._channel
         self.session: Callable[[], bytes] = _no_session
+        self._open_carrier = open_carrier
         self._operations = Multiplexer(self._open_execute, patience_seconds=patience_seconds)
         self.watch = WatchStream(self._open_watch, lambda: bool(self.session()))
         self.accept = AcceptStream(self._open_accept)
@@ -76,10 +87,15 @@ class CoreLink:
 
     @classmethod
     async def connect(
-        cls, target: Target | Sequence[Target], *, patience_seconds: float = 5.0, pace: Pace = PACE
+        cls,
+        target: Target | Sequence[Target],
+        *,
+        patience_seconds: float = 5.0,
+        pace: Pace = PACE,
+        open_carrier: OpenCarrier | None = None,
     ) -> CoreLink:
         """A link on the running event loop."""
-        return cls(target, patience_seconds=patience_seconds, pace=pace)
+        return cls(target, patience_seconds=patience_seconds, pace=pace, open_carrier=open_carrier)
 
     async def close(self) -> None:
         """End all streams and connections."""
@@ -121,9 +137,10 @@ class CoreLink:
     def move(self, target: Target, channel: grpc.aio.Channel, *, abandon: bool) -> None:
         """Use another core from now on. `abandon`: do not wait for the old core's answers."""
         old, self._channel, self.target = self._channel, channel, target
-        self._operations.replace()
+        grace_seconds = 0.0 if abandon else LEFT_SECONDS
+        self._operations.replace(grace_seconds)
         self.accept.replace()
-        self._retire(old, 0.0 if abandon else LEFT_SECONDS)
+        self._retire(old, grace_seconds)
         self.watch.reopen()
 
     async def execute(
@@ -241,10 +258,13 @@ class CoreLink:
         self._retired[closing] = channel
         closing.add_done_callback(lambda done: self._retired.pop(done, None))
 
-    def _open_execute(self, fresh: bool) -> Any:
+    def _open_execute(self, fresh: bool, stream: Stream) -> Carrier:
         self._look_for_a_core()
+        other = self._open_carrier(self.target, stream) if self._open_carrier is not None else None
+        if other is not None:
+            return other
         stub = batch_pb2_grpc.BatchServiceStub(self._renew() if fresh else self._channel)
-        return stub.Execute(metadata=self._metadata())
+        return GrpcCarrier(stub.Execute(metadata=self._metadata()), stream)
 
     def _open_watch(self) -> Any:
         self._look_for_a_core()

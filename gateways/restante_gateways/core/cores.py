@@ -9,8 +9,9 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from restante.failover import Move
-from restante.link import CoreLink
+from restante.link import CoreLink, OpenCarrier
 from restante.target import ProcessIdentity, Target
+from restante_gateways.core.frames import Frames
 from restante_process.config import Config, ConfigError
 
 log = structlog.get_logger("core")
@@ -76,6 +77,11 @@ def _by_mutual_tls(config: Config, address: str) -> Target:
         private_key=Path(own.key).read_bytes(),
         window_octets=STREAM_WINDOW_OCTETS,
     )
+
+
+def open_carrier(config: Config) -> OpenCarrier | None:
+    """The transport of Execute that the configuration asks for; None is gRPC."""
+    return Frames() if config.gateway.execute == "frames" else None
 
 
 def show_moves(link: CoreLink, gateway: str, registry: CollectorRegistry) -> None:

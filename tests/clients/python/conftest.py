@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,7 @@ import grpc.aio
 import pytest
 
 from restante import errors
-from restante.link import CoreLink
+from restante.link import CoreLink, OpenCarrier
 from restante.target import Target
 from restante.v1 import batch_pb2_grpc
 from restante.v1.batch_pb2 import (
@@ -25,6 +25,7 @@ from restante.v1.batch_pb2 import (
     Operation,
     OperationResult,
 )
+from restante_process.frames import SOCKET_NAME, FrameReader, Kind, frame, parse_hello
 
 Answer = Callable[[Operation], Awaitable[OperationResult | None]]
 
@@ -120,12 +121,78 @@ class Batches(batch_pb2_grpc.BatchServiceServicer):
         return ExecuteOnceResponse(results=[result for result in results if result is not None])
 
 
+class FrameBatches:
+    """Serves the Execute of a servicer in frames."""
+
+    def __init__(self, servicer: Batches) -> None:
+        self._servicer = servicer
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server
+
+    async def start(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, path)
+
+    def stop(self) -> None:
+        """Leave the socket's file behind, as a core that died."""
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        frames = FrameReader(4 << 20)
+
+        async def next_frame() -> tuple[Kind, bytes]:
+            while (found := frames.next_frame()) is None:
+                octets = await reader.read(1 << 16)
+                if not octets:
+                    return Kind.END, b""
+                frames.feed(octets)
+            return found
+
+        async def requests() -> AsyncIterator[ExecuteRequest]:
+            while (found := await next_frame())[0] is Kind.MESSAGE:
+                yield ExecuteRequest.FromString(found[1])
+
+        kind, content = await next_frame()
+        assert kind is Kind.HELLO
+        try:
+            async for response in self._servicer.Execute(requests(), FrameContext(parse_hello(content))):  # type: ignore[arg-type]
+                writer.write(frame(Kind.MESSAGE, response.SerializeToString()))
+            writer.write(frame(Kind.END))
+        except errors.RestanteError as error:
+            writer.write(frame(Kind.STATUS, errors.to_status(error).SerializeToString()))
+        self._writers.discard(writer)
+        writer.close()
+
+
+class FrameContext:
+    """The used part of a ServicerContext."""
+
+    def __init__(self, metadata: dict[str, str]) -> None:
+        self._metadata = metadata
+
+    def peer(self) -> str:
+        return "unix:"
+
+    def invocation_metadata(self) -> Iterable[tuple[str, str]]:
+        return self._metadata.items()
+
+    async def abort(self, code: grpc.StatusCode, detail: str) -> None:
+        raise errors.UnknownReason(detail, code)
+
+
 class Servers:
     """Servers on one Unix socket, also one after the other."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, open_carrier: OpenCarrier | None = None) -> None:
+        """`open_carrier` is that of the links. With it, `batches` serves frames too."""
         self.target = Target(f"unix:{socket}")
+        self._open_carrier = open_carrier
+        self.by_frames = open_carrier is not None
         self._server: grpc.aio.Server | None = None
+        self._frames: FrameBatches | None = None
         self._links: list[CoreLink] = []
 
     async def start(self, *add: Callable[[grpc.aio.Server], None]) -> None:
@@ -139,6 +206,9 @@ class Servers:
     async def batches(self, reply: Answer) -> Batches:
         """Serve BatchService alone."""
         servicer = Batches(reply)
+        if self._open_carrier is not None:
+            self._frames = FrameBatches(servicer)
+            await self._frames.start(Path(self.target.address.removeprefix("unix:")).with_name(SOCKET_NAME))
         await self.start(lambda server: batch_pb2_grpc.add_BatchServiceServicer_to_server(servicer, server))
         return servicer
 
@@ -153,13 +223,16 @@ class Servers:
 
     async def stop(self) -> None:
         """Stop the server at once, as if the core had died."""
+        if self._frames is not None:
+            self._frames.stop()
+            self._frames = None
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
 
     async def link(self, *, patience_seconds: float = 5.0) -> CoreLink:
         """A link to the server, closed at the end of the test."""
-        link = await CoreLink.connect(self.target, patience_seconds=patience_seconds)
+        link = await CoreLink.connect(self.target, patience_seconds=patience_seconds, open_carrier=self._open_carrier)
         self._links.append(link)
         return link
 

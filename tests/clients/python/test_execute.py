@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -15,7 +17,18 @@ from restante.v1.batch_pb2 import Operation, OperationResult
 from restante.v1.folder_pb2 import Folder, GetFolderRequest, GetFolderResponse
 from restante.v1.message_pb2 import AppendMessageRequest, AppendMessageResponse
 from restante.v1.session_pb2 import AuthenticateRequest, AuthenticateResponse
+from restante_gateways.core.frames import Frames
 from tests.clients.python.conftest import Servers, answer, refusal
+
+
+@pytest.fixture(params=["grpc", "frames"])
+async def servers(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
+    """Every test runs by gRPC, and in frames as gateways use them."""
+    made = Servers(tmp_path / "core.sock", Frames() if request.param == "frames" else None)
+    try:
+        yield made
+    finally:
+        await made.close()
 
 
 def folder(number: int) -> GetFolderRequest:
@@ -264,7 +277,7 @@ async def test_draining_moves_new_operations_to_a_fresh_connection_and_finishes_
         await asyncio.sleep(0.01)
     assert (await link.execute(methods.GET_FOLDER, folder(2))).folder.folder_id == 2
     assert core.streams == 2
-    assert link._channel is not first
+    assert (link._channel is first) == servers.by_frames
     release.set()
     assert (await slow).folder.folder_id == 1  # answered on the stream that carried it
     assert [operation.get_folder.folder_id for operation in core.operations] == [1, 2]
@@ -314,6 +327,7 @@ async def test_closing_ends_what_waits(servers: Servers) -> None:
         await waiting
 
 
+@pytest.mark.parametrize("servers", ["grpc"], indirect=True)
 async def test_a_channel_closed_under_a_stream_loses_it_but_not_the_operation(servers: Servers) -> None:
     async def never(operation: Operation) -> OperationResult | None:
         return None

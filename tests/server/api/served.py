@@ -22,19 +22,21 @@ from google.protobuf import symbol_database
 from google.protobuf.descriptor import MethodDescriptor
 
 from restante import errors
-from restante.link import CoreLink
+from restante.link import CoreLink, OpenCarrier
 from restante.target import ProcessIdentity, Target
 from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest, UpdateAccountRequest
 from restante.v1.batch_pb2 import ExecuteOnceRequest, Operation, OperationResult
 from restante.v1.session_pb2 import AuthenticateRequest, ClientContext, Scope, Session
 from restante_process import config, config_file
+from restante_process.frames import SOCKET_NAME
 from restante_server.api.engine.dispatch import Dispatcher
 from restante_server.api.engine.registry import Registry
 from restante_server.api.engine.server import SERVICES
 from restante_server.api.services.catalogue import SERVICES as HANDLERS
 from restante_server.app import CoreProcess
 from restante_server.db import migrate
+from tests.harness.execute_stream import ExecuteStream, FrameStream, GrpcStream
 
 PEOPLE = ("alice", "bob", "carol")
 DOMAIN = "example.test"
@@ -107,11 +109,19 @@ class Served:
     def mutual_address(self) -> str:
         return f"localhost:{self.process.gateway_port}"
 
-    async def link(self, identity: str = "") -> CoreLink:
+    async def link(self, identity: str = "", *, open_carrier: OpenCarrier | None = None) -> CoreLink:
         """The SDK's link over the Unix socket."""
         return await CoreLink.connect(
-            Target(self.unix, ProcessIdentity(identity, self.secret(identity)) if identity else None)
+            Target(self.unix, ProcessIdentity(identity, self.secret(identity)) if identity else None),
+            open_carrier=open_carrier,
         )
+
+    async def execute_stream(self, binding: str, identity: str) -> ExecuteStream:
+        """An Execute stream of a gateway, by "grpc" or in "frames"."""
+        if binding == "frames":
+            socket = self.process.socket.with_name(SOCKET_NAME)
+            return await FrameStream.open(socket, dict(self.identity(identity)))
+        return GrpcStream(self.stub("BatchService/Execute")(metadata=self.identity(identity)))
 
     async def session(
         self,

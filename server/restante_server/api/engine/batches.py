@@ -1,4 +1,4 @@
-"""BatchService: the gRPC handlers of Execute and ExecuteOnce, each of which runs an Execution."""
+"""BatchService: the Execute streams of a core, and the gRPC handlers of Execute and ExecuteOnce."""
 
 from __future__ import annotations
 
@@ -20,34 +20,46 @@ MAX_STREAM_AGE_SECONDS = 600.0  # then the core asks for a new stream (docs/desi
 
 
 class Batches:
-    """The Execute streams of one server."""
+    """The Execute streams of one core, over any binding."""
 
     def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-        self._executions: set[Execution] = set()
+        self.executor = executor
+        self._executions: dict[Execution, tuple[Caller, asyncio.TimerHandle]] = {}  # with the timer of their age
 
     def announce_draining(self) -> None:
         """Ask every client to send new operations on another stream."""
         for execution in list(self._executions):
             execution.announce_draining()
 
+    def open(self, caller: Caller, changed: Callable[[], None] | None = None) -> Execution:
+        """A new stream, which `close` ends. Raises AccountLimitReached."""
+        self.executor.allowances.take(caller.party, Resource.STREAMS)
+        execution = Execution(self.executor, caller, changed)
+        age_seconds = MAX_STREAM_AGE_SECONDS * random.uniform(0.8, 1.0)
+        age = asyncio.get_running_loop().call_later(age_seconds, execution.announce_draining)
+        self._executions[execution] = caller, age
+        return execution
+
+    def close(self, execution: Execution) -> None:
+        """End a stream whose client is gone or has everything. A second call does nothing."""
+        known = self._executions.pop(execution, None)
+        if known is None:
+            return
+        caller, age = known
+        self.executor.allowances.give_back(caller.party, Resource.STREAMS)
+        age.cancel()
+        execution.abandon()
+
     def execute(self, listener: Listener) -> Callable[..., Any]:
         """The gRPC handler of Execute."""
-        executor = self._executor
 
         async def serve(requests: Any, context: Context) -> AsyncIterator[Any]:
-            stream = Caller()
             try:
-                stream = await caller_of(context, executor.authenticator, listener)
-                executor.allowances.take(stream.party, Resource.STREAMS)
+                execution = self.open(await caller_of(context, self.executor.authenticator, listener))
             except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
                 await abort(context, translate(error, "Execute"))
-            execution = Execution(executor, stream)
-            self._executions.add(execution)
+                return
             feeding = asyncio.create_task(execution.feed(requests))
-            age = asyncio.get_running_loop().call_later(
-                MAX_STREAM_AGE_SECONDS * random.uniform(0.8, 1.0), execution.announce_draining
-            )
             try:
                 async for response in execution.answers():
                     yield response
@@ -55,11 +67,8 @@ class Batches:
                     known = translate(problem, "Execute") if isinstance(problem, Exception) else InvalidArgument()
                     await abort(context, known)
             finally:
-                executor.allowances.give_back(stream.party, Resource.STREAMS)
-                age.cancel()
                 feeding.cancel()
-                execution.abandon()
-                self._executions.discard(execution)
+                self.close(execution)
 
         return serve
 
@@ -72,11 +81,11 @@ class Batches:
 
             stream = Caller()
             try:
-                stream = await caller_of(context, self._executor.authenticator, listener)
+                stream = await caller_of(context, self.executor.authenticator, listener)
                 require_sound(request)
             except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
                 await abort(context, translate(error, "ExecuteOnce"))
-            execution = Execution(self._executor, stream)
+            execution = Execution(self.executor, stream)
             feeding = asyncio.create_task(execution.feed(batch()))
             results: dict[int, OperationResult] = {}
             try:

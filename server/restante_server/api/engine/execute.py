@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
@@ -73,10 +73,14 @@ class Executor:
 
 
 class Execution:
-    """One Execute stream. `feed` takes requests, `answers` yields responses."""
+    """One Execute stream.
 
-    def __init__(self, executor: Executor, stream: Caller) -> None:
-        """`stream` is the caller that opened the stream."""
+    `feed` takes requests and `answers` yields responses, each in a task. A binding without tasks calls `take`, `answer`
+    and `end`, and looks at `is_full`, `is_ready` and `is_over` after each call of `changed`.
+    """
+
+    def __init__(self, executor: Executor, stream: Caller, changed: Callable[[], None] | None = None) -> None:
+        """`stream` is the caller that opened the stream. `changed` must not block."""
         self._handlers, self._dispatcher = executor.handlers, executor.dispatcher
         self._authenticator, self._allowances = executor.authenticator, executor.allowances
         self._stream = stream
@@ -88,26 +92,43 @@ class Execution:
         self._request_octets = 0  # of the batches in flight
         self._party = stream.party  # of the operation begun last
         self._refused: list[Party] = []  # of each operation of the present request that a limit refused
-        self._results = Results(executor.allowances)
-        self._room = asyncio.Event()  # there is room for another request
-        self._room.set()
+        self._wake = asyncio.Event()  # of `feed` and `answers`, which look at the state before they wait
+        self._changed = changed or self._wake.set
+        self._results = Results(executor.allowances, self._changed)
         self._ended = False
 
     async def feed(self, batches: AsyncIterator[Batch]) -> None:
         """Take requests until the client ends them. Raises InvalidArgument for a batch of too many operations."""
         try:
             async for batch in batches:
-                await self._take(batch)
+                for flight in self._arrivals(batch):
+                    while self._native and self._allowances.begun.get(self._party, 0) >= MAX_BEGUN_IN_TURN:  # noqa: ASYNC110
+                        await asyncio.sleep(0)  # wait for the next turn of the loop
+                    self._arrive(flight)
                 if self._refused:
                     await self._pause()
-                while self._full():
-                    self._room.clear()
-                    await self._room.wait()
+                while self.is_full:
+                    self._wake.clear()
+                    await self._wake.wait()
         finally:
-            self._ended = True
-            self._results.wake.set()
+            self.end()
 
-    async def _take(self, batch: Batch) -> None:
+    def take(self, batch: Batch) -> None:
+        """Take one request of a gateway's stream. Raises InvalidArgument for too many operations.
+
+        The caller takes no further request while `is_full`.
+        """
+        for flight in self._arrivals(batch):
+            self._arrive(flight)
+        self._refused.clear()
+
+    def end(self) -> None:
+        """Expect no further request."""
+        self._ended = True
+        self._changed()
+
+    def _arrivals(self, batch: Batch) -> Iterator[Flight]:
+        """Carry out the cancellations of a request, and yield its operations. Refuses those of an oversize request."""
         request = batch.request
         if len(request.operations) > MAX_BATCH_OPERATIONS:
             raise too_many()
@@ -122,10 +143,7 @@ class Execution:
         flights = [Flight.of(operation, batch, arrived) for operation in request.operations]
         if any(flight.references for flight in flights):
             linked.connect(flights, self._handlers)
-        for flight in flights:
-            while self._native and self._allowances.begun.get(self._party, 0) >= MAX_BEGUN_IN_TURN:  # noqa: ASYNC110
-                await asyncio.sleep(0)  # wait for the next turn of the loop
-            self._arrive(flight)
+        yield from flights
 
     async def _pause(self) -> None:
         """Stop reading a native client whose operations were refused, until its account has room again.
@@ -140,16 +158,28 @@ class Execution:
 
     async def answers(self) -> AsyncIterator[ExecuteResponse]:
         """The responses, each as soon as the stream is free, until every operation has been answered."""
-        while True:
-            if self._results.ready:
-                response = self._results.take()
-                self._make_room()
-                yield response
-            elif self._ended and not self._in_flight:
-                return
+        while not self.is_over:
+            if self.is_ready:
+                yield self.answer()
             else:
-                self._results.wake.clear()
-                await self._results.wake.wait()
+                self._wake.clear()
+                await self._wake.wait()
+
+    def answer(self) -> ExecuteResponse:
+        """The next response, of as many results as it may hold."""
+        response = self._results.take()
+        self._make_room()
+        return response
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is anything to answer."""
+        return self._results.ready
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every operation has been answered and no other will come."""
+        return self._ended and not self._in_flight and not self._results.ready
 
     def announce_draining(self) -> None:
         """Ask the client to send new operations on another stream."""
@@ -161,7 +191,8 @@ class Execution:
         for flight in list(self._flights.values()):
             self._cancel(flight.operation_id)
 
-    def _full(self) -> bool:
+    @property
+    def is_full(self) -> bool:
         """Whether the stream has reached a limit.
 
         An answer counts until the client takes it, so that a client that only sends cannot fill our memory.
@@ -173,8 +204,8 @@ class Execution:
         )
 
     def _make_room(self) -> None:
-        if not self._full():
-            self._room.set()
+        if not self.is_full:
+            self._changed()
 
     def _arrive(self, flight: Flight) -> None:
         batch, session = flight.batch, self._sessions.get(flight.token) or Session()
@@ -303,7 +334,6 @@ class Execution:
                 self._settle(following, session)
             else:
                 self._begin(following, session)
-        self._results.wake.set()
 
     def _settle(self, flight: Flight, session: Session) -> None:
         del self._flights[flight.operation_id]

@@ -54,13 +54,17 @@ class Authenticator:
             raise InvalidSession("The secret of the process identity is wrong, or the connection is not a Unix socket.")
         return str(claimed)
 
-    async def caller(self, metadata: Mapping[str, str | bytes], channel: Channel) -> Caller:
-        """The caller of a unary call or a stream. Raises as `identity` and `session`."""
+    def process(self, metadata: Mapping[str, str | bytes], channel: Channel) -> Caller:
+        """The caller of a call without a session. Raises as `identity`."""
         identity = self.identity(metadata, channel)
         address = str(metadata.get("restante-client", "")) if identity else ""
-        stream = Caller(
+        return Caller(
             identity=identity, client_address=address or channel.peer_address, encrypted=channel.tls or channel.unix
         )
+
+    async def caller(self, metadata: Mapping[str, str | bytes], channel: Channel) -> Caller:
+        """The caller of a unary call or a stream. Raises as `identity` and `session`."""
+        stream = self.process(metadata, channel)
         authorization = str(metadata.get("authorization", ""))
         if not authorization:
             return stream

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from restante.v1.batch_pb2 import ExecuteResponse, OperationResult
 from restante_server.api.engine.allowances import Allowances, Resource
@@ -16,13 +16,13 @@ MAX_RESULT_OCTETS = 64 << 10
 class Results:
     """The waiting results in order. Each holds its party's allowance of one operation until the client takes it."""
 
-    def __init__(self, allowances: Allowances) -> None:
-        self._allowances = allowances
+    def __init__(self, allowances: Allowances, changed: Callable[[], None]) -> None:
+        """`changed` is called when there is something to take."""
+        self._allowances, self._changed = allowances, changed
         self._waiting: deque[tuple[OperationResult, int, Party | None]] = deque()  # with octets and holder
         self._draining = False
         self._abandoned = False
         self.octets = 0  # of the waiting results
-        self.wake = asyncio.Event()  # set when there is something to take, or when the stream may be over
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -40,7 +40,7 @@ class Results:
         octets = result.ByteSize()
         self._waiting.append((result, octets, party))
         self.octets += octets
-        self.wake.set()
+        self._changed()
 
     def take(self) -> ExecuteResponse:
         """Remove as many results as one response may hold, and return that response."""
@@ -58,7 +58,7 @@ class Results:
     def announce_draining(self) -> None:
         """Ask the client to send new operations on another stream."""
         self._draining = True
-        self.wake.set()
+        self._changed()
 
     def abandon(self) -> None:
         """Drop all results and give back their allowances, because the client is gone."""

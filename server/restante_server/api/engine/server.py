@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -33,6 +34,7 @@ from restante_server.api.engine.batches import Batches
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.dispatch import Dispatcher
 from restante_server.api.engine.execute import Executor
+from restante_server.api.engine.frames import FrameServer
 from restante_server.api.engine.grpc_options import KEEPALIVE, Keepalive, handshake_options, server_options
 from restante_server.api.engine.observe import CallObserver
 from restante_server.api.engine.registry import Registry, Streaming
@@ -74,12 +76,18 @@ class ApiServer:
         self._authenticator, self._allowances = core.authenticator, core.allowances
         self._streams = Streams(dispatcher, core.authenticator, core.allowances, core.guards, observer)
         self._batches = Batches(self.executor)
+        self._frames = FrameServer(self._batches)
         self._options = server_options(keepalive)
         self._servers: list[grpc.aio.Server] = []
         self._health = health.aio.HealthServicer()
 
-    async def start(self, listeners: Sequence[Listener]) -> None:
-        """Serve on every listener. Each has a separate server: gRPC does not reveal the listener that a call used."""
+    async def start(self, listeners: Sequence[Listener], frames: Path | None = None) -> None:
+        """Serve on every listener, and Execute in frames on the Unix socket `frames`.
+
+        Each listener has a separate server: gRPC does not reveal the listener that a call used. Raises OSError.
+        """
+        if frames is not None:  # first: a gateway that finds no such socket speaks gRPC
+            await self._frames.start(frames)
         for listener in listeners:
             server = grpc.aio.server(options=(*self._options, *handshake_options(listener.handshake_seconds)))
             self._serve_on(server, listener)
@@ -98,7 +106,9 @@ class ApiServer:
         """Announce draining, let running calls finish for `grace_seconds`, then end the rest."""
         await self._health.enter_graceful_shutdown()
         self._batches.announce_draining()
-        await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))
+        await asyncio.gather(
+            self._frames.stop(grace_seconds), *(server.stop(grace_seconds) for server in self._servers)
+        )
 
     def _serve_on(self, server: grpc.aio.Server, listener: Listener) -> None:
         for service in SERVICES:

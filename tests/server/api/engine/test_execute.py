@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2
 
 from restante.errors import FolderNotFound, InvalidArgument, from_status
 from restante.v1 import methods
-from restante.v1.batch_pb2 import ExecuteRequest, Operation, OperationResult
+from restante.v1.batch_pb2 import ExecuteRequest, ExecuteResponse, Operation, OperationResult
 from restante.v1.folder_pb2 import GetFolderRequest, ReadFolderChangesResponse
 from restante.v1.types_pb2 import FolderChanges
 from restante_process.config import Limits
@@ -87,19 +87,46 @@ class FakeAuthenticator:
         return Caller(account_id=1, token=token)
 
 
+@pytest.fixture(autouse=True, params=["tasks", "calls"])
+def binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test runs with an execution in two tasks, as gRPC has it, and in calls alone, as the frames have it."""
+    monkeypatch.setattr(Harness, "by_calls", request.param == "calls")
+
+
 class Harness:
     """An execution whose input and output a test controls."""
+
+    by_calls = False
 
     def __init__(self, identity: str = "imap") -> None:
         self.dispatcher = FakeDispatcher()
         self.allowances = Allowances(Limits(account_operations=100_000))
         executor = Executor(HANDLERS, self.dispatcher, FakeAuthenticator(), self.allowances)  # type: ignore[arg-type]
-        self.execution = Execution(executor, Caller(identity=identity))
+        self._change = asyncio.Event()
+        self.execution = Execution(executor, Caller(identity=identity), self._change.set if self.by_calls else None)
         self._requests: asyncio.Queue[Batch | None] = asyncio.Queue()
         self.results: dict[int, OperationResult] = {}
         self.order: list[int] = []
         self.messages: list[int] = []
-        self._tasks = [asyncio.create_task(self.execution.feed(self._take())), asyncio.create_task(self._collect())]
+        works = (
+            (self._feed(), self._answer()) if self.by_calls else (self.execution.feed(self._take()), self._collect())
+        )
+        self._tasks = [asyncio.create_task(work) for work in works]
+
+    async def _feed(self) -> None:
+        async for batch in self._take():
+            self.execution.take(batch)
+            while self.execution.is_full:
+                await asyncio.sleep(0.001)
+        self.execution.end()
+
+    async def _answer(self) -> None:
+        while not self.execution.is_over:
+            while self.execution.is_ready:
+                self._record(self.execution.answer())
+            self._change.clear()
+            if not self.execution.is_over:
+                await self._change.wait()
 
     async def _take(self) -> AsyncIterator[Batch]:
         while (request := await self._requests.get()) is not None:
@@ -107,11 +134,14 @@ class Harness:
 
     async def _collect(self) -> None:
         async for response in self.execution.answers():
-            self.messages.append(response.ByteSize())
-            for result in response.results:
-                assert result.operation_id not in self.results, "answered twice"
-                self.results[result.operation_id] = result
-                self.order.append(result.operation_id)
+            self._record(response)
+
+    def _record(self, response: ExecuteResponse) -> None:
+        self.messages.append(response.ByteSize())
+        for result in response.results:
+            assert result.operation_id not in self.results, "answered twice"
+            self.results[result.operation_id] = result
+            self.order.append(result.operation_id)
 
     def send(self, *operations: Operation, cancel: tuple[int, ...] = ()) -> None:
         request = ExecuteRequest(operations=operations, cancel_operation_ids=cancel)

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from restante import errors
 from restante.link import CoreLink
 from restante.v1 import methods
 from restante.v1.admin_pb2 import GetStatisticsRequest, GetStatisticsResponse
-from restante.v1.batch_pb2 import ExecuteOnceRequest, ExecuteRequest, ExecuteResponse, Operation
+from restante.v1.batch_pb2 import ExecuteOnceRequest, ExecuteRequest, Operation, OperationResult
 from restante.v1.folder_pb2 import GetFolderRequest, ListFoldersRequest
 from restante.v1.mailbox_pb2 import GetMailboxRequest
 from restante.v1.message_pb2 import (
@@ -39,15 +39,18 @@ from restante.v1.message_pb2 import (
 )
 from restante.v1.session_pb2 import GetSessionRequest, Scope
 from restante.v1.types_pb2 import CommitToken, MessageIdSet
+from restante_gateways.core.frames import Frames
 from restante_server.api.engine import batches
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.identity import bearer_token
 from restante_server.api.engine.registry import HandlerKind
 from restante_server.api.engine.server import SERVICES
 from restante_server.api.services import scans
+from tests.harness.execute_stream import BINDINGS, ExecuteStream
 from tests.server.api.served import Served, operation, request_id, served, token_metadata
 
 together = pytest.mark.asyncio(loop_scope="module")
+over_each_binding = pytest.mark.parametrize("binding", BINDINGS)
 
 ENDLESS = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
 
@@ -279,22 +282,50 @@ async def test_a_client_that_leaves_interrupts_the_statement(core: Served, endle
     await reads_end(core)
 
 
+async def results_of(stream: ExecuteStream) -> Sequence[OperationResult]:
+    """The results of the next response."""
+    response = await stream.read()
+    assert response is not None
+    return response.results
+
+
 @together
-async def test_an_operation_can_be_cancelled_while_it_runs(core: Served, endless: Any) -> None:
+@over_each_binding
+async def test_an_operation_can_be_cancelled_while_it_runs(core: Served, endless: Any, binding: str) -> None:
     endless("get_statistics", HandlerKind.SLOW_READ)
-    stream = core.stub("BatchService/Execute")(metadata=core.identity("admin"))
+    stream = await core.execute_stream(binding, "admin")
     await stream.write(ExecuteRequest(operations=[operation("AdminService/GetStatistics", GetStatisticsRequest())]))
     await asyncio.sleep(0.2)
     await stream.write(ExecuteRequest(cancel_operation_ids=[1]))
-    answer = await stream.read()
-    assert error_info(answer.results[0].status).reason == "CANCELLED"
+    (result,) = await results_of(stream)
+    assert error_info(result.status).reason == "CANCELLED"
     await stream.done_writing()
+    assert await stream.read() is None
     await reads_end(core)
 
 
 @together
+@over_each_binding
+async def test_a_client_that_leaves_its_stream_interrupts_the_statement(
+    core: Served, endless: Any, binding: str
+) -> None:
+    endless("get_statistics", HandlerKind.SLOW_READ)
+    stream = await core.execute_stream(binding, "admin")
+    await stream.write(ExecuteRequest(operations=[operation("AdminService/GetStatistics", GetStatisticsRequest())]))
+    async with asyncio.timeout(3):
+        while not core.core.db.waiting_reads:
+            await asyncio.sleep(0.01)
+    stream.cancel()
+    await reads_end(core)
+    async with asyncio.timeout(3):
+        while core.process.server._batches._executions:
+            await asyncio.sleep(0.01)
+
+
+@together
+@over_each_binding
 async def test_a_bulk_write_can_be_cancelled_while_its_restriction_is_evaluated(
-    core: Served, monkeypatch: pytest.MonkeyPatch
+    core: Served, monkeypatch: pytest.MonkeyPatch, binding: str
 ) -> None:
     begun = asyncio.Event()
 
@@ -303,10 +334,10 @@ async def test_a_bulk_write_can_be_cancelled_while_its_restriction_is_evaluated(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(scans, "matches", endless)
-    token = (await core.session("bob")).session_token
+    token = (await core.session("bob", Scope.SCOPE_IMAP, identity="imap")).session_token
     everything = MessageSet(matching=MatchingMessages())
     delete = DeleteMessagesRequest(messages=everything, mode=DELETE_MODE_HARD)
-    stream = core.stub("BatchService/Execute")(metadata=token_metadata(token))
+    stream = await core.execute_stream(binding, "imap")
     for more, cancel in (({}, True), ({"timeout_milliseconds": 300}, False)):
         begun.clear()
         made = operation("MessageService/DeleteMessages", delete, token=token, **more)
@@ -315,8 +346,8 @@ async def test_a_bulk_write_can_be_cancelled_while_its_restriction_is_evaluated(
             await begun.wait()
             if cancel:
                 await stream.write(ExecuteRequest(cancel_operation_ids=[1]))
-            answer = await stream.read()
-        assert error_info(answer.results[0].status).reason == ("CANCELLED" if cancel else "DEADLINE_EXCEEDED")
+            (result,) = await results_of(stream)
+        assert error_info(result.status).reason == ("CANCELLED" if cancel else "DEADLINE_EXCEEDED")
     stream.cancel()
 
 
@@ -404,46 +435,61 @@ async def test_a_request_above_the_limit_is_refused_and_the_connection_goes_on(c
         await core.operate(*many, channel=channel)
     with pytest.raises(errors.InvalidArgument):
         await core.operate(many[0], many[0], channel=channel)  # one id for two
-    stream = core.stub("BatchService/Execute", channel)(timeout=10)
-    await stream.write(ExecuteRequest(operations=many))
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await stream.read()
-    assert isinstance(errors.from_rpc_error(error.value), errors.InvalidArgument)
     assert await core.call("FolderService/ListFolders", ListFoldersRequest(), token=token, channel=channel)
 
 
 @together
-async def test_a_batch_above_1_mib_is_answered_with_the_reason_and_above_2_mib_ends_the_stream(core: Served) -> None:
-    token = (await core.session("bob")).session_token
+@over_each_binding
+async def test_a_batch_of_too_many_ends_the_stream_after_the_answers_to_those_before(
+    core: Served, binding: str
+) -> None:
+    token = (await core.session("bob", Scope.SCOPE_IMAP, identity="imap")).session_token
+    stream = await core.execute_stream(binding, "imap")
+    good = operation("FolderService/ListFolders", ListFoldersRequest(), token=token)
+    await stream.write(ExecuteRequest(operations=[good]))
+    many = [operation("FolderService/GetFolder", GetFolderRequest(), operation_id=n) for n in range(2, 259)]
+    await stream.write(ExecuteRequest(operations=many))
+    (answered,) = await results_of(stream)
+    assert answered.list_folders.folders
+    with pytest.raises(errors.InvalidArgument, match="at most 256"):
+        await stream.read()
+
+
+@together
+@over_each_binding
+async def test_a_batch_above_1_mib_is_answered_with_the_reason_and_above_2_mib_ends_the_stream(
+    core: Served, binding: str
+) -> None:
+    token = (await core.session("bob", Scope.SCOPE_IMAP, identity="imap")).session_token
     huge = AppendMessageRequest(folder_id=1, content=b"x" * (600 << 10), request_id=request_id())
     large = [operation("MessageService/AppendMessage", huge, token=token, operation_id=n) for n in (1, 2)]
-    stream = core.stub("BatchService/Execute")(timeout=20)
+    stream = await core.execute_stream(binding, "imap")
     await stream.write(ExecuteRequest(operations=large))
     reasons: dict[int, errors.RestanteError] = {}
     while len(reasons) < 2:
-        response = await stream.read()
-        reasons |= {result.operation_id: errors.from_status(result.status) for result in response.results}
+        found = await results_of(stream)
+        reasons |= {result.operation_id: errors.from_status(result.status) for result in found}
     for refused in reasons.values():
         assert isinstance(refused, errors.InvalidArgument) and refused.metadata["field"] == "operations"
     await stream.write(
         ExecuteRequest(operations=[operation("FolderService/ListFolders", ListFoldersRequest(), token=token)])
     )
-    (answered,) = (await stream.read()).results
+    (answered,) = await results_of(stream)
     assert answered.list_folders.folders, "the stream goes on"
     await stream.write(ExecuteRequest(operations=[*large, *large]))
-    with pytest.raises(grpc.aio.AioRpcError) as ended:
+    with pytest.raises(errors.UnknownReason) as ended:
         await stream.read()
-    assert ended.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert not errors.from_rpc_error(ended.value).reason, "gRPC's own refusal, as errors.proto says"
+    assert ended.value.status_code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not ended.value.reason, "without a reason, as errors.proto says"
     with pytest.raises(errors.InvalidArgument):
         await core.operate(*large)
 
 
 @together
-async def test_a_client_that_only_sends_is_held_back(core: Served) -> None:
+@over_each_binding
+async def test_a_client_that_only_sends_is_held_back(core: Served, binding: str) -> None:
     """Unread answers stay limited, because the core stops reading."""
-    token = (await core.session("bob")).session_token
-    stream = core.stub("BatchService/Execute")(metadata=token_metadata(token))
+    stream = await core.execute_stream(binding, "imap")
     sent = 0
     junk = [Operation(operation_id=number, session_token=secrets.token_bytes(32)) for number in range(1, 257)]
 
@@ -460,6 +506,9 @@ async def test_a_client_that_only_sends_is_held_back(core: Served) -> None:
     assert len(execution._results) <= 1_024 + 256
     assert len(execution._sessions) <= 1  # a session that never ran an operation leaves nothing
     stream.cancel()
+    async with asyncio.timeout(3):
+        while core.process.server._batches._executions:
+            await asyncio.sleep(0.01)
 
 
 # --- Age and draining ------------------------------------------------------------------------------------------------
@@ -475,10 +524,13 @@ async def keep_asking(link: CoreLink, token: bytes, until: Callable[[], bool]) -
 
 
 @together
-async def test_an_old_stream_is_given_up_and_nothing_is_lost(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+@over_each_binding
+async def test_an_old_stream_is_given_up_and_nothing_is_lost(
+    core: Served, monkeypatch: pytest.MonkeyPatch, binding: str
+) -> None:
     monkeypatch.setattr(batches, "MAX_STREAM_AGE_SECONDS", 0.3)
-    token = (await core.session("bob")).session_token
-    link = await core.link()
+    token = (await core.session("bob", Scope.SCOPE_IMAP, identity="imap")).session_token
+    link = await core.link("imap", open_carrier=Frames() if binding == "frames" else None)
     streams: set[int] = set()
     end = time.monotonic() + 2
 
@@ -494,36 +546,44 @@ async def test_an_old_stream_is_given_up_and_nothing_is_lost(core: Served, monke
 
 
 @together
-async def test_an_old_stream_answers_what_it_has_and_ends(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+@over_each_binding
+async def test_an_old_stream_answers_what_it_has_and_ends(
+    core: Served, monkeypatch: pytest.MonkeyPatch, binding: str
+) -> None:
     monkeypatch.setattr(batches, "MAX_STREAM_AGE_SECONDS", 0.1)
-    stream = core.stub("BatchService/Execute")()
+    stream = await core.execute_stream(binding, "imap")
     response = await stream.read()
-    assert isinstance(response, ExecuteResponse) and response.draining
+    assert response is not None and response.draining
     await stream.write(ExecuteRequest(operations=[operation("SessionService/GetSession", GetSessionRequest())]))
-    assert error_info((await stream.read()).results[0].status).reason == "INVALID_SESSION"  # still served
+    (result,) = await results_of(stream)
+    assert error_info(result.status).reason == "INVALID_SESSION"  # still served
     await stream.done_writing()
-    assert await stream.read() is grpc.aio.EOF
-    assert await stream.code() is grpc.StatusCode.OK
+    assert await stream.read() is None
 
 
-async def test_a_core_that_goes_away_says_so_and_answers_what_it_has(tmp_path: Path) -> None:
+@over_each_binding
+async def test_a_core_that_goes_away_says_so_and_answers_what_it_has(tmp_path: Path, binding: str) -> None:
     async with served(tmp_path) as core:
-        token = (await core.session("bob")).session_token
-        execute = core.stub("BatchService/Execute")(metadata=token_metadata(token))
-        await execute.write(ExecuteRequest(operations=[operation("FolderService/ListFolders", ListFoldersRequest())]))
-        assert (await execute.read()).results
-        watch = core.stub("SyncService/Watch")(metadata=token_metadata(token))
+        token = (await core.session("bob", Scope.SCOPE_IMAP, identity="imap")).session_token
+        execute = await core.execute_stream(binding, "imap")
+        listing = operation("FolderService/ListFolders", ListFoldersRequest(), token=token)
+        await execute.write(ExecuteRequest(operations=[listing]))
+        assert await results_of(execute)
+        metadata = (*core.identity("imap"), *token_metadata(token))
+        watch = core.stub("SyncService/Watch")(metadata=metadata)
         await watch.wait_for_connection()
         await asyncio.sleep(0.1)
         core.core.tasks.announce_drain()
         stopping = asyncio.create_task(core.process.server.stop(2.0))
-        assert (await execute.read()).draining
+        response = await execute.read()
+        assert response is not None and response.draining
         assert (await watch.read()).draining
-        late = operation("FolderService/ListFolders", ListFoldersRequest(), operation_id=2)
-        await execute.write(ExecuteRequest(operations=[late]))  # sent before the announcement arrived
-        assert (await execute.read()).results[0].HasField("list_folders")
+        listing.operation_id = 2
+        await execute.write(ExecuteRequest(operations=[listing]))  # sent before the announcement arrived
+        (answered,) = await results_of(execute)
+        assert answered.HasField("list_folders")
         await execute.done_writing()
-        assert await execute.read() is grpc.aio.EOF
+        assert await execute.read() is None
         watch.cancel()
         async with asyncio.timeout(5):
             await stopping
