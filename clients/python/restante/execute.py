@@ -104,6 +104,9 @@ class _Waiting:
         if not self.future.done():
             self.future.set_exception(error)
 
+    def expire(self) -> None:
+        self.fail(errors.DeadlineExceeded())
+
 
 class _Stream:
     """The multiplexer's side of one Execute stream (`restante.carrier.Stream`)."""
@@ -197,7 +200,7 @@ class Multiplexer:
         self._queue(lane)
         self._kick()
         # The server enforces the deadline; this alarm is for a server that does not answer.
-        alarm = loop.call_later(timeout + 1.0, waiting.fail, errors.DeadlineExceeded())
+        alarm = loop.call_later(timeout + 1.0, waiting.expire)
         try:
             result = await waiting.future
         except (asyncio.CancelledError, errors.DeadlineExceeded):
@@ -248,6 +251,8 @@ class Multiplexer:
 
     def collect(self, stream: _Stream) -> ExecuteRequest | None:
         """The next request for a stream, within its limits; None when nothing is to be sent."""
+        if not (self._turns or stream.cancelled):
+            return None
         request, octets, now = ExecuteRequest(), 0, time.monotonic()
         if not stream.retired:
             turns, self._turns = self._turns, deque()

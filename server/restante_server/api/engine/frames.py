@@ -106,7 +106,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._ended:
             self._reader.feed(data)
+            self._flushing = True  # what is answered at once is written below
             self._take()
+            self._flush()
 
     def pause_writing(self) -> None:
         self._writable = False  # answers wait in the execution, which limits them
@@ -200,6 +202,7 @@ class Connection(asyncio.Protocol):
         """Write what has been answered in this turn of the loop, as long as the client takes it."""
         execution = self._execution
         if execution is None or self._closed:
+            self._flushing = False
             return
         while execution.is_ready and self._writable:
             self._transport.write(frame(Kind.MESSAGE, execution.answer().SerializeToString()))
