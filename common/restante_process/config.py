@@ -89,8 +89,18 @@ class Limits:
     account_subscriptions: int = 2_000  # subscriptions of one account, on all its Watch streams
     account_queued_octets: int = 16 << 20  # unsent notices of one account, on all its Watch streams
     connections: int = 4_000  # connections of one gateway process
-    connections_per_address: int = 200  # connections of one client address (/64 for IPv6)
-    reuse_port: bool = False  # whether several processes of one gateway may share a port
+    connections_per_address: int = 200  # connections of one client address (/64 for IPv6) to one gateway process
+    reuse_port: bool = False  # whether several processes of one gateway may share a port; `up` sets it itself
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """[processes]: how many processes of each kind `restante up` runs."""
+
+    core: int = 0  # cores (PostgreSQL; SQLite has one); 0, here and below: a number that fits the machine
+    smtp: int = 0  # SMTP gateways, which share the ports of the listeners
+    imap: int = 0  # IMAP gateways
+    pop3: int = 0  # POP3 gateways
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +208,10 @@ class Logging:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """[health]: metrics, liveness and readiness by HTTP, with one port for each process."""
+    """[health]: metrics, liveness and readiness by HTTP, with one port for each process.
+
+    The second process of a kind has a port 10 higher, the third one 20 higher.
+    """
 
     host: str = "127.0.0.1"  # address of all these ports
     up: int = 9090  # port of `restante up`, for all processes together; -1: off, here and below
@@ -220,6 +233,7 @@ class Config:
     gateway: Gateway = field(default_factory=Gateway)
     store: Store = field(default_factory=Store)
     limits: Limits = field(default_factory=Limits)
+    processes: Processes = field(default_factory=Processes)
     sessions: Sessions = field(default_factory=Sessions)
     transport: Transport = field(default_factory=Transport)
     imap: Imap = field(default_factory=Imap)

@@ -40,7 +40,7 @@ async def test_it_is_ready_once_the_start_is_complete() -> None:
     [port] = free_ports(1)
     settings = config.Config(health=config.Health(up=port, core=-1, imap=-1, pop3=-1, smtp=-1, relay=-1))
     supervisor = Supervisor(print, drain_seconds=1)
-    async with served(settings, supervisor):
+    async with served(settings, {}, supervisor):
         assert not await ready("127.0.0.1", port), "a child that ends now ends them all"
         supervisor.complete = True
         assert await ready("127.0.0.1", port)

@@ -66,7 +66,7 @@ async def said(log: Path, line: str, times: int = 1) -> None:
 async def test_gateways_drain_all_at_once_and_the_core_after_them(told: list[str], log: Path) -> None:
     supervisor = Supervisor(told.append, 5.0, extra_seconds=1.0)
     for name in ("core", "imap", "smtp", "relay"):
-        await supervisor.start(name, [name, str(log), "0.4"])
+        await supervisor.start(name, [name, str(log), "0.4"], ends_last=name == "core")
     for name in ("core", "imap", "smtp", "relay"):
         await said(log, f"{name} starts")
     began = time.monotonic()
@@ -140,12 +140,12 @@ async def test_children_drain_when_their_parent_is_gone(tmp_path: Path, log: Pat
 async def test_others_that_died_beside_the_first_wait_until_it_serves(log: Path, told: list[str]) -> None:
     serves = asyncio.Event()
 
-    async def first_ready() -> bool:
+    async def core_ready() -> bool:
         return serves.is_set()
 
-    supervisor = Supervisor(told.append, 5.0, first_ready, extra_seconds=1.0, head_start_seconds=30.0)
+    supervisor = Supervisor(told.append, 5.0, core_ready, extra_seconds=1.0, head_start_seconds=30.0)
     for name in ("core", "imap"):
-        await supervisor.start(name, [name, str(log), "0"])
+        await supervisor.start(name, [name, str(log), "0"], ends_last=name == "core")
         await said(log, f"{name} starts")
     for child in supervisor.children:
         assert child.process is not None
@@ -159,12 +159,12 @@ async def test_others_that_died_beside_the_first_wait_until_it_serves(log: Path,
 
 
 async def test_a_first_child_that_does_not_come_holds_nobody_up_for_long(log: Path, told: list[str]) -> None:
-    async def first_ready() -> bool:
+    async def core_ready() -> bool:
         return False
 
-    supervisor = Supervisor(told.append, 5.0, first_ready, extra_seconds=1.0, head_start_seconds=0.5)
+    supervisor = Supervisor(told.append, 5.0, core_ready, extra_seconds=1.0, head_start_seconds=0.5)
     for name in ("core", "imap"):
-        await supervisor.start(name, [name, str(log), "0"])
+        await supervisor.start(name, [name, str(log), "0"], ends_last=name == "core")
         await said(log, f"{name} starts")
     assert supervisor.children[1].process is not None
     supervisor.children[1].process.kill()

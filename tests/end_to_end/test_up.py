@@ -5,6 +5,7 @@ from __future__ import annotations
 import imaplib
 import os
 import poplib
+import re
 import signal
 import smtplib
 import subprocess
@@ -151,3 +152,67 @@ def test_children_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
         _, alive = psutil.wait_procs(processes, timeout=20)
         assert alive == []
         demo.start()  # and the directory can be used again
+
+
+@pytest.mark.slow
+def test_gateways_that_share_a_port_are_restarted_one_without_the_other(tmp_path: Path) -> None:
+    wanted = {"RESTANTE_PROCESSES__IMAP": "2", "RESTANTE_PROCESSES__SMTP": "2"}
+    with running_demo(tmp_path / "data", environment=wanted) as demo:
+        before = demo.children()
+        assert {"imap", "imap-2", "smtp", "smtp-2"} < set(before)
+        clients = [logged_in(demo) for _ in range(16)]
+        served = {child.pid for child in (before["imap"], before["imap-2"]) if established(child, demo.port("imap"))}
+        assert served == {before["imap"].pid, before["imap-2"].pid}
+        before["imap-2"].kill()
+        wait_for(lambda: demo.children().get("imap-2", before["imap-2"]).pid != before["imap-2"].pid)
+        wait_for(demo.ready)
+        assert demo.children()["imap"].pid == before["imap"].pid
+        assert {True, False} == {alive(client) for client in clients}
+        with urllib.request.urlopen(f"http://127.0.0.1:{demo.port('up')}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        assert 'restante_process_restarts_total{process="imap-2"} 1.0' in text
+        assert 'restante_process_restarts_total{process="imap"} 0.0' in text
+        last = [logged_in(demo) for _ in range(4)]
+        assert demo.process is not None
+        demo.process.send_signal(signal.SIGTERM)
+        assert all(b"BYE" in client.readline() for client in last)
+
+
+@pytest.mark.slow
+def test_several_cores_on_one_postgresql_serve_the_gateways_together(tmp_path: Path, empty_postgres_url: str) -> None:
+    wanted = {
+        "RESTANTE_STORE__URL": empty_postgres_url,
+        "RESTANTE_PROCESSES__CORE": "2",
+        "RESTANTE_PROCESSES__IMAP": "2",
+    }
+    with running_demo(tmp_path / "data", environment=wanted) as demo:
+        before = demo.children()
+        assert {"core", "core-2", "imap", "imap-2"} < set(before)
+        with urllib.request.urlopen(f"http://127.0.0.1:{demo.port('up')}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        used = re.findall(r'restante_gateway_core{core="unix:([^"]+)",gateway="imap",process="[^"]+"} 1.0', text)
+        assert {Path(path).parent.name for path in used} == {"data", "core-2"}
+        before["core"].kill()  # the gateways go on with the other core while this one is restarted
+        for client in [logged_in(demo) for _ in range(8)]:
+            assert client.select("INBOX")[1] == [b"3"]
+        wait_for(demo.ready)
+        assert demo.children()["core-2"].pid == before["core-2"].pid
+
+
+def logged_in(demo: Demo) -> imaplib.IMAP4:
+    client = imaplib.IMAP4("127.0.0.1", demo.port("imap"), timeout=20)
+    client.login(demo.address("alice"), demo.password("alice"))
+    return client
+
+
+def established(process: psutil.Process, port: int) -> bool:
+    return any(
+        each.status == psutil.CONN_ESTABLISHED and each.laddr.port == port for each in process.net_connections("tcp")
+    )
+
+
+def alive(client: imaplib.IMAP4) -> bool:
+    try:
+        return client.noop()[0] == "OK"
+    except (OSError, imaplib.IMAP4.abort):
+        return False

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from restante_cli.processes import PORT_STEP
+
 OFFSETS = {
     "mx": 25,
     "api": 51,
@@ -100,7 +102,7 @@ class Demo:
         return ssl.create_default_context(cafile=str(self.ca))
 
     def children(self) -> dict[str, psutil.Process]:
-        """The processes by name: core, imap, pop3, smtp, relay."""
+        """The processes by name: core, imap, pop3, smtp, relay, and further ones such as imap-2."""
         assert self.process is not None
         found = {}
         for child in psutil.Process(self.process.pid).children():
@@ -109,7 +111,11 @@ class Demo:
                 if "restante_cli" not in arguments:
                     continue  # starting or ending
                 words = arguments[arguments.index("restante_cli") + 1 :]
-                found[words[1] if words[0] == "gateway" else words[0]] = child
+                kind = words[1] if words[0] == "gateway" else words[0]
+                ports = [int(word.partition("=")[2]) for word in words if word.startswith(f"health.{kind}=")]
+                first = self.base + OFFSETS.get(f"{kind}_health", OFFSETS["core"])
+                number = 1 + (ports[0] - first) // PORT_STEP if ports else 1
+                found[kind if number == 1 else f"{kind}-{number}"] = child
         return found
 
     def ready(self) -> bool:

@@ -17,7 +17,6 @@ from restante_cli.supervisor import Supervisor
 from restante_process.config import Config
 from restante_process.http import HttpServer, Page, Pages, fetch
 
-PROCESSES = ("core", "imap", "pop3", "smtp", "relay")
 ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
@@ -35,9 +34,9 @@ async def problem(host: str, port: int) -> str:
     return "; ".join(page.body.decode("utf-8", "replace").split("\n")).strip("; ")
 
 
-async def ready(host: str, port: int) -> bool:
-    """Whether a process can serve clients now."""
-    return not await problem(host, port)
+async def ready(host: str, *ports: int) -> bool:
+    """Whether one of the processes with these ports can serve clients now."""
+    return not all(await asyncio.gather(*(problem(host, port) for port in ports)))
 
 
 async def wait_until_ready(host: str, port: int, seconds: float, *ended: asyncio.Event) -> str:
@@ -57,15 +56,16 @@ async def wait_until_ready(host: str, port: int, seconds: float, *ended: asyncio
 
 
 @contextlib.asynccontextmanager
-async def served(settings: Config, supervisor: Supervisor) -> AsyncIterator[None]:
+async def served(settings: Config, ports: Mapping[str, int], supervisor: Supervisor) -> AsyncIterator[None]:
     """Serve, inside the context, /metrics of all children, /healthz, and /readyz: 200 when every child is ready.
 
-    /readyz is 503 until the start is complete, because a child that ends before that ends all.
+    `ports` has the health port of each child by its name. /readyz is 503 until the start is complete, because a child
+    that ends before that ends all.
     """
     if settings.health.up < 0:
         yield
         return
-    server = HttpServer(_pages(settings, supervisor))
+    server = HttpServer(_pages(settings.health.host, ports, supervisor))
     await server.start(settings.health.host, settings.health.up)
     try:
         yield
@@ -73,10 +73,7 @@ async def served(settings: Config, supervisor: Supervisor) -> AsyncIterator[None
         await server.stop()
 
 
-def _pages(settings: Config, supervisor: Supervisor) -> Pages:
-    host = settings.health.host
-    ports: dict[str, int] = {name: port for name in PROCESSES if (port := getattr(settings.health, name)) >= 0}
-
+def _pages(host: str, ports: Mapping[str, int], supervisor: Supervisor) -> Pages:
     async def healthz() -> Page:
         return Page(b"ok\n")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from restante_cli.processes import Planned, further_ports
 from restante_process import sockets
 from restante_process.config import Config
 
 
-def needed(settings: Config) -> Iterator[tuple[str, str, int]]:
+def needed(settings: Config, planned: Sequence[Planned] = ()) -> Iterator[tuple[str, str, int]]:
     """(key of the configuration, host, port) of each TCP port to serve; port 0 is any free one."""
     for section in ("smtp", "imap", "pop3"):
         for name, listener in getattr(settings, section).listeners.items():
@@ -21,13 +22,14 @@ def needed(settings: Config) -> Iterator[tuple[str, str, int]]:
         port: int = getattr(settings.health, name)
         if port >= 0:
             yield f"health.{name}", settings.health.host, port
+    yield from further_ports(settings, planned)
 
 
-def problems(settings: Config) -> list[str]:
+def problems(settings: Config, planned: Sequence[Planned] = ()) -> list[str]:
     """One line for each port that cannot be served, with the reason."""
     found: list[str] = []
     seen: dict[tuple[str, int], str] = {}
-    for key, host, port in needed(settings):
+    for key, host, port in needed(settings, planned):
         if port == 0:
             continue
         if (host, port) in seen:

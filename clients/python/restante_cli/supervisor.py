@@ -18,7 +18,7 @@ FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 2.0  # a child that ran longer has started well: the pause before its restart is the shortest again
 EXTRA_SECONDS = 5.0  # after a child's time to drain
-HEAD_START_SECONDS = 3.0  # for the first child to become ready, before the restart of others takes processor time
+HEAD_START_SECONDS = 3.0  # for a core to become ready, before the restart of gateways takes processor time
 
 IGNORING_HANGUP = ("/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh")
 """A shell command that runs a program with SIGHUP ignored. The signal would end a child that has just started, and such
@@ -35,6 +35,7 @@ class Child:
 
     name: str
     arguments: Sequence[str]  # after `python -m restante_cli`
+    ends_last: bool = False  # the other children depend on it
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
     last_status: int | None = None
@@ -43,28 +44,28 @@ class Child:
 
 
 class Supervisor:
-    """Keeps children running. The others depend on the first child, which therefore ends last."""
+    """Keeps children running. The gateways depend on the cores, which therefore end last."""
 
     def __init__(
         self,
         report: Callable[[str], None],
         drain_seconds: float,
-        first_ready: Callable[[], Awaitable[bool]] | None = None,
+        core_ready: Callable[[], Awaitable[bool]] | None = None,
         *,
         extra_seconds: float = EXTRA_SECONDS,
         head_start_seconds: float = HEAD_START_SECONDS,
     ) -> None:
-        """`report` gets a line when a child dies. A child has `drain_seconds` to drain. `first_ready` returns whether
-        the first child serves: the restart of another child waits for that, at most `head_start_seconds`."""
-        self._report, self._drain_seconds, self._first_ready = report, drain_seconds, first_ready
+        """`report` gets a line when a child dies. A child has `drain_seconds` to drain. `core_ready` returns whether
+        a core serves: the restart of a gateway waits for that, at most `head_start_seconds`."""
+        self._report, self._drain_seconds, self._core_ready = report, drain_seconds, core_ready
         self._extra_seconds, self._head_start_seconds = extra_seconds, head_start_seconds
         self.children: list[Child] = []
         self.complete = False  # set when every child has been ready once: a child that dies later is restarted
         self._ending = asyncio.Event()
 
-    async def start(self, name: str, arguments: Sequence[str]) -> Child:
-        """Start a child and keep it running. Raises OSError."""
-        child = Child(name, arguments)
+    async def start(self, name: str, arguments: Sequence[str], *, ends_last: bool = False) -> Child:
+        """Start a child and keep it running; with `ends_last` the others depend on it. Raises OSError."""
+        child = Child(name, arguments, ends_last)
         child.process = await self._spawn(child)
         child.task = asyncio.create_task(self._keep(child), name=name)
         self.children.append(child)
@@ -79,11 +80,11 @@ class Supervisor:
     async def stop(self) -> None:
         """End the children, and kill those that do not end in time.
 
-        The gateways drain first, all at once, while the core can still complete the requests of their clients.
+        The gateways drain first, all at once, while the cores can still complete the requests of their clients.
         """
         self._ending.set()
-        await asyncio.gather(*(self._end(child) for child in self.children[1:]))
-        await asyncio.gather(*(self._end(child) for child in self.children[:1]))
+        for last in (False, True):
+            await asyncio.gather(*(self._end(child) for child in self.children if child.ends_last is last))
 
     async def _end(self, child: Child) -> None:
         assert child.task is not None
@@ -124,7 +125,7 @@ class Supervisor:
             self._report(f"{child.name} {_ended(child.last_status)}; starting it again in {pause:.1f} s")
             if await self._ending_within(pause):
                 return
-            if child is not self.children[0] and await self._ending_before_first_is_ready():
+            if not child.ends_last and await self._ending_before_a_core_is_ready():
                 return
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             child.restarts += 1
@@ -137,9 +138,9 @@ class Supervisor:
             if self._ending.is_set():
                 child.process.terminate()
 
-    async def _ending_before_first_is_ready(self) -> bool:
+    async def _ending_before_a_core_is_ready(self) -> bool:
         until = time.monotonic() + self._head_start_seconds
-        while self._first_ready is not None and time.monotonic() < until and not await self._first_ready():
+        while self._core_ready is not None and time.monotonic() < until and not await self._core_ready():
             if await self._ending_within(FIRST_PAUSE_SECONDS):
                 return True
         return False

@@ -1,15 +1,16 @@
-"""`restante up`: run the core and all gateways as child processes; with --demo, also create accounts and mail."""
+"""`restante up`: run the cores and all gateways as child processes; with --demo, also create accounts and mail."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,15 +18,15 @@ import click
 import structlog
 
 from restante import errors
-from restante_cli import authority, demo, directories, health, ports
+from restante_cli import authority, demo, directories, health, ports, processes
 from restante_cli.failures import described
+from restante_cli.processes import Planned
 from restante_cli.supervisor import EXTRA_SECONDS, Child, Supervisor
 from restante_process import config, logs
 from restante_process.options import read_config
 from restante_process.reload import Reload
 
 PORTS = {"mx": 25, "pop3": 110, "imap": 143, "submissions": 465, "submission": 587, "imaps": 993, "pop3s": 995}
-GATEWAYS = ("smtp", "imap", "pop3", "relay")
 HOSTS = ("localhost", "127.0.0.1", "::1", "mx.example.test")
 START_SECONDS = 60.0
 HIGHEST_BASE = 65_535 - max(PORTS.values())
@@ -128,36 +129,50 @@ def migrate(directory: Path) -> None:
         click.echo(line)
 
 
-def require_ports(settings: config.Config, patience_seconds: float, advice: str) -> None:
+def require_ports(settings: config.Config, planned: Sequence[Planned], patience_seconds: float, advice: str) -> None:
     """Wait at most `patience_seconds` until every port is free.
 
     Raises click.ClickException, which names each port that cannot be served.
     """
     until = time.monotonic() + patience_seconds
-    while found := ports.problems(settings):
+    while found := ports.problems(settings, planned):
         if time.monotonic() >= until:
             raise click.ClickException("\n  ".join(["these ports are not available:", *found]) + f"\n{advice}")
         time.sleep(0.2)
 
 
-async def run(settings: config.Config, *, with_demo: bool) -> None:
+def processors() -> int:
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def planned_processes(settings: config.Config) -> list[Planned]:
+    """The processes of an installation on this machine. Raises click.ClickException."""
+    try:
+        planned = processes.plan(settings, settings.directory / "restante.toml", processors())
+    except config.ConfigError as problem:
+        raise click.ClickException(str(problem)) from None
+    for each in planned:
+        if each.health_port <= 0:
+            raise click.ClickException(f"health.{each.kind}: `up` needs a port here to know when the process is ready")
+    return planned
+
+
+async def run(settings: config.Config, planned: Sequence[Planned], *, with_demo: bool) -> None:
     """Start all processes, and end them on SIGTERM or Ctrl-C. Raises click.ClickException when one cannot start."""
     ended = _end_requested()
-    file = str(settings.directory / "restante.toml")
-    core_ready = partial(health.ready, settings.health.host, settings.health.core)
+    ports_of = {each.name: each.health_port for each in planned}
+    cores = [each for each in planned if each.kind == "core"]
+    core_ready = partial(health.ready, settings.health.host, *(each.health_port for each in cores))
     supervisor = Supervisor(reporter(settings.logging), settings.core.drain_seconds, core_ready)
     _on_hangup(settings, supervisor, ended)
-    async with health.served(settings, supervisor):
+    async with health.served(settings, ports_of, supervisor):
         try:
-            core = await supervisor.start("core", ["core", "--config", file])
-            await _ready(settings, core, ended)
+            await _start(settings, supervisor, cores[:1], ended)  # it alone completes a new store
+            await _start(settings, supervisor, cores[1:], ended)
             if with_demo and not ended.is_set():
                 await demo.populate(settings)
-            if not ended.is_set():
-                for name in GATEWAYS:
-                    await supervisor.start(name, ["gateway", name, "--config", file])
-            for child in supervisor.children[1:]:
-                await _ready(settings, child, ended)
+            await _start(settings, supervisor, [each for each in planned if each.kind != "core"], ended)
             if not ended.is_set():
                 supervisor.complete = True
                 click.echo(demo.how_to_connect(settings) if with_demo else "Restante is running.")
@@ -165,6 +180,21 @@ async def run(settings: config.Config, *, with_demo: bool) -> None:
             click.echo("Shutting down: commands in progress finish first.", err=True)
         finally:
             await supervisor.stop()
+
+
+async def _start(
+    settings: config.Config, supervisor: Supervisor, some: Sequence[Planned], ended: asyncio.Event
+) -> None:
+    """Start some processes and wait until each is ready, or `ended` is set. Raises click.ClickException."""
+    children = []
+    for each in some:
+        if ended.is_set():
+            return
+        if each.directory is not None:
+            each.directory.mkdir(mode=0o700, exist_ok=True)
+        children.append(await supervisor.start(each.name, each.arguments, ends_last=each.kind == "core"))
+    for each, child in zip(some, children, strict=True):
+        await _ready(settings, each, child, ended)
 
 
 def reporter(logging: config.Logging) -> Callable[[str], None]:
@@ -206,10 +236,10 @@ def _on_hangup(settings: config.Config, supervisor: Supervisor, ended: asyncio.E
     signal.signal(signal.SIGHUP, pass_on)
 
 
-async def _ready(settings: config.Config, child: Child, ended: asyncio.Event) -> None:
+async def _ready(settings: config.Config, each: Planned, child: Child, ended: asyncio.Event) -> None:
     """Wait until a child is ready or `ended` is set. Raises click.ClickException when it does not become ready."""
-    port: int = getattr(settings.health, child.name)
-    problem = await health.wait_until_ready(settings.health.host, port, START_SECONDS, ended, child.died)
+    host, port = settings.health.host, each.health_port
+    problem = await health.wait_until_ready(host, port, START_SECONDS, ended, child.died)
     if not problem or ended.is_set():
         return
     if child.died.is_set():
@@ -246,15 +276,13 @@ def up(context: click.Context, with_demo: bool, data: Path, base_port: int, send
         if with_demo:
             prepare_demo(data, base_port, send)
         settings = read_config(None, data, ())
-        for name in ("core", *GATEWAYS):
-            if getattr(settings.health, name) <= 0:
-                raise click.ClickException(f"health.{name}: `up` needs a port here to know when the process is ready")
+        planned = planned_processes(settings)
         # The children of a killed supervisor may still be draining, with the ports in use.
         advice = "Choose others with --base-port." if with_demo else f"Choose others in {data / 'restante.toml'}."
-        require_ports(settings, settings.core.drain_seconds + EXTRA_SECONDS if broken_off else 0.0, advice)
+        require_ports(settings, planned, settings.core.drain_seconds + EXTRA_SECONDS if broken_off else 0.0, advice)
         migrate(data)
         try:
-            asyncio.run(run(settings, with_demo=with_demo))
+            asyncio.run(run(settings, planned, with_demo=with_demo))
         except errors.RestanteError as error:
             raise click.ClickException(described(error)) from None
         except OSError as error:
