@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.restante-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint protos docs sdk conformance bench bench-sdk lock clean
+.PHONY: help setup run test lint protos docs sdk conformance bench bench-growth bench-sdk lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -52,8 +52,11 @@ sdk: setup ## generate the contract's half of every SDK that has a generator, an
 conformance: setup ## every SDK plays the conformance scenario; prints a table, language by step
 	$(BIN)/python -m tests.conformance
 
-bench: setup ## measure; prints JSON and a table
-	$(BIN)/python -m tests.bench
+bench: setup ## measure; prints JSON and a table (BENCH="--store sqlite,postgresql" for other options)
+	$(BIN)/python -m tests.bench $(BENCH)
+
+bench-growth: setup ## measure how costs grow with messages and mailboxes; prints JSON and a table
+	$(BIN)/python -m tests.bench.growth $(BENCH)
 
 bench-sdk: setup ## measure what each SDK adds to bare stubs; prints JSON and a table
 	$(BIN)/python -m tests.bench.sdk

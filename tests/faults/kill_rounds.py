@@ -38,7 +38,7 @@ from restante.calls import Calls
 from restante.jobs import Jobs
 from restante_cli.connect import admin_link
 from restante_process.options import read_config
-from tests.bench.__main__ import free_base, platform
+from tests.bench.platforms import free_base, platform
 from tests.harness.postgres import PostgresServer, running_cluster
 
 PEOPLE = ("alice", "bob", "carol")

@@ -20,7 +20,7 @@ import psutil
 from restante.link import CoreLink
 from restante_cli.connect import admin_link
 from restante_process.options import read_config
-from tests.bench.__main__ import free_base, platform
+from tests.bench.platforms import free_base, platform
 from tests.faults.kill_rounds import processes, wait_until_back
 
 DOMAIN = "example.test"

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,8 +94,10 @@ def _owner() -> tuple[int, int] | None:
 class Cluster:
     """A private PostgreSQL cluster in `folder`. A test that shares it with no other may stop, freeze and start it."""
 
-    def __init__(self, binaries: Path, folder: Path) -> None:
+    def __init__(self, binaries: Path, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        """`settings`: of the server, beside and before SETTINGS."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._settings = SETTINGS | dict(settings or {})
         self._binaries, self.folder = binaries, folder
         self._owner = _owner()
         self._log = folder / "log"
@@ -132,7 +134,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start the cluster and wait until it answers."""
-        settings = SETTINGS | {"unix_socket_directories": str(self.folder)}
+        settings = self._settings | {"unix_socket_directories": str(self.folder)}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         # With setpriv the cluster also ends when the test run is killed.
         tied = [found, "--pdeathsig", "INT"] if (found := shutil.which("setpriv")) else []
@@ -171,13 +173,13 @@ class Cluster:
 
 
 @contextmanager
-def own_cluster() -> Iterator[Cluster]:
-    """A running private cluster for the time of the context."""
+def own_cluster(settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """A running private cluster for the time of the context, with some settings of its own."""
     binaries = postgres_binaries()
     # A socket's path may have at most 107 octets, so a long TMPDIR is not usable.
     folder = Path(tempfile.mkdtemp(prefix="restante-postgres-", dir="/tmp"))
     try:
-        cluster = Cluster(binaries, folder)
+        cluster = Cluster(binaries, folder, settings)
         cluster.create()
         cluster.start()
         try:
