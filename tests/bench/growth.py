@@ -19,6 +19,7 @@ import random
 import re
 import smtplib
 import socket
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ from tests.bench.filling import fill, letter, verifier_of
 
 PASSWORD = "password001"  # of every account of this benchmark
 SETTLE_SECONDS = 0.3  # work that the server puts off belongs to the operation
+DELIVERED = 500  # messages, for their size on disk
 LIST = "(UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE)"
 
 
@@ -172,6 +174,24 @@ def of_store(bench: Bench, users: list[str]) -> None:
     bench.core_memory()
 
 
+def of_disk(bench: Bench, settings: Config) -> None:
+    """Measure what delivered messages take in a SQLite store, by table with its indexes."""
+    before = octets_by_table(settings)
+    deliver(bench, ["u001"], DELIVERED)
+    grown = {name: (octets - before.get(name, 0)) / DELIVERED for name, octets in octets_by_table(settings).items()}
+    largest = sorted(grown.items(), key=lambda item: -item[1])
+    by_table = {name: round(octets) for name, octets in largest if octets >= 1}
+    bench.note("a delivered message on disk", octets=round(sum(grown.values())), by_table=by_table)
+
+
+def octets_by_table(settings: Config) -> dict[str, int]:
+    """The octets of the pages of each table of a SQLite store, its indexes included."""
+    query = """SELECT m.tbl_name, sum(d.pgsize) FROM dbstat d JOIN sqlite_master m ON m.name = d.name
+               WHERE d.aggregate = 1 GROUP BY m.tbl_name"""
+    with contextlib.closing(sqlite3.connect(f"file:{settings.directory / 'store.db'}?mode=ro", uri=True)) as store:
+        return dict(store.execute(query))
+
+
 @contextlib.contextmanager
 def running(directory: Path, base: int, url: str, place: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[Bench]:
     """The platform on a filled store."""
@@ -182,11 +202,13 @@ def running(directory: Path, base: int, url: str, place: dict[str, Any], rows: l
 def run(directory: Path, url: str, sizes: list[int], mailboxes: list[int]) -> list[dict[str, Any]]:
     """All measurements."""
     base, rows = platforms.free_base(), []  # type: int, list[dict[str, Any]]
-    with platforms.platform(directory, base, url):
-        asyncio.run(platforms.add_users(directory))
     if url:
         os.environ["RESTANTE_STORE__URL"] = url
-    settings = read_config(None, directory, ())
+    with running(directory, base, url, {"messages": 0}, rows) as bench:
+        asyncio.run(platforms.add_users(directory))
+        settings = read_config(None, directory, ())
+        if not url:
+            of_disk(bench, settings)
     verifier = asyncio.run(verifier_of(settings, "u001@bench.test"))
     for size in sizes:
         before, began = octets_of(settings), time.perf_counter()
@@ -220,6 +242,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = []
     for key in ("messages", "mailboxes"):
         sizes = sorted({row[key] for row in rows if key in row})
+        if not sizes:
+            continue
         lines += ["", f"| {key} | " + " | ".join(f"{size:,}" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
         for name in dict.fromkeys(row["row"] for row in rows if key in row):
             cells = [
