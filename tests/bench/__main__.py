@@ -73,11 +73,16 @@ def stores(given: str) -> Iterator[tuple[str, str]]:
 def targets(given: str, scratch: Path) -> Iterator[list[Path]]:
     """The target files of platforms on these stores, which run for the time of the context."""
     with contextlib.ExitStack() as running:
+        # Databases first: gRPC, which `add_users` loads, does not like a process that forks.
+        urls = [
+            (
+                name,
+                running.enter_context(postgresql()) if store == "postgresql" else ("" if store == "sqlite" else store),
+            )
+            for name, store in stores(given)
+        ]
         files, base = [], 20_000
-        for name, store in stores(given):
-            url = "" if store == "sqlite" else store
-            if store == "postgresql":
-                url = running.enter_context(postgresql())
+        for name, url in urls:
             base = free_base(base)
             directory = scratch / name / "data"
             directory.parent.mkdir()
