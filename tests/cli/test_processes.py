@@ -26,8 +26,9 @@ def installed(**sections: object) -> config.Config:
         (config.Store(), 4, {"core": 1, "smtp": 2, "imap": 2, "pop3": 1, "relay": 1}),
         (config.Store(), 64, {"core": 1, "smtp": 2, "imap": 2, "pop3": 1, "relay": 1}),
         (POSTGRES, 2, {"core": 1, "smtp": 1, "imap": 1, "pop3": 1, "relay": 1}),
-        (POSTGRES, 8, {"core": 2, "smtp": 2, "imap": 2, "pop3": 1, "relay": 1}),
-        (POSTGRES, 16, {"core": 5, "smtp": 4, "imap": 4, "pop3": 1, "relay": 1}),
+        (POSTGRES, 8, {"core": 4, "smtp": 2, "imap": 2, "pop3": 1, "relay": 1}),
+        (POSTGRES, 16, {"core": 8, "smtp": 4, "imap": 4, "pop3": 1, "relay": 1}),
+        (POSTGRES, 128, {"core": 8, "smtp": 8, "imap": 8, "pop3": 1, "relay": 1}),
     ],
 )
 def test_numbers_fit_the_machine_and_the_database(

@@ -19,6 +19,7 @@ GATEWAYS = ("smtp", "imap", "pop3", "relay")
 PORT_STEP = 10  # between the ports of two processes of one kind
 SOCKET_PATH_OCTETS = 100  # a core with a longer path has its socket elsewhere, where other processes do not look
 SPARE_PROCESSORS = 2  # up to so many, one process of each kind uses the machine
+MOST = 8  # of a kind, by default; each core has about ten connections to the database
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ def counts(settings: Config, processors: int) -> dict[str, int]:
     given = settings.processes
     is_sqlite = settings.store_url.startswith("sqlite")
     some = 1 if processors <= SPARE_PROCESSORS else 2
-    many = some if is_sqlite else max(some, processors // 4)
+    many = some if is_sqlite else min(MOST, max(some, processors // 4))
     chosen = {
-        "core": given.core or (1 if is_sqlite else max(1, processors // 3)),
+        "core": given.core or (1 if is_sqlite else min(MOST, max(1, processors // 2))),
         "smtp": given.smtp or many,
         "imap": given.imap or many,
         "pop3": given.pop3 or 1,
