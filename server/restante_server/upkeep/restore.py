@@ -52,6 +52,8 @@ def restore(source: Path, url: str | URL, contents: Path) -> list[str]:
     with restoring(url, source) as (backend, tx), emptied_on_failure(contents):
         if (source / "contents").exists():
             shutil.copytree(source / "contents", contents, dirs_exist_ok=True)
+            for path in (*contents.rglob("*"), contents):
+                sync(path)
         with tx.begin():
             if backend.locks_rows:
                 _load_tables(tx, source / "tables", manifest["tables"])

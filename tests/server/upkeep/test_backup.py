@@ -167,6 +167,26 @@ async def test_a_restoration_that_fails_leaves_no_store_and_can_be_repeated(
     assert facts_of(elsewhere)[1] == 4
 
 
+async def test_restored_contents_are_durable_before_the_store_names_them(
+    database: Database,
+    database_url: str,
+    staging: Contents,
+    elsewhere: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await fill(database, staging, 4)
+    target, restored = tmp_path / "backup", tmp_path / "restored contents"
+    backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    durable: list[Path] = []
+    monkeypatch.setattr(restore, "sync", durable.append)
+    monkeypatch.setattr(restore, "begin_again", lambda _: durable.append(Path("rows")))
+    restore.restore(target, elsewhere, restored)
+    first = set(durable[: durable.index(Path("rows"))])
+    assert any(path.is_file() for path in first)
+    assert first == {restored, *restored.rglob("*")}
+
+
 async def test_a_damaged_database_is_not_restored(
     database: Database, database_url: str, staging: Contents, elsewhere: str, tmp_path: Path
 ) -> None:

@@ -114,7 +114,10 @@ async def _remove(admin: Admin, transport_id: int, silently: bool) -> int:
 @output_option
 @click.pass_obj
 def trace(admin: Admin, what: str, limit: int, form: str) -> None:
-    """Show each step of messages: WHAT is an id, a Message-ID in angle brackets, or an address."""
+    """Show each step of messages. WHAT is an id, a Message-ID in angle brackets, or an address.
+
+    An address is compared in the spelling of the envelope, letter case included.
+    """
     request = TraceMessagesRequest(page_size=min(limit, 100))
     if what.isdecimal():
         request.transport_id = int(what)
