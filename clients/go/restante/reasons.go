@@ -57,12 +57,14 @@ const (
 	// Caused by clients.
 	ReasonResultTooLarge Reason = "RESULT_TOO_LARGE"
 	// ReasonTooComplex:
-	// INVALID_ARGUMENT {limit, value}. A restriction or a set is deeper, longer or costlier than allowed. Caused
-	// by clients.
+	// INVALID_ARGUMENT {limit, value}. A restriction or a list is deeper, longer or costlier than allowed. `limit` is the
+	// most that is allowed; `value` is what the request has, or limit + 1 where the server counted no further. Caused by
+	// clients.
 	ReasonTooComplex Reason = "TOO_COMPLEX"
 	// ReasonLimitExceeded:
-	// FAILED_PRECONDITION {limit, value}. The mailbox holds as many as it may (folders, keywords, ...). Caused by
-	// clients.
+	// FAILED_PRECONDITION {limit, value}. There are as many as there may be. `limit` names them: the folders, keywords or
+	// subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream. `value` is the most
+	// that there may be. Caused by clients.
 	ReasonLimitExceeded Reason = "LIMIT_EXCEEDED"
 	// ReasonTooManyOperations:
 	// RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients.

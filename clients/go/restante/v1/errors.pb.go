@@ -78,11 +78,13 @@ const (
 	// a higher one as a call outside of a batch. Pages of lists are cut instead: for them, one entry alone is too large.
 	// Caused by clients.
 	ErrorReason_ERROR_REASON_RESULT_TOO_LARGE ErrorReason = 24
-	// INVALID_ARGUMENT {limit, value}. A restriction or a set is deeper, longer or costlier than allowed. Caused
-	// by clients.
-	ErrorReason_ERROR_REASON_TOO_COMPLEX ErrorReason = 25
-	// FAILED_PRECONDITION {limit, value}. The mailbox holds as many as it may (folders, keywords, ...). Caused by
+	// INVALID_ARGUMENT {limit, value}. A restriction or a list is deeper, longer or costlier than allowed. `limit` is the
+	// most that is allowed; `value` is what the request has, or limit + 1 where the server counted no further. Caused by
 	// clients.
+	ErrorReason_ERROR_REASON_TOO_COMPLEX ErrorReason = 25
+	// FAILED_PRECONDITION {limit, value}. There are as many as there may be. `limit` names them: the folders, keywords or
+	// subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream. `value` is the most
+	// that there may be. Caused by clients.
 	ErrorReason_ERROR_REASON_LIMIT_EXCEEDED ErrorReason = 26
 	// RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients.
 	ErrorReason_ERROR_REASON_TOO_MANY_OPERATIONS ErrorReason = 27

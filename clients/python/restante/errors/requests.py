@@ -62,7 +62,7 @@ class LimitExceeded(RestanteError):
     code = StatusCode.FAILED_PRECONDITION
     keys = ("limit", "value")
     caused_by_client = True
-    text = "The mailbox has reached its limit (of folders, keywords, ...)."
+    text = "There are as many (folders, keywords, ...) as there may be."
 
 
 class TooManyOperations(RestanteError):

@@ -64,12 +64,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Caused by clients.
     """
     ERROR_REASON_TOO_COMPLEX: _ErrorReason.ValueType  # 25
-    """INVALID_ARGUMENT {limit, value}. A restriction or a set is deeper, longer or costlier than allowed. Caused
-    by clients.
+    """INVALID_ARGUMENT {limit, value}. A restriction or a list is deeper, longer or costlier than allowed. `limit` is the
+    most that is allowed; `value` is what the request has, or limit + 1 where the server counted no further. Caused by
+    clients.
     """
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 26
-    """FAILED_PRECONDITION {limit, value}. The mailbox holds as many as it may (folders, keywords, ...). Caused by
-    clients.
+    """FAILED_PRECONDITION {limit, value}. There are as many as there may be. `limit` names them: the folders, keywords or
+    subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream. `value` is the most
+    that there may be. Caused by clients.
     """
     ERROR_REASON_TOO_MANY_OPERATIONS: _ErrorReason.ValueType  # 27
     """RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients."""
@@ -250,12 +252,14 @@ a higher one as a call outside of a batch. Pages of lists are cut instead: for t
 Caused by clients.
 """
 ERROR_REASON_TOO_COMPLEX: ErrorReason.ValueType  # 25
-"""INVALID_ARGUMENT {limit, value}. A restriction or a set is deeper, longer or costlier than allowed. Caused
-by clients.
+"""INVALID_ARGUMENT {limit, value}. A restriction or a list is deeper, longer or costlier than allowed. `limit` is the
+most that is allowed; `value` is what the request has, or limit + 1 where the server counted no further. Caused by
+clients.
 """
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 26
-"""FAILED_PRECONDITION {limit, value}. The mailbox holds as many as it may (folders, keywords, ...). Caused by
-clients.
+"""FAILED_PRECONDITION {limit, value}. There are as many as there may be. `limit` names them: the folders, keywords or
+subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream. `value` is the most
+that there may be. Caused by clients.
 """
 ERROR_REASON_TOO_MANY_OPERATIONS: ErrorReason.ValueType  # 27
 """RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients."""

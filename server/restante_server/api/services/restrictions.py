@@ -43,8 +43,9 @@ class _Reader:
 
     def read(self, given: v1.Restriction, depth: int = 1) -> Restriction:
         self._nodes += 1
-        if depth > DEEPEST or self._nodes > MOST_NODES:
-            raise TooComplex(limit=DEEPEST if depth > DEEPEST else MOST_NODES)
+        for count, limit in ((depth, DEEPEST), (self._nodes, MOST_NODES)):
+            if count > limit:
+                raise TooComplex(limit=limit, value=count)
         match given.WhichOneof("condition"):
             case "all_of":
                 return AllOf(tuple(self.read(part, depth + 1) for part in given.all_of.restrictions))

@@ -116,7 +116,7 @@ class Watcher:
                 raise InvalidArgument(field="subscription_id", problem="must be at least 1")
             claim = Claim(caller.account_id, access.named(caller, wanted.mailbox_id), wanted.folder_id)
             if len(self._subscriptions) >= self._most and wanted.subscription_id not in self._subscriptions:
-                raise LimitExceeded(limit=self._most, value=self._most + 1)
+                raise LimitExceeded(limit="stream_subscriptions", value=self._most)
             if wanted.epoch not in (0, core.epoch):
                 reason = ResetReason.RESET_REASON_EPOCH_CHANGED
                 self._tell(WatchResponse(subscription_id=wanted.subscription_id, reset_reason=reason))

@@ -66,12 +66,14 @@ def text(value: str, field: v1.TextField.ValueType = v1.TEXT_FIELD_BODY) -> v1.R
 
 def test_a_tree_is_at_most_16_deep_with_256_nodes() -> None:
     restriction(negated(15))
-    with pytest.raises(TooComplex):
+    with pytest.raises(TooComplex) as refused:
         restriction(negated(16))
+    assert refused.value.metadata == {"limit": "16", "value": "17"}
     flat = [text("x")] * 255
     restriction(v1.Restriction(any_of=v1.RestrictionList(restrictions=flat)))
-    with pytest.raises(TooComplex):
+    with pytest.raises(TooComplex) as refused:
         restriction(v1.Restriction(any_of=v1.RestrictionList(restrictions=[*flat, text("y")])))
+    assert refused.value.metadata == {"limit": "256", "value": "257"}
 
 
 @pytest.mark.parametrize(

@@ -395,7 +395,9 @@ async def test_subscriptions_are_bounded(core: Served, monkeypatch: pytest.Monke
     watcher = Watcher(core, token=token)
     for number in (1, 2, 3, 3):  # the last replaces the one before
         assert (await watcher.subscribe(number, folder_id=number)).HasField("subscribed")
-    assert reason(await watcher.subscribe(4, folder_id=4)) == "LIMIT_EXCEEDED"
+    refused = errors.from_status((await watcher.subscribe(4, folder_id=4)).rejected)
+    assert isinstance(refused, errors.LimitExceeded)
+    assert refused.metadata == {"limit": "stream_subscriptions", "value": "3"}
     many = WatchMailboxesRequest(subscriptions=[Subscription(subscription_id=n) for n in range(1, 5)])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await core.stub("SyncService/WatchMailboxes")(many, metadata=token_metadata(token)).read()

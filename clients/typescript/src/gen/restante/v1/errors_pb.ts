@@ -151,16 +151,18 @@ export enum ErrorReason {
   RESULT_TOO_LARGE = 24,
 
   /**
-   * INVALID_ARGUMENT {limit, value}. A restriction or a set is deeper, longer or costlier than allowed. Caused
-   * by clients.
+   * INVALID_ARGUMENT {limit, value}. A restriction or a list is deeper, longer or costlier than allowed. `limit` is the
+   * most that is allowed; `value` is what the request has, or limit + 1 where the server counted no further. Caused by
+   * clients.
    *
    * @generated from enum value: ERROR_REASON_TOO_COMPLEX = 25;
    */
   TOO_COMPLEX = 25,
 
   /**
-   * FAILED_PRECONDITION {limit, value}. The mailbox holds as many as it may (folders, keywords, ...). Caused by
-   * clients.
+   * FAILED_PRECONDITION {limit, value}. There are as many as there may be. `limit` names them: the folders, keywords or
+   * subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream. `value` is the most
+   * that there may be. Caused by clients.
    *
    * @generated from enum value: ERROR_REASON_LIMIT_EXCEEDED = 26;
    */
