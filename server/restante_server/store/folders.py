@@ -89,6 +89,7 @@ _NAMES = tuple(column.name for column in _COLUMNS)
 _this = (folder.c.mailbox_id == bindparam("mailbox"), folder.c.folder_id == bindparam("folder"))
 _one = select(*_COLUMNS).where(*_this)
 _all = select(*_COLUMNS).where(folder.c.mailbox_id == bindparam("mailbox")).order_by(folder.c.folder_id)
+_parents = select(folder.c.folder_id, folder.c.parent_folder_id).where(folder.c.mailbox_id == bindparam("mailbox"))
 _role = select(folder.c.role).where(*_this)
 _step_up = select(folder.c.parent_folder_id, folder.c.display_name).where(*_this)
 _step_down = select(folder.c.folder_id).where(
@@ -307,6 +308,8 @@ def move(
     above = _ancestry(tx, place, parent)
     if any(ancestor == folder_id for ancestor, _ in above):
         raise FolderCycle
+    if len(above) + 1 + _levels_below(tx, place) > DEEPEST:
+        raise FolderNameInvalid(problem=f"must have at most {DEEPEST} levels")
     taken = tx.execute(_step_down, {"mailbox": place.mailbox_id, "parent": parent, "display": names[-1]}).scalar()
     if taken is not None:
         raise FolderExists(folder_id=taken)
@@ -348,6 +351,17 @@ def _unchanged(tx: Connection, place: Place, if_change_number: int | None) -> No
     row = tx.execute(_one, {"mailbox": place.mailbox_id, "folder": place.folder_id}).one_or_none()
     if row is not None and row.change_number > if_change_number:
         raise ChangeConflict(change_number=row.change_number)
+
+
+def _levels_below(tx: Connection, place: Place) -> int:
+    """The number of levels of folders below the place's folder."""
+    children: dict[int, list[int]] = {}
+    for folder_id, parent in tx.execute(_parents, {"mailbox": place.mailbox_id}):
+        children.setdefault(parent, []).append(folder_id)
+    levels, level = 0, children.get(place.folder_id, [])
+    while level:
+        levels, level = levels + 1, [below for folder_id in level for below in children.get(folder_id, ())]
+    return levels
 
 
 def _require_free_role(tx: Connection, place: Place, role: int) -> None:

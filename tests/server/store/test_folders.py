@@ -16,6 +16,7 @@ from restante.errors import (
     RestanteError,
 )
 from restante_server.store import folders, removal, subscriptions
+from restante_server.store.folder_names import DEEPEST
 from restante_server.store.folders import Role
 from tests.server.store.material import NOW, Box
 
@@ -111,6 +112,20 @@ async def test_moves_that_cannot_be(box: Box) -> None:
         with pytest.raises(error):
             await box.write_in(folder_id, folders.move, path, NOW, parent=target)
     assert await paths(box) == before
+
+
+async def test_a_moved_tree_stays_within_the_deepest_level(box: Box) -> None:
+    at_end = await box.write(folders.create, [str(level) for level in range(DEEPEST - 1)], NOW)
+    high = await box.write(folders.create, ["a"], NOW)
+    await box.write(folders.create, ["a", "b"], NOW)
+    before = await paths(box)
+    with pytest.raises(FolderNameInvalid):
+        await box.write_in(high, folders.move, ["a"], NOW, parent=at_end)
+    assert await paths(box) == before
+    low = await box.write(folders.create, ["c"], NOW)
+    await box.write_in(low, folders.move, ["c"], NOW, parent=at_end)
+    with pytest.raises(FolderNameInvalid):
+        await box.write_in(high, folders.move, ["a"], NOW, parent=low)
 
 
 async def test_a_role_belongs_to_one_folder(box: Box) -> None:
