@@ -71,7 +71,8 @@ def change_flags(
     """Change flags and keywords of the messages that exist.
 
     A message whose change number is above `if_change_number` stays unchanged (RFC 7162 3.1.3). Messages in which
-    nothing differs keep their change number. Raises FolderNotFound, InvalidArgument, LimitExceeded (keywords).
+    nothing differs keep their change number. Raises FolderNotFound, InvalidArgument, TooComplex, LimitExceeded
+    (keywords).
     """
     if selection.folder_id is not None:
         rights.within(tx, place, selection.folder_id)

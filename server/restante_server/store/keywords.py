@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
-from restante.errors import InvalidArgument, LimitExceeded
+from restante.errors import InvalidArgument, LimitExceeded, TooComplex
 from restante_server.db.schema import keyword, message
 from restante_server.directory.rights import Place
 
@@ -34,14 +34,18 @@ _remove = delete(keyword).where(
 _add = insert(keyword)
 
 
-def spell(tx: Connection, place: Place, wanted: Iterable[str]) -> frozenset[str]:
-    """The keywords in the mailbox's spelling; adds new ones to the mailbox. Raises InvalidArgument, LimitExceeded."""
+def spell(tx: Connection, place: Place, wanted: Iterable[str], keep: Iterable[str] = ()) -> frozenset[str]:
+    """The keywords in the mailbox's spelling; adds new ones to the mailbox.
+
+    Those in `keep` make no room, since messages will have them that are not in the store yet. Raises InvalidArgument,
+    TooComplex, LimitExceeded.
+    """
     spelled: set[str] = set()
     for name in valid(wanted):
         lower = name.lower()
         known = tx.execute(_spelling, {"mailbox": place.mailbox_id, "lower": lower}).scalar()
         if known is None:
-            _make_room(tx, place, spelled)
+            _make_room(tx, place, spelled.union(keep))
             tx.execute(_add, {"mailbox_id": place.mailbox_id, "keyword_key": lower, "keyword": name})
             known = name
         spelled.add(known)
@@ -49,7 +53,7 @@ def spell(tx: Connection, place: Place, wanted: Iterable[str]) -> frozenset[str]
 
 
 def known(tx: Connection, place: Place, wanted: Iterable[str]) -> frozenset[str]:
-    """The wanted keywords that the mailbox has, in its spelling. Raises InvalidArgument."""
+    """The wanted keywords that the mailbox has, in its spelling. Raises InvalidArgument, TooComplex."""
     found = (tx.execute(_spelling, {"mailbox": place.mailbox_id, "lower": n.lower()}).scalar() for n in valid(wanted))
     return frozenset(name for name in found if name is not None)
 
@@ -66,8 +70,10 @@ def names(stored: str) -> Sequence[str]:
 
 
 def valid(wanted: Iterable[str]) -> dict[str, None]:
-    """The keywords, each once. Raises InvalidArgument for one that is no keyword."""
+    """The keywords, each once. Raises InvalidArgument for one that is no keyword, TooComplex for too many."""
     given = dict.fromkeys(wanted)
+    if len(given) > MOST_KEYWORDS:
+        raise TooComplex(limit=MOST_KEYWORDS, value=len(given))
     for name in given:
         if not 0 < len(name) <= LONGEST_OCTETS or not _ATOM.fullmatch(name):
             raise InvalidArgument(

@@ -315,11 +315,15 @@ def _write_counters(
 
 def _spell(tx: Connection, placements: Sequence[Placement]) -> dict[int, str]:
     """The keyword column of the placements that have keywords, by position."""
-    return {
-        at: keywords.column(keywords.spell(tx, place, item.keywords))
-        for at, (place, item) in enumerate(placements)
-        if item.keywords
-    }
+    columns: dict[int, str] = {}
+    known: dict[int, set[str]] = {}  # by mailbox: those of earlier placements
+    for at, (place, item) in enumerate(placements):
+        if item.keywords:
+            keep = known.setdefault(place.mailbox_id, set())
+            spelled = keywords.spell(tx, place, item.keywords, keep)
+            keep |= spelled
+            columns[at] = keywords.column(spelled)
+    return columns
 
 
 def _listing_row(mailbox_id: int, content_id: int, shown: Listing) -> dict[str, Any]:

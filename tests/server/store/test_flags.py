@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from sqlalchemy import Connection
 
-from restante.errors import FolderNotFound, InvalidArgument, LimitExceeded
+from restante.errors import FolderNotFound, InvalidArgument, LimitExceeded, TooComplex
 from restante_mail.idset import EMPTY
-from restante_server.store import changes, flags, folders, keywords
+from restante_server.directory.rights import Place
+from restante_server.store import changes, flags, folders, keywords, messages
 from restante_server.store.flags import FlagChange, Updated
 from restante_server.store.selection import Selection
-from tests.server.store.material import Box, ids, uids
+from tests.server.store.material import Box, ids, new_messages, uids
 
 SEEN, ANSWERED, FLAGGED, DELETED = 1, 2, 4, 8
 
@@ -141,6 +143,27 @@ async def test_a_mailbox_holds_so_many_keywords_and_unused_ones_make_room(box: B
     await change(box, uids(box.inbox, 1), FlagChange.REMOVE, 0, ["k7"])
     await change(box, uids(box.inbox, 1), FlagChange.ADD, 0, ["onemore"])
     assert " onemore " in (await shown(box))[1][1]
+
+
+async def test_a_request_names_no_more_keywords_than_a_message_can_have(box: Box) -> None:
+    await box.fill(box.inbox, 1)
+    many = [f"k{number}" for number in range(keywords.MOST_KEYWORDS + 1)]
+    for how in FlagChange:
+        with pytest.raises(TooComplex):
+            await change(box, uids(box.inbox, 1), how, 0, many)
+
+
+async def test_keywords_of_messages_placed_together_make_no_room_for_each_other(box: Box) -> None:
+    await box.fill(box.inbox, 1)
+    many = [f"k{number}" for number in range(keywords.MOST_KEYWORDS - 1)]
+    await change(box, uids(box.inbox, 1), FlagChange.ADD, 0, many)
+
+    def place_two(tx: Connection, place: Place) -> None:
+        new = [one for name in ("first", "second") for one in new_messages(tx, 1, keywords=(name,))]
+        messages.add(tx, place, new)
+
+    with pytest.raises(LimitExceeded):
+        await box.write_in(box.inbox, place_two)
 
 
 async def test_a_folder_that_is_not_there_is_an_error_and_missing_uids_are_none(box: Box) -> None:
