@@ -101,8 +101,14 @@ def _once(call: Call, request: SubmitMessageRequest) -> requests.Request:
 
 async def _taken(call: Call, once: requests.Request) -> Taken | None:
     """What an earlier call with the same request id has taken."""
-    answer = await call.core.db.read(requests.find, once)
+    answer = await call.core.db.read(_kept, call, once)
     return None if answer is None else take.decode(answer)
+
+
+def _kept(tx: Connection, call: Call, once: requests.Request) -> bytes | None:
+    """The answer that is kept for a request id. The rights are decided here: a caller that has lost them gets none."""
+    call.place(tx, 0)
+    return requests.find(tx, once)
 
 
 def _check(call: Call, request: SubmitMessageRequest, trace_field: str | None) -> tuple[int | None, Envelope]:

@@ -30,6 +30,7 @@ from restante.v1.message_pb2 import (
     UpdateMessagesRequest,
 )
 from restante.v1.session_pb2 import Scope
+from restante.v1.submission_pb2 import SubmitMessageRequest
 from restante.v1.sync_pb2 import SyncMailboxRequest
 from restante.v1.types_pb2 import Flag, IdRange, UidSet
 from restante_server.api.engine.call import Call
@@ -150,6 +151,17 @@ async def test_reads_and_writes_of_a_session_without_the_right_are_refused(core:
     for method, request in calls:  # the APPEND is a repetition: its remembered response is refused, too
         with pytest.raises(errors.MailboxNotFound):
             await bob.run(method, request)
+
+
+async def test_the_remembered_answer_of_a_submission_is_refused_without_the_right(core: Served) -> None:
+    bob = await Bob.login(core)
+    content = b"From: bob@example.test\r\nTo: alice@example.test\r\n\r\nHello\r\n"
+    submit = SubmitMessageRequest(content=content, request_id=request_id())
+    submitted = (await bob.run(methods.SUBMIT_MESSAGE, submit)).submission.submission_id
+    assert (await bob.run(methods.SUBMIT_MESSAGE, submit)).submission.submission_id == submitted
+    await bob.lose()
+    with pytest.raises(errors.MailboxNotFound):
+        await bob.run(methods.SUBMIT_MESSAGE, submit)
 
 
 async def test_the_next_read_of_a_stream_is_refused(core: Served) -> None:
