@@ -18,9 +18,10 @@ from restante_server.db.group import Locks
 from restante_server.db.operation import Write
 from restante_server.directory import rights
 from restante_server.directory.rights import Place
-from restante_server.store import changes, erasure, folders, mailboxes, messages, transfer, transfer_between
+from restante_server.store import changes, erasure, flags, folders, mailboxes, messages, transfer, transfer_between
 from restante_server.store.changes import CHANGED, Removal, Touched
 from restante_server.store.check import check
+from restante_server.store.flags import FlagChange
 from restante_server.store.selection import Selection
 from restante_server.store.transfer import Transferred
 from restante_server.upkeep.collector import Collector
@@ -48,14 +49,13 @@ async def copy(source: Box, selection: Selection, target: Box, folder_id: int) -
     )
 
 
-async def move(source: Box, selection: Selection, target: Box, folder_id: int) -> Transferred:
-    return await write_both(
-        source.database,
-        source,
-        target,
-        folder_id,
-        lambda tx, here, there: transfer_between.move(tx, here, selection, there, NOW),
-    )
+async def move(
+    source: Box, selection: Selection, target: Box, folder_id: int, if_change_number: int | None = None
+) -> Transferred:
+    def run(tx: Connection, here: Place, there: Place) -> Transferred:
+        return transfer_between.move(tx, here, selection, there, NOW, if_change_number=if_change_number)
+
+    return await write_both(source.database, source, target, folder_id, run)
 
 
 async def facts(box: Box, folder_id: int) -> list[Moment]:
@@ -154,6 +154,24 @@ async def test_a_moved_message_holds_its_content_after_the_mailbox_it_left_forge
     assert await collector.collect(NOW) == 0, "the other mailbox holds it"
     (moved,) = list(done.target_ids)
     assert await other.read(messages.content_of, moved) == content
+
+
+async def test_a_message_that_changed_meanwhile_stays_in_its_mailbox(box: Box, other: Box) -> None:
+    placed = await box.fill(box.inbox, 3)
+    since = await box.read(mailboxes.change_number)
+    changed = uids(box.inbox, 2)
+    await box.write(flags.change_flags, changed, FlagChange.ADD, 1)
+    done = await move(box, uids(box.inbox, (1, 3)), other, other.inbox, since)
+    assert done.source == ([placed[0].message_id, placed[2].message_id], [1, 3])
+    assert done.left == ([placed[1].message_id], [2])
+    assert done.target_uids == IdSet.of([1, 2])
+    assert len(await facts(box, box.inbox)) == 1
+    assert done.source_change_number == await box.read(mailboxes.change_number)
+    before = [await one.read(mailboxes.change_number) for one in (box, other)]
+    done = await move(box, changed, other, other.inbox, since)
+    assert (done.source, done.change_number, done.source_change_number) == (((), ()), None, None)
+    assert done.left == ([placed[1].message_id], [2])
+    assert [await one.read(mailboxes.change_number) for one in (box, other)] == before
 
 
 async def test_the_quota_of_the_target_counts(box: Box, other: Box) -> None:
