@@ -131,6 +131,25 @@ async def test_a_job_of_one_core_waits_for_that_core_also_when_it_has_stopped_in
     assert await claim(database, 2, "there") is not None
 
 
+async def test_a_job_that_waits_for_a_core_that_stays_away_fails_too(database: Database) -> None:
+    job = await start(database, NewJob(JobKind.BACKUP_STORE, ROOT, place="there"))
+    end = Write(partial(leases.end_abandoned, here="here"))
+    assert await database.write(end) == 0  # it has not waited for long
+    long_ago = {"created_at": job.created_at - leases.AWAY_MICROSECONDS - 1_000_000}
+    await database.write(Write(lambda tx: tx.execute(update(job_table).values(long_ago))))
+    other = await start(database)
+    assert await claim(database, 1) is not None
+    assert await database.write(end) == 0  # its core may be the one that runs the other job
+    finish = partial(leases.finish, lease=Lease(other.job_id, 1), state=JobState.SUCCEEDED)
+    await database.write(Write(finish))
+    assert await database.write(end) == 0
+    earlier = update(job_table).where(job_table.c.finished_at.is_not(None)).values(finished_at=1)
+    await database.write(Write(lambda tx: tx.execute(earlier)))
+    assert await database.write(Write(partial(leases.end_abandoned, here="there"))) == 0
+    assert await database.write(end) == 1
+    assert (await get(database, job.job_id)).state is JobState.FAILED
+
+
 async def test_a_step_that_may_not_go_on_writes_nothing(database: Database) -> None:
     job = await start(database, NewJob(JobKind.CHECK_STORE, await administrator(database)))
     await claim(database, 1)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, case, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, exists, insert, or_, select, update
 
 from restante.errors import BackupFailed, PermissionDenied, to_status
 from restante_server.db.clock import now_microseconds
@@ -141,13 +141,18 @@ _cancel_old = (
     .where(job.c.state.in_(UNFINISHED), job.c.kind.in_((JobKind.CHECK_STORE, JobKind.BACKUP_STORE)))
     .values(state=JobState.CANCELLED, finished_at=bindparam("now"), lease_id=None, lease_expires_at=None)
 )
+_other = job.alias("other")
+# The core of a queued job may be busy with others. When no job has run lately, it would have begun this one.
+_idle = ~exists().where(or_(_other.c.lease_expires_at > bindparam("now"), _other.c.finished_at >= bindparam("before")))
 _away = (
     update(job)
     .where(
-        job.c.state == JobState.RUNNING,
         job.c.place != "",
         job.c.place != bindparam("here"),
-        job.c.lease_expires_at < bindparam("before"),
+        or_(
+            and_(job.c.state == JobState.RUNNING, job.c.lease_expires_at < bindparam("before")),
+            and_(job.c.state == JobState.QUEUED, job.c.created_at < bindparam("before"), _idle),
+        ),
     )
     .values(
         state=JobState.FAILED,
@@ -264,8 +269,11 @@ def begin_again(tx: Connection) -> None:
 
 
 def end_abandoned(tx: Connection, here: str) -> int:
-    """End jobs that only another core may run, when that core has been away for long; returns their number."""
-    problem = "the core that wrote the backup stopped and did not start again"
+    """End jobs that only another core may run, when that core has been away for long; returns their number.
+
+    A job that waits for its core ends, too, once no job of the store has run for as long.
+    """
+    problem = "the core that writes the backup stopped and did not start again"
     status = to_status(BackupFailed(problem=problem)).SerializeToString()
     now = now_microseconds(tx)
     values: dict[str, Any] = {"here": here, "before": now - AWAY_MICROSECONDS, "status": status, "now": now}
