@@ -21,17 +21,11 @@ bool whole(const v1::MessageRows& batch) {
 
 namespace {
 
-// Adds to a restriction that the UID, or in all folders the message id, is above the last one told.
+// The matching messages whose UIDs, or in all folders message ids, are above the last one told.
 v1::MatchingMessages matching_behind(const v1::MatchingMessages& matching, std::int64_t last_id,
                                      std::int64_t last_uid) {
-  v1::MatchingMessages left;
-  left.set_folder_id(matching.folder_id());
-  auto* both = left.mutable_restriction()->mutable_all_of();
-  auto* last = both->add_restrictions()->mutable_compare();
-  last->set_comparison(v1::COMPARISON_GREATER);
-  last->set_property(matching.folder_id() != 0 ? v1::COMPARE_PROPERTY_UID : v1::COMPARE_PROPERTY_MESSAGE_ID);
-  last->set_value(matching.folder_id() != 0 ? last_uid : last_id);
-  if (matching.has_restriction()) *both->add_restrictions() = matching.restriction();
+  v1::MatchingMessages left = matching;
+  left.set_above(matching.folder_id() != 0 ? last_uid : last_id);
   return left;
 }
 

@@ -88,6 +88,9 @@ std::optional<v1::MessageRows> MessageStream::next() {
       impl_->over = true;
       return batch ? std::optional(impl_->give()) : std::nullopt;
     }
+    if (response->matching_below() != 0) {
+      impl_->whole.mutable_matching()->set_below(response->matching_below());
+    }
     if (response->has_rest() && batch) detail::join(*batch, response->rest());
     if (!response->has_rows()) continue;
     std::optional<v1::MessageRows> before;

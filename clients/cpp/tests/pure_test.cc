@@ -382,13 +382,13 @@ TEST(Sets, MatchingMessagesGoOnBehindTheLastOneTold) {
   for (const int folder : {0, 7}) {
     v1::MessageSet set;
     set.mutable_matching()->set_folder_id(folder);
+    set.mutable_matching()->set_below(20);
     set.mutable_matching()->mutable_restriction()->mutable_flags()->set_mask(1);
     const auto left = behind(set, told);
     EXPECT_EQ(left.matching().folder_id(), folder);
-    const auto& both = left.matching().restriction().all_of();
-    ASSERT_EQ(both.restrictions_size(), 2);
-    EXPECT_EQ(both.restrictions(0).compare().value(), folder == 0 ? 14 : 6);
-    EXPECT_EQ(both.restrictions(1).flags().mask(), 1);
+    EXPECT_EQ(left.matching().above(), folder == 0 ? 14 : 6);
+    EXPECT_EQ(left.matching().below(), 20);
+    EXPECT_EQ(left.matching().restriction().flags().mask(), 1);
     EXPECT_FALSE(finished(left));
   }
 }

@@ -20,7 +20,7 @@ func (c *Client) StreamMessages(
 	ctx context.Context, request *restantev1.StreamMessagesRequest,
 ) iter.Seq2[*restantev1.MessageRows, error] {
 	return func(yield func(*restantev1.MessageRows, error) bool) {
-		wanted := proto.CloneOf(request)
+		wanted, asked := proto.CloneOf(request), proto.CloneOf(request.GetMessages())
 		if wanted.GetMinCommit() == nil {
 			wanted.MinCommit = c.MinCommit(wanted.GetMailboxId())
 		}
@@ -39,7 +39,7 @@ func (c *Client) StreamMessages(
 				}
 				given := batch
 				batch = nil
-				wanted.Messages = behind(request.GetMessages(), given)
+				wanted.Messages = behind(asked, given)
 				return yield(given, nil)
 			}
 			for {
@@ -54,6 +54,9 @@ func (c *Client) StreamMessages(
 					return err
 				}
 				told()
+				if below := response.GetMatchingBelow(); below != 0 {
+					asked.GetMatching().Below = below
+				}
 				if rest := response.GetRest(); rest != nil {
 					join(batch, rest)
 				}
@@ -122,23 +125,14 @@ func behind(set *restantev1.MessageSet, told *restantev1.MessageRows) *restantev
 	}
 }
 
-// matchingBehind adds to a restriction that the UID, or in all folders the message id, is above the last one told.
+// matchingBehind is the matching messages whose UIDs, or in all folders message ids, are above the last one told.
 func matchingBehind(matching *restantev1.MatchingMessages, lastID, lastUID int64) *restantev1.MatchingMessages {
-	last := &restantev1.CompareRestriction{
-		Property:   restantev1.CompareProperty_COMPARE_PROPERTY_UID,
-		Comparison: restantev1.Comparison_COMPARISON_GREATER,
-		Value:      lastUID,
-	}
+	above := lastUID
 	if matching.GetFolderId() == 0 {
-		last.Property, last.Value = restantev1.CompareProperty_COMPARE_PROPERTY_MESSAGE_ID, lastID
+		above = lastID
 	}
-	parts := []*restantev1.Restriction{{Condition: &restantev1.Restriction_Compare{Compare: last}}}
-	if matching.GetRestriction() != nil {
-		parts = append(parts, matching.GetRestriction())
-	}
-	both := &restantev1.Restriction_AllOf{AllOf: &restantev1.RestrictionList{Restrictions: parts}}
 	return &restantev1.MatchingMessages{
-		FolderId: matching.GetFolderId(), Restriction: &restantev1.Restriction{Condition: both},
+		FolderId: matching.GetFolderId(), Restriction: matching.GetRestriction(), Above: above, Below: matching.GetBelow(),
 	}
 }
 

@@ -57,17 +57,12 @@ func TestWhatHasBeenToldIsNotAskedForAgain(t *testing.T) {
 func TestMatchingMessagesGoOnBehindTheLastOneTold(t *testing.T) {
 	told := &restantev1.MessageRows{Uids: []int64{2, 7}, MessageIds: []int64{40, 50}}
 	seen := &restantev1.Restriction{Condition: &restantev1.Restriction_Flags{Flags: &restantev1.FlagRestriction{Mask: 1, Value: 1}}}
-	for folderID, last := range map[int64]*restantev1.CompareRestriction{
-		3: {Property: restantev1.CompareProperty_COMPARE_PROPERTY_UID, Value: 7},
-		0: {Property: restantev1.CompareProperty_COMPARE_PROPERTY_MESSAGE_ID, Value: 50},
-	} {
-		last.Comparison = restantev1.Comparison_COMPARISON_GREATER
-		set := &restantev1.MessageSet{Messages: &restantev1.MessageSet_Matching{
-			Matching: &restantev1.MatchingMessages{FolderId: folderID, Restriction: seen},
-		}}
+	for folderID, last := range map[int64]int64{3: 7, 0: 50} {
+		matching := &restantev1.MatchingMessages{FolderId: folderID, Restriction: seen, Below: 60}
+		set := &restantev1.MessageSet{Messages: &restantev1.MessageSet_Matching{Matching: matching}}
 		left := behind(set, told).GetMatching()
-		parts := left.GetRestriction().GetAllOf().GetRestrictions()
-		if left.GetFolderId() != folderID || len(parts) != 2 || !proto.Equal(parts[0].GetCompare(), last) || !proto.Equal(parts[1], seen) {
+		wanted := &restantev1.MatchingMessages{FolderId: folderID, Restriction: seen, Above: last, Below: 60}
+		if !proto.Equal(left, wanted) {
 			t.Errorf("left are %v", left)
 		}
 		if finished(set) {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from restante.v1.message_pb2 import MatchingMessages, MessageRows, MessageSet, StreamMessagesResponse
-from restante.v1.search_pb2 import CompareProperty, CompareRestriction, Comparison, Restriction, RestrictionList
 from restante.v1.types_pb2 import IdRange, MessageIdSet, UidSet
 
 
@@ -73,12 +72,7 @@ def behind(messages: MessageSet, batch: MessageRows) -> MessageSet:
 
 
 def _matching_behind(matching: MatchingMessages, batch: MessageRows) -> MatchingMessages:
-    if matching.folder_id:
-        last = CompareRestriction(property=CompareProperty.COMPARE_PROPERTY_UID, value=batch.uids[-1])
-    else:
-        last = CompareRestriction(property=CompareProperty.COMPARE_PROPERTY_MESSAGE_ID, value=batch.message_ids[-1])
-    last.comparison = Comparison.COMPARISON_GREATER
-    parts = [Restriction(compare=last), matching.restriction]
-    return MatchingMessages(
-        folder_id=matching.folder_id, restriction=Restriction(all_of=RestrictionList(restrictions=parts))
-    )
+    left = MatchingMessages()
+    left.CopyFrom(matching)
+    left.above = batch.uids[-1] if matching.folder_id else batch.message_ids[-1]
+    return left

@@ -176,6 +176,8 @@ class Messages:
 
         async with aclosing(self._calls.resumed(opened)) as responses:
             async for response in responses:
+                if response.matching_below:
+                    wanted.matching.below = response.matching_below
                 for batch in whole.add(response):
                     request.messages.CopyFrom(behind(wanted, batch))
                     yield batch

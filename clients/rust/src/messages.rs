@@ -32,8 +32,8 @@ async fn stream(
         wanted.min_commit = core.min_commit(wanted.mailbox_id);
     }
     let mut resume = Resume::new(&core);
-    let whole = wanted.messages.clone();
-    while let Err(failure) = stream_once(&core, &whole, &mut wanted, &told, &mut resume).await {
+    let mut whole = wanted.messages.clone();
+    while let Err(failure) = stream_once(&core, &mut whole, &mut wanted, &told, &mut resume).await {
         resume.after(failure).await?;
     }
     Ok(())
@@ -41,7 +41,7 @@ async fn stream(
 
 async fn stream_once(
     core: &Core,
-    whole: &Option<v1::MessageSet>,
+    whole: &mut Option<v1::MessageSet>,
     wanted: &mut v1::StreamMessagesRequest,
     told: &Told<v1::MessageRows>,
     resume: &mut Resume,
@@ -55,6 +55,9 @@ async fn stream_once(
     let mut cut: Option<v1::MessageRows> = None;
     while let Some(response) = stream.message().await? {
         resume.told();
+        if response.matching_below != 0 {
+            keep_below(whole, response.matching_below);
+        }
         if let (Some(batch), Some(rest)) = (&mut cut, response.rest) {
             join(batch, &rest);
         }
@@ -122,18 +125,17 @@ fn behind(set: &v1::MessageSet, told: &v1::MessageRows) -> v1::MessageSet {
     v1::MessageSet { messages: Some(left) }
 }
 
-/// Adds to a restriction that the UID, or in all folders the message id, is above the last one told.
+/// The matching messages whose UIDs, or in all folders message ids, are above the last one told.
 fn matching_behind(matching: v1::MatchingMessages, last_id: i64, last_uid: i64) -> v1::MatchingMessages {
-    let (property, value) = match matching.folder_id {
-        0 => (v1::CompareProperty::MessageId, last_id),
-        _ => (v1::CompareProperty::Uid, last_uid),
-    };
-    let comparison = v1::Comparison::Greater.into();
-    let last = Condition::Compare(v1::CompareRestriction { property: property.into(), comparison, value });
-    let mut restrictions = vec![v1::Restriction { condition: Some(last) }];
-    restrictions.extend(matching.restriction);
-    let both = Condition::AllOf(v1::RestrictionList { restrictions });
-    v1::MatchingMessages { restriction: Some(v1::Restriction { condition: Some(both) }), ..matching }
+    let above = if matching.folder_id == 0 { last_id } else { last_uid };
+    v1::MatchingMessages { above, ..matching }
+}
+
+/// Leaves out the messages that arrive after the first evaluation of a restriction.
+fn keep_below(set: &mut Option<v1::MessageSet>, below: i64) {
+    if let Some(v1::MessageSet { messages: Some(Messages::Matching(matching)) }) = set {
+        matching.below = below;
+    }
 }
 
 fn is_finished(set: &v1::MessageSet) -> bool {
@@ -256,17 +258,13 @@ mod tests {
         let told = v1::MessageRows { message_ids: vec![11, 14], uids: vec![3, 6], ..Default::default() };
         let seen = Condition::Flags(v1::FlagRestriction { mask: 1, value: 1 });
         let seen = v1::Restriction { condition: Some(seen) };
-        for (folder_id, property, value) in [(0, v1::CompareProperty::MessageId, 14), (7, v1::CompareProperty::Uid, 6)]
-        {
-            let restriction = Some(seen.clone());
-            let whole = set(Messages::Matching(v1::MatchingMessages { folder_id, restriction }));
-            let comparison = v1::Comparison::Greater.into();
-            let last = v1::CompareRestriction { property: property.into(), comparison, value };
-            let last = v1::Restriction { condition: Some(Condition::Compare(last)) };
-            let both = v1::RestrictionList { restrictions: vec![last, seen.clone()] };
-            let both = v1::Restriction { condition: Some(Condition::AllOf(both)) };
-            let left = set(Messages::Matching(v1::MatchingMessages { folder_id, restriction: Some(both) }));
-            assert_eq!((behind(&whole, &told), is_finished(&left)), (left.clone(), false));
+        for (folder_id, above) in [(0, 14), (7, 6)] {
+            let matching = v1::MatchingMessages { folder_id, restriction: Some(seen.clone()), above: 0, below: 0 };
+            let mut whole = Some(set(Messages::Matching(matching.clone())));
+            keep_below(&mut whole, 20);
+            let left = whole.map(|whole| behind(&whole, &told)).expect("a set");
+            assert!(!is_finished(&left));
+            assert_eq!(left, set(Messages::Matching(v1::MatchingMessages { above, below: 20, ..matching })));
         }
     }
 

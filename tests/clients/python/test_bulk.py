@@ -6,8 +6,14 @@ from collections.abc import Iterable
 
 from restante import query
 from restante.bulk import WholeBatches, behind
-from restante.v1.message_pb2 import MessageRows, MessageSet, SectionCells, SectionRest, StreamMessagesResponse
-from restante.v1.search_pb2 import CompareProperty, CompareRestriction, Comparison, Restriction
+from restante.v1.message_pb2 import (
+    MatchingMessages,
+    MessageRows,
+    MessageSet,
+    SectionCells,
+    SectionRest,
+    StreamMessagesResponse,
+)
 from restante.v1.types_pb2 import IdRange, MessageIdSet, UidSet
 
 
@@ -54,11 +60,10 @@ def test_what_was_told_is_not_asked_for_again() -> None:
         uids=UidSet(folder_id=5, ranges=rest)
     )
     seen = query.flag("seen")
-    for folder_id, key, value in ((5, "UID", 5), (0, "MESSAGE_ID", 7)):
-        last = CompareRestriction(comparison=Comparison.COMPARISON_GREATER, value=value)
-        last.property = CompareProperty.Value(f"COMPARE_PROPERTY_{key}")
-        left = query.matching(query.all_of(Restriction(compare=last), seen), folder_id=folder_id)
-        assert behind(query.matching(seen, folder_id=folder_id), told) == left
+    for folder_id, above in ((5, 5), (0, 7)):
+        given = MatchingMessages(folder_id=folder_id, restriction=seen, below=9)
+        left = MatchingMessages(folder_id=folder_id, restriction=seen, above=above, below=9)
+        assert behind(MessageSet(matching=given), told) == MessageSet(matching=left)
     assert behind(MessageSet(ids=MessageIdSet(message_ids=[1])), MessageRows()) == MessageSet(
         ids=MessageIdSet(message_ids=[1])
     )

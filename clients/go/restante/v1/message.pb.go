@@ -1001,6 +1001,8 @@ type MatchingMessages struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	FolderId      int64                  `protobuf:"varint,1,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"` // The folder; 0: all folders.
 	Restriction   *Restriction           `protobuf:"bytes,2,opt,name=restriction,proto3" json:"restriction,omitempty"`            // Absent: all messages.
+	Above         int64                  `protobuf:"varint,3,opt,name=above,proto3" json:"above,omitempty"`                       // Only UIDs (in all folders: message ids) above this one.
+	Below         int64                  `protobuf:"varint,4,opt,name=below,proto3" json:"below,omitempty"`                       // Only UIDs (in all folders: message ids) below this one; 0: no limit.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1047,6 +1049,20 @@ func (x *MatchingMessages) GetRestriction() *Restriction {
 		return x.Restriction
 	}
 	return nil
+}
+
+func (x *MatchingMessages) GetAbove() int64 {
+	if x != nil {
+		return x.Above
+	}
+	return 0
+}
+
+func (x *MatchingMessages) GetBelow() int64 {
+	if x != nil {
+		return x.Below
+	}
+	return 0
 }
 
 // QueryMessagesRequest is a condition, an order and a page.
@@ -1591,9 +1607,13 @@ func (x *StreamMessagesRequest) GetIncludeRemoved() bool {
 
 // StreamMessagesResponse is a batch, or more octets of the last cell of the batch before.
 type StreamMessagesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Rows          *MessageRows           `protobuf:"bytes,1,opt,name=rows,proto3" json:"rows,omitempty"` // A batch. Only the last message of a batch may have cut cells.
-	Rest          *SectionRest           `protobuf:"bytes,2,opt,name=rest,proto3" json:"rest,omitempty"` // Octets that continue a cut cell, in order until the cell is complete.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Rows  *MessageRows           `protobuf:"bytes,1,opt,name=rows,proto3" json:"rows,omitempty"` // A batch. Only the last message of a batch may have cut cells.
+	Rest  *SectionRest           `protobuf:"bytes,2,opt,name=rest,proto3" json:"rest,omitempty"` // Octets that continue a cut cell, in order until the cell is complete.
+	// In the first batch of MatchingMessages: all of them have UIDs (in all folders: message ids) below this one. A client
+	// that opens the stream again gives it as `below`, and the last UID or id that it has as `above`: messages that arrived
+	// later then stay out.
+	MatchingBelow int64 `protobuf:"varint,3,opt,name=matching_below,json=matchingBelow,proto3" json:"matching_below,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1642,6 +1662,13 @@ func (x *StreamMessagesResponse) GetRest() *SectionRest {
 	return nil
 }
 
+func (x *StreamMessagesResponse) GetMatchingBelow() int64 {
+	if x != nil {
+		return x.MatchingBelow
+	}
+	return 0
+}
+
 // AppendMessageRequest holds a message or names an upload.
 type AppendMessageRequest struct {
 	state                 protoimpl.MessageState `protogen:"open.v1"`
@@ -1650,7 +1677,7 @@ type AppendMessageRequest struct {
 	Content               []byte                 `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`                                                             // The message, at most 512 KiB; larger ones are uploaded.
 	UploadId              []byte                 `protobuf:"bytes,4,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`                                           // Instead of content: a finished upload, which this call consumes.
 	Flags                 int32                  `protobuf:"varint,5,opt,name=flags,proto3" json:"flags,omitempty"`                                                                // Sum of Flag bits.
-	Keywords              []string               `protobuf:"bytes,6,rep,name=keywords,proto3" json:"keywords,omitempty"`                                                           // RFC 3501 atoms.
+	Keywords              []string               `protobuf:"bytes,6,rep,name=keywords,proto3" json:"keywords,omitempty"`                                                           // RFC 3501 atoms, at most 200 (TOO_COMPLEX).
 	ReceivedAt            *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`                                     // Absent: now.
 	ReceivedOffsetMinutes int32                  `protobuf:"varint,8,opt,name=received_offset_minutes,json=receivedOffsetMinutes,proto3" json:"received_offset_minutes,omitempty"` // Zone of received_at, minutes east of UTC.
 	RequestId             []byte                 `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                                        // Required: 16 random octets.
@@ -2223,7 +2250,7 @@ type UpdateMessagesRequest struct {
 	Messages       *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                            // The messages.
 	Operation      FlagOperation          `protobuf:"varint,3,opt,name=operation,proto3,enum=restante.v1.FlagOperation" json:"operation,omitempty"`          // Add, remove or replace.
 	Flags          int32                  `protobuf:"varint,4,opt,name=flags,proto3" json:"flags,omitempty"`                                                 // Sum of Flag bits.
-	Keywords       []string               `protobuf:"bytes,5,rep,name=keywords,proto3" json:"keywords,omitempty"`                                            // RFC 3501 atoms.
+	Keywords       []string               `protobuf:"bytes,5,rep,name=keywords,proto3" json:"keywords,omitempty"`                                            // RFC 3501 atoms, at most 200 (TOO_COMPLEX).
 	IfChangeNumber *int64                 `protobuf:"varint,6,opt,name=if_change_number,json=ifChangeNumber,proto3,oneof" json:"if_change_number,omitempty"` // Only messages whose change number is not above this (RFC 7162 3.1.3).
 	ChangesSince   *int64                 `protobuf:"varint,7,opt,name=changes_since,json=changesSince,proto3,oneof" json:"changes_since,omitempty"`         // With a folder: answer with its changes above this number.
 	unknownFields  protoimpl.UnknownFields
@@ -3500,10 +3527,12 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\x03ids\x18\x02 \x01(\v2\x19.restante.v1.MessageIdSetH\x00R\x03ids\x12;\n" +
 	"\bmatching\x18\x03 \x01(\v2\x1d.restante.v1.MatchingMessagesH\x00R\bmatchingB\n" +
 	"\n" +
-	"\bmessages\"o\n" +
+	"\bmessages\"\xa3\x01\n" +
 	"\x10MatchingMessages\x12\x1f\n" +
 	"\tfolder_id\x18\x01 \x01(\x03B\x020\x01R\bfolderId\x12:\n" +
-	"\vrestriction\x18\x02 \x01(\v2\x18.restante.v1.RestrictionR\vrestriction\"\xeb\x02\n" +
+	"\vrestriction\x18\x02 \x01(\v2\x18.restante.v1.RestrictionR\vrestriction\x12\x18\n" +
+	"\x05above\x18\x03 \x01(\x03B\x020\x01R\x05above\x12\x18\n" +
+	"\x05below\x18\x04 \x01(\x03B\x020\x01R\x05below\"\xeb\x02\n" +
 	"\x14QueryMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x1f\n" +
@@ -3557,10 +3586,11 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\n" +
 	"min_commit\x18\x06 \x01(\v2\x18.restante.v1.CommitTokenR\tminCommit\x12'\n" +
 	"\x0finclude_removed\x18\a \x01(\bR\x0eincludeRemovedB\x10\n" +
-	"\x0e_changed_since\"t\n" +
+	"\x0e_changed_since\"\x9f\x01\n" +
 	"\x16StreamMessagesResponse\x12,\n" +
 	"\x04rows\x18\x01 \x01(\v2\x18.restante.v1.MessageRowsR\x04rows\x12,\n" +
-	"\x04rest\x18\x02 \x01(\v2\x18.restante.v1.SectionRestR\x04rest\"\xeb\x02\n" +
+	"\x04rest\x18\x02 \x01(\v2\x18.restante.v1.SectionRestR\x04rest\x12)\n" +
+	"\x0ematching_below\x18\x03 \x01(\x03B\x020\x01R\rmatchingBelow\"\xeb\x02\n" +
 	"\x14AppendMessageRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x1f\n" +

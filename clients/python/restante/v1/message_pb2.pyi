@@ -638,8 +638,14 @@ class MatchingMessages(_message.Message):
 
     FOLDER_ID_FIELD_NUMBER: _builtins.int
     RESTRICTION_FIELD_NUMBER: _builtins.int
+    ABOVE_FIELD_NUMBER: _builtins.int
+    BELOW_FIELD_NUMBER: _builtins.int
     folder_id: _builtins.int
     """The folder; 0: all folders."""
+    above: _builtins.int
+    """Only UIDs (in all folders: message ids) above this one."""
+    below: _builtins.int
+    """Only UIDs (in all folders: message ids) below this one; 0: no limit."""
     @_builtins.property
     def restriction(self) -> _search_pb2.Restriction:
         """Absent: all messages."""
@@ -649,10 +655,12 @@ class MatchingMessages(_message.Message):
         *,
         folder_id: _builtins.int = ...,
         restriction: _search_pb2.Restriction | None = ...,
+        above: _builtins.int = ...,
+        below: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["restriction", b"restriction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder_id", b"folder_id", "restriction", b"restriction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["above", b"above", "below", b"below", "folder_id", b"folder_id", "restriction", b"restriction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -972,6 +980,12 @@ class StreamMessagesResponse(_message.Message):
 
     ROWS_FIELD_NUMBER: _builtins.int
     REST_FIELD_NUMBER: _builtins.int
+    MATCHING_BELOW_FIELD_NUMBER: _builtins.int
+    matching_below: _builtins.int
+    """In the first batch of MatchingMessages: all of them have UIDs (in all folders: message ids) below this one. A client
+    that opens the stream again gives it as `below`, and the last UID or id that it has as `above`: messages that arrived
+    later then stay out.
+    """
     @_builtins.property
     def rows(self) -> Global___MessageRows:
         """A batch. Only the last message of a batch may have cut cells."""
@@ -985,10 +999,11 @@ class StreamMessagesResponse(_message.Message):
         *,
         rows: Global___MessageRows | None = ...,
         rest: Global___SectionRest | None = ...,
+        matching_below: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rest", b"rest", "rows", b"rows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rest", b"rest", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["matching_below", b"matching_below", "rest", b"rest", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1026,7 +1041,7 @@ class AppendMessageRequest(_message.Message):
     """Required: 16 random octets."""
     @_builtins.property
     def keywords(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """RFC 3501 atoms."""
+        """RFC 3501 atoms, at most 200 (TOO_COMPLEX)."""
 
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
@@ -1333,7 +1348,7 @@ class UpdateMessagesRequest(_message.Message):
 
     @_builtins.property
     def keywords(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """RFC 3501 atoms."""
+        """RFC 3501 atoms, at most 200 (TOO_COMPLEX)."""
 
     def __init__(
         self,

@@ -94,14 +94,16 @@ async def stream_messages(call: Call, request: v1.StreamMessagesRequest) -> Asyn
     """See MessageService.StreamMessages. No read is open while the client takes a response."""
     if request.HasField("min_commit"):
         await call.reach(request.min_commit)
-    ask, _ = await _ask(call, request)
+    ask, chosen = await _ask(call, request)
+    below = chosen.below  # for the first batch
     directory = call.core.contents.directory
     after: int | None = 0
     while after is not None:
         batch: Batch = await call.core.db.read(message_rows.next_batch, directory, ask, after)
         rests = [await _measured(call, ask, batch.rows, rest) for rest in batch.rests]
         if batch.count:
-            yield v1.StreamMessagesResponse(rows=batch.rows)
+            yield v1.StreamMessagesResponse(rows=batch.rows, matching_below=below)
+            below = 0
         for rest in rests:
             async for response in _remainder(call, ask, rest):
                 yield response

@@ -8,14 +8,14 @@ from functools import partial
 from typing import Final
 
 from restante.errors import InvalidArgument
-from restante.v1.message_pb2 import MessageSet
+from restante.v1.message_pb2 import MatchingMessages, MessageSet
 from restante.v1.types_pb2 import IdRange
 from restante_mail.idset import EMPTY, IdSet
 from restante_server.api.engine.call import Call
 from restante_server.api.services import convert, scans
 from restante_server.api.services.restrictions import restriction
 from restante_server.directory.rights import Claim
-from restante_server.store.restriction import Restriction
+from restante_server.store.restriction import AllOf, Compare, Comparison, Property, Restriction
 from restante_server.store.selection import Listed, Selection
 
 MOST_ROWS: Final = 5_000  # estimated for one operation
@@ -27,6 +27,7 @@ class Chosen:
 
     selection: Selection
     limit: int | None = None
+    below: int = 0  # of a restriction: the UID, or the message id, below which all messages are
 
     @property
     def rows(self) -> int:
@@ -54,7 +55,7 @@ def read(
     if removed:
         raise InvalidArgument(field="include_removed", problem="needs messages named by ids")
     matching = messages.matching
-    condition = restriction(matching.restriction, "messages.matching.restriction")
+    condition = _within(matching, restriction(matching.restriction, "messages.matching.restriction"))
     return partial(_evaluate, call, claim.at(matching.folder_id), condition, only_deleted, limit)
 
 
@@ -82,6 +83,17 @@ def _named(messages: MessageSet, only_deleted: bool, removed: bool) -> Selection
             raise InvalidArgument(field="messages", problem="must name messages by uids, ids or matching")
 
 
+def _within(matching: MatchingMessages, condition: Restriction) -> Restriction:
+    """The condition on messages between `above` and `below`. Neither counts for the depth of the client's tree."""
+    key = Property.UID if matching.folder_id else Property.MESSAGE_ID
+    parts = [condition]
+    if matching.above:
+        parts.append(Compare(key, Comparison.GREATER, matching.above))
+    if matching.below:
+        parts.append(Compare(key, Comparison.LESS, matching.below))
+    return AllOf(tuple(parts)) if len(parts) > 1 else condition
+
+
 async def _evaluate(call: Call, claim: Claim, condition: Restriction, only_deleted: bool, limit: int | None) -> Chosen:
     """The messages that match now. A write leaves those as they are that change after the first read of this scan.
 
@@ -90,4 +102,4 @@ async def _evaluate(call: Call, claim: Claim, condition: Restriction, only_delet
     found = await scans.matches(call, claim, condition)
     seen = found.horizon.change_number
     selection = Selection(claim.folder_id or None, IdSet.from_ascending(found.known_keys), only_deleted)
-    return Chosen(selection, seen if limit is None else min(limit, seen))
+    return Chosen(selection, seen if limit is None else min(limit, seen), found.horizon.next_key)

@@ -191,6 +191,27 @@ async def test_matching_messages_are_read_in_the_order_of_uids_or_of_ids(bob: Ma
     assert not empty.rows.message_ids
 
 
+@pytest.mark.parametrize("whole_mailbox", [False, True])
+async def test_a_stream_that_is_opened_again_goes_on_with_the_messages_of_the_first(
+    bob: Mail,  # noqa: F811
+    whole_mailbox: bool,
+) -> None:
+    inbox = (await bob.folder("Inbox")).folder_id
+    folder_id = 0 if whole_mailbox else inbox
+    ids = [(await bob.append(inbox, letter("Lunch", body))).message_id for body in BODIES]
+    condition = text("lunch")
+    for _ in range(15):  # the deepest tree
+        condition = both(condition)
+    request = v1.StreamMessagesRequest(messages=matching(condition, folder_id))
+    first, *others = await bob.stream("MessageService", "StreamMessages", request)
+    assert list(first.rows.message_ids) == ids and not others
+    await bob.append(inbox, letter("Lunch", "Too late."))
+    request.messages.matching.above = first.rows.message_ids[0] if whole_mailbox else first.rows.uids[0]
+    request.messages.matching.below = first.matching_below
+    (again,) = await bob.stream("MessageService", "StreamMessages", request)
+    assert list(again.rows.message_ids) == ids[1:]
+
+
 async def test_answers_pair_ids_with_uids_by_position(bob: Mail) -> None:  # noqa: F811
     inbox, archive = (await bob.folder("Inbox")).folder_id, (await bob.folder("Archive")).folder_id
     ids = [(await bob.append(inbox)).message_id for _ in range(4)]

@@ -1,16 +1,11 @@
 package io.restante.client;
 
 import io.restante.v1.CommitToken;
-import io.restante.v1.CompareProperty;
-import io.restante.v1.CompareRestriction;
-import io.restante.v1.Comparison;
 import io.restante.v1.IdRange;
 import io.restante.v1.MatchingMessages;
 import io.restante.v1.MessageRows;
 import io.restante.v1.MessageServiceGrpc;
 import io.restante.v1.MessageSet;
-import io.restante.v1.Restriction;
-import io.restante.v1.RestrictionList;
 import io.restante.v1.SectionCells;
 import io.restante.v1.SectionRest;
 import io.restante.v1.StreamMessagesRequest;
@@ -21,14 +16,14 @@ import java.util.List;
 
 /** StreamMessages with whole cells, opened again with the messages that have not been told. */
 final class MessageBatches extends EventStream<MessageRows> {
-    private final MessageSet whole; // of the caller's request
+    private final MessageSet.Builder whole; // of the caller's request
     private final StreamMessagesRequest.Builder wanted;
     private final ResumedCall<StreamMessagesRequest, StreamMessagesResponse> call;
     private final Deque<MessageRows> ready = new ArrayDeque<>();
     private MessageRows.Builder cut; // the batch whose last message is not whole; null: none
 
     MessageBatches(Core core, StreamMessagesRequest request) {
-        whole = request.getMessages();
+        whole = request.getMessages().toBuilder();
         wanted = request.toBuilder();
         CommitToken seen = core.minCommit(request.getMailboxId());
         if (!wanted.hasMinCommit() && seen != null) {
@@ -57,6 +52,9 @@ final class MessageBatches extends EventStream<MessageRows> {
                 }
                 break;
             }
+            if (response.getMatchingBelow() != 0) {
+                whole.getMatchingBuilder().setBelow(response.getMatchingBelow());
+            }
             if (response.hasRest() && cut != null) {
                 join(cut, response.getRest());
             }
@@ -81,7 +79,7 @@ final class MessageBatches extends EventStream<MessageRows> {
     }
 
     private void told(MessageRows batch) {
-        wanted.setMessages(behind(whole, batch));
+        wanted.setMessages(behind(whole.build(), batch));
         ready.add(batch);
     }
 
@@ -134,23 +132,10 @@ final class MessageBatches extends EventStream<MessageRows> {
         return left.build();
     }
 
-    /** Adds to a restriction that the UID, or in all folders the message id, is above the last one told. */
+    /** The matching messages whose UIDs, or in all folders message ids, are above the last one told. */
     private static MatchingMessages matchingBehind(MatchingMessages matching, long lastId, long lastUid) {
-        boolean inFolder = matching.getFolderId() != 0;
-        CompareRestriction last = CompareRestriction.newBuilder()
-                .setProperty(
-                        inFolder
-                                ? CompareProperty.COMPARE_PROPERTY_UID
-                                : CompareProperty.COMPARE_PROPERTY_MESSAGE_ID)
-                .setComparison(Comparison.COMPARISON_GREATER)
-                .setValue(inFolder ? lastUid : lastId)
-                .build();
-        RestrictionList both = RestrictionList.newBuilder()
-                .addRestrictions(Restriction.newBuilder().setCompare(last))
-                .addRestrictions(matching.getRestriction())
-                .build();
         return matching.toBuilder()
-                .setRestriction(Restriction.newBuilder().setAllOf(both))
+                .setAbove(matching.getFolderId() == 0 ? lastId : lastUid)
                 .build();
     }
 

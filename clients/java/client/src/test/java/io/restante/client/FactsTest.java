@@ -182,13 +182,16 @@ class FactsTest {
                 .build();
         for (long folder : List.of(0L, 7L)) {
             MessageSet set = MessageSet.newBuilder()
-                    .setMatching(MatchingMessages.newBuilder().setFolderId(folder).setRestriction(seen))
+                    .setMatching(MatchingMessages.newBuilder()
+                            .setFolderId(folder)
+                            .setRestriction(seen)
+                            .setBelow(9))
                     .build();
             MatchingMessages left = MessageBatches.behind(set, told).getMatching();
-            List<Restriction> parts = left.getRestriction().getAllOf().getRestrictionsList();
             assertEquals(folder, left.getFolderId());
-            assertEquals(folder == 0 ? 5 : 50, parts.get(0).getCompare().getValue());
-            assertEquals(seen, parts.get(1));
+            assertEquals(folder == 0 ? 5 : 50, left.getAbove());
+            assertEquals(9, left.getBelow());
+            assertEquals(seen, left.getRestriction());
         }
     }
 
