@@ -100,7 +100,8 @@ v1::MessagePart Client::parts(std::int64_t message_id, std::int64_t mailbox_id, 
   const auto response = call(request, options);
   if (response.rows().parts().empty()) {
     throw Error(grpc::StatusCode::NOT_FOUND, v1::ERROR_REASON_MESSAGE_NOT_FOUND,
-                "No such message (message_id " + std::to_string(message_id) + ").");
+                "The message does not exist (message_id " + std::to_string(message_id) + ").",
+                {{"message_id", std::to_string(message_id)}});
   }
   return response.rows().parts(0);
 }

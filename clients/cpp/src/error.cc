@@ -72,8 +72,10 @@ Error::Error(grpc::StatusCode code, const std::string& message) : Error([&] {
       return details;
     }()) {}
 
-Error::Error(grpc::StatusCode code, v1::ErrorReason reason, const std::string& message) : Error([&] {
+Error::Error(grpc::StatusCode code, v1::ErrorReason reason, const std::string& message,
+             std::map<std::string, std::string> metadata) : Error([&] {
       Details details;
+      details.metadata = std::move(metadata);
       details.code = code;
       details.reason = reason;
       details.reason_name = short_name(reason);

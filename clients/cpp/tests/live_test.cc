@@ -178,6 +178,7 @@ TEST_F(LiveTest, PartsAreReadDecoded) {
     FAIL() << "there is no such message";
   } catch (const Error& error) {
     EXPECT_EQ(error.reason(), v1::ERROR_REASON_MESSAGE_NOT_FOUND);
+    EXPECT_EQ(error.metadata().at("message_id"), std::to_string(std::int64_t{1} << 40));
   }
 }
 

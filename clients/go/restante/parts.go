@@ -27,7 +27,7 @@ func (c *Client) Parts(ctx context.Context, messageID int64) (*restantev1.Messag
 	id := strconv.FormatInt(messageID, 10)
 	return nil, &Error{
 		Code: codes.NotFound, Reason: ReasonMessageNotFound, Metadata: map[string]string{"message_id": id},
-		Message: "No such message (message_id " + id + ").",
+		Message: "The message does not exist (message_id " + id + ").",
 	}
 }
 

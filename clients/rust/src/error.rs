@@ -57,6 +57,12 @@ impl Error {
         made
     }
 
+    /// The error with one more of the facts that its reason declares.
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
+        self.0.metadata.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
     pub(crate) fn caused(code: Code, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
         let mut made = Self::new(code, cause.to_string());
         made.0.source = Some(Arc::new(cause));

@@ -17,8 +17,9 @@ impl Client {
         };
         let rows = self.call(request).await?.rows.unwrap_or_default();
         rows.parts.into_iter().next().ok_or_else(|| {
-            let message = format!("No such message (message_id {message_id}).");
+            let message = format!("The message does not exist (message_id {message_id}).");
             Error::of_reason(Code::NotFound, ErrorReason::MessageNotFound, &message)
+                .with("message_id", &message_id.to_string())
         })
     }
 

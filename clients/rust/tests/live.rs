@@ -118,7 +118,9 @@ async fn parts_are_read_decoded() {
     let files = attachments(&root);
     assert_eq!(files.iter().map(|part| part.file_name.as_str()).collect::<Vec<_>>(), ["data.bin"]);
     assert_eq!(client.read_part(id, files[0]).await.unwrap(), [0, 1, 2, 3]);
-    assert_eq!(client.parts(1 << 40).await.unwrap_err().reason(), ErrorReason::MessageNotFound);
+    let missing = client.parts(1 << 40).await.unwrap_err();
+    assert_eq!(missing.reason(), ErrorReason::MessageNotFound);
+    assert_eq!(missing.metadata()["message_id"], (1_i64 << 40).to_string());
 }
 
 #[tokio::test]

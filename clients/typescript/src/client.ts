@@ -218,7 +218,7 @@ export class Client extends Calls {
     const { rows } = await this.call(MessageService.method.batchGetMessages, request, signalOf(options));
     const [root] = rows?.parts ?? [];
     if (root === undefined) {
-      throw new RestanteError(`No such message (message_id ${messageId}).`, {
+      throw new RestanteError(`The message does not exist (message_id ${messageId}).`, {
         code: "NOT_FOUND",
         reason: "MESSAGE_NOT_FOUND",
         metadata: { message_id: messageId },

@@ -35,8 +35,9 @@ class Error : public std::runtime_error {
   // An error of this side's own, without a reason.
   Error(grpc::StatusCode code, const std::string& message);
 
-  // The error that a reason alone tells of.
-  Error(grpc::StatusCode code, v1::ErrorReason reason, const std::string& message);
+  // An error with a reason, and the facts that the reason declares.
+  Error(grpc::StatusCode code, v1::ErrorReason reason, const std::string& message,
+        std::map<std::string, std::string> metadata = {});
 
   // What a generated stub returned; the status must not be OK.
   static Error from(const grpc::Status& status);

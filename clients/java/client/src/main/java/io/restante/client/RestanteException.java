@@ -122,7 +122,7 @@ public final class RestanteException extends StatusRuntimeException {
 
     static RestanteException messageNotFound(long messageId) {
         String id = Long.toString(messageId);
-        Status status = Status.NOT_FOUND.withDescription("No such message (message_id " + id + ").");
+        Status status = Status.NOT_FOUND.withDescription("The message does not exist (message_id " + id + ").");
         return new RestanteException(status, null, "MESSAGE_NOT_FOUND", Map.of("message_id", id), null, List.of());
     }
 
