@@ -9,17 +9,15 @@ print(moved.response.target_folder_id)
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic
 
 from restante import errors
-from restante.calls import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Calls, may_repeat
+from restante.calls import Calls, may_pass
 from restante.methods import Method, Request, Response
+from restante.retry import is_repeatable
 from restante.v1.batch_pb2 import Operation, OperationResult
 
 __all__ = ["Batch", "Field", "Pending"]
@@ -107,34 +105,28 @@ class Batch:
     async def run(self, *, timeout: float | None = None) -> None:
         """Run the operations, at most 256 and 1 MiB, and wait for all of them.
 
-        Adds request_ids and `min_commit` as `Calls.execute` does. Repeats the batch as a whole after a temporary
-        failure until the deadline. An operation with a request_id takes effect once and has its first answer, even when
-        the fields that it takes differ in the repetition. Raises the error of the first operation that failed; the
-        others have their responses all the same.
+        Adds request_ids and `min_commit`, renews the session and repeats the batch as a whole, as `Calls.execute` does
+        with one call. A batch with an operation that must not be repeated, a later step of a SASL exchange, is sent
+        once. An operation with a request_id takes effect once and has its first answer, even when the fields that it
+        takes differ in the repetition. Raises the error of the first operation that failed; the others have their
+        responses all the same.
         """
-        deadline = time.monotonic() + (self._calls.timeout_seconds if timeout is None else timeout)
-        own_commits = self._complete()
-        pause, renewed = FIRST_PAUSE_SECONDS, False
-        while True:
-            failures = await self._attempt(deadline - time.monotonic())
-            if any(isinstance(error, errors.EpochChanged) for error in failures.values()) and own_commits:
-                self._calls.forget()
-                for request in own_commits:
-                    request.ClearField("min_commit")
-                own_commits = []
-                continue
-            if any(isinstance(error, errors.SessionExpired) for error in failures.values()) and not renewed:
-                renewed = True
-                await self._calls.session.renew()
-                continue
-            temporary = [error for pending, error in failures.items() if may_repeat(*self._asked[pending], error)]
-            delay = max([pause * random.uniform(0.5, 1.0), *(error.retry_seconds or 0.0 for error in temporary)])
-            if not temporary or time.monotonic() + delay >= deadline:
-                break
-            await asyncio.sleep(delay)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-        for error in failures.values():
-            raise error
+        committed = self._complete()
+
+        async def attempt(seconds: float) -> None:
+            failures = await self._attempt(seconds)
+            if failures:
+                raise _deciding(failures, restored=bool(committed))
+
+        repeatable = all(is_repeatable(method, request) for method, request in self._asked.values())
+        try:
+            if repeatable:
+                await self._calls.repeated(attempt, may_pass, committed, timeout)
+            else:
+                await attempt(self._calls.timeout_seconds if timeout is None else timeout)
+        except errors.RestanteError as error:
+            failures = [pending.error for pending in self._asked if pending.error is not None]
+            raise (failures[0] if error in failures else error) from None
 
     def _complete(self) -> list[Any]:
         """Add request_ids, which stay for a later run, and min_commit; returns the requests that got min_commit."""
@@ -146,7 +138,7 @@ class Batch:
                 own_commits.append(request)
         return own_commits
 
-    async def _attempt(self, seconds: float) -> dict[Pending[Any], errors.RestanteError]:
+    async def _attempt(self, seconds: float) -> list[errors.RestanteError]:
         """Send the batch once and settle its operations; returns the failures in order."""
         for operation in self._operations:
             operation.session_token = self._calls.token
@@ -161,4 +153,13 @@ class Batch:
                 pending.settle(result)
                 if pending.error is None:
                     self._calls.remember(pending.response)
-        return {pending: pending.error for pending in self._asked if pending.error is not None}
+        return [pending.error for pending in self._asked if pending.error is not None]
+
+
+def _deciding(failures: list[errors.RestanteError], *, restored: bool) -> errors.RestanteError:
+    """The failure that decides whether the batch is repeated. `restored`: EpochChanged is a reason to repeat it."""
+    for failure in failures:
+        if isinstance(failure, errors.SessionExpired) or (restored and isinstance(failure, errors.EpochChanged)):
+            return failure
+    temporary = [failure for failure in failures if may_pass(failure)]
+    return max(temporary, key=lambda failure: failure.retry_seconds or 0.0) if temporary else failures[0]

@@ -6,8 +6,9 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -63,37 +64,54 @@ class Calls:
         call after a temporary failure until the deadline, with the delay that the server asks for. Raises the class
         of `restante.errors` for the reason.
         """
+        completed, own_commit = self.completed(request)
+
+        async def attempt(seconds: float) -> Response:
+            return await self.link.execute(
+                method, completed, session=self.token, timeout=seconds, independent=independent
+            )
+
+        response = await self.repeated(
+            attempt, partial(may_repeat, method, completed), [completed] if own_commit else [], timeout
+        )
+        self.remember(response)
+        return response
+
+    async def repeated(
+        self,
+        attempt: Callable[[float], Awaitable[T]],
+        repeatable: Callable[[errors.RestanteError], bool],
+        committed: list[Any],
+        timeout: float | None,
+    ) -> T:
+        """What an attempt returns, repeated after a failure that is `repeatable`, until the deadline.
+
+        `attempt` gets the seconds that are left. `committed` are the requests that have min_commit from `completed`:
+        when the store was restored, they lose it, and the list is cleared. An expired session is renewed once.
+        """
         deadline = time.monotonic() + (self.timeout_seconds if timeout is None else timeout)
-        request, own_commit = self.completed(request)
         pause, renewed = FIRST_PAUSE_SECONDS, False
         while True:
-            left = deadline - time.monotonic()
             try:
-                response = await self.link.execute(
-                    method, request, session=self.token, timeout=left, independent=independent
-                )
+                return await attempt(deadline - time.monotonic())
             except errors.EpochChanged:
-                if not own_commit:
+                if not committed:
                     raise
                 self.forget()
-                request.ClearField("min_commit")
-                own_commit = False
-                continue
+                for request in committed:
+                    request.ClearField("min_commit")
+                committed.clear()
             except errors.SessionExpired:
                 if renewed or self._session is None:
                     raise
                 renewed = True
                 await self._session.renew()
-                continue
             except errors.RestanteError as error:
                 delay = max(pause * random.uniform(0.5, 1.0), error.retry_seconds or 0.0)
-                if not may_repeat(method, request, error) or time.monotonic() + delay >= deadline:
+                if not repeatable(error) or time.monotonic() + delay >= deadline:
                     raise
                 await asyncio.sleep(delay)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-                continue
-            self.remember(response)
-            return response
 
     async def pages(
         self, method: Method[Request, Response], request: Request, *, timeout: float | None = None
@@ -190,4 +208,9 @@ class Calls:
 
 def may_repeat(method: Method[Any, Any], request: Any, error: errors.RestanteError) -> bool:
     """Whether the failure is temporary and a repetition is safe."""
-    return is_repeatable(method, request) and (is_temporary(error) or isinstance(error, errors.TooManyOperations))
+    return is_repeatable(method, request) and may_pass(error)
+
+
+def may_pass(error: errors.RestanteError) -> bool:
+    """Whether a call that failed so may succeed a moment later."""
+    return is_temporary(error) or isinstance(error, errors.TooManyOperations)

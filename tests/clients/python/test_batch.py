@@ -23,7 +23,7 @@ from restante.v1.folder_pb2 import (
     GetFolderRequest,
 )
 from restante.v1.message_pb2 import MoveMessagesRequest, QueryMessagesRequest
-from restante.v1.session_pb2 import RenewSessionResponse, Session
+from restante.v1.session_pb2 import AuthenticateRequest, RenewSessionResponse, Session
 from restante.v1.types_pb2 import CommitToken
 from tests.clients.python.conftest import Answer, Servers, answer, refusal
 from tests.clients.python.test_calls import calls
@@ -133,6 +133,17 @@ async def test_a_lasting_failure_ends_at_the_deadline(servers: Servers) -> None:
         await batch.run(timeout=0.3)
     assert 4 <= len(seen) <= 20
     assert all(0 < operation.timeout_milliseconds <= 300 for operation in seen)
+
+
+async def test_a_batch_with_a_later_sasl_step_is_sent_once(servers: Servers) -> None:
+    seen: list[Operation] = []
+    caller, _ = await calls(servers, folders(seen, errors.StoreBusy()))
+    batch = Batch(caller)
+    deleting(batch)
+    batch.add(methods.AUTHENTICATE, AuthenticateRequest(mechanism="PLAIN", exchange=b"sealed"))
+    with pytest.raises(errors.StoreBusy):
+        await batch.run()
+    assert len(seen) == 3
 
 
 async def test_a_server_that_is_away_fails_every_operation(servers: Servers) -> None:
