@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from itertools import compress
-from operator import eq
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -89,13 +87,18 @@ class Found:
         """The messages of each folder."""
         if len(set(self.folder_ids)) <= 1:
             return {self.folder_ids[0]: self} if self.message_ids else {}
-        return {folder_id: self.where(partial(eq, folder_id)) for folder_id in set(self.folder_ids)}
+        positions: dict[int, list[int]] = {}
+        for at, folder_id in enumerate(self.folder_ids):
+            positions.setdefault(folder_id, []).append(at)
+        return {folder_id: self._at(some) for folder_id, some in positions.items()}
 
     def where(self, holds: Callable[[int], object]) -> Found:
         """The messages whose folder id satisfies a condition."""
-        chosen = [holds(folder_id) for folder_id in self.folder_ids]
+        return self._at([at for at, folder_id in enumerate(self.folder_ids) if holds(folder_id)])
+
+    def _at(self, positions: Sequence[int]) -> Found:
         columns = (self.message_ids, self.folder_ids, self.uids, self.flags, self.sizes)
-        return Found(self.by_uid, *(list(compress(column, chosen)) for column in columns))
+        return Found(self.by_uid, *([column[at] for at in positions] for column in columns))
 
     def tally(self) -> Tally:
         """The sums over all these messages, for the counters of folders."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from sqlalchemy import Connection, func, select
 
@@ -13,6 +15,7 @@ from restante_server.store import changes, flags, folders, mailboxes, rows
 from restante_server.store.changes import Removal
 from restante_server.store.flags import FlagChange
 from restante_server.store.selection import Listed, Selection
+from restante_server.store.transfer import Found
 from tests.server.store.material import NOW, SIMPLE, Box, copy_to, erase, ids, move_to, uids
 
 SIZE = len(SIMPLE) + 17
@@ -131,3 +134,23 @@ async def test_messages_that_changed_since_are_neither_copied_nor_moved(box: Box
     assert (await box.read_in(box.inbox, changes.folder_changes, 0)).uids == [2, 4, 5]
     none = await box.write(move_to, uids(box.inbox, 2, 5), box.archive, NOW, 2, if_change_number=since)
     assert (none.source, none.left.uids, none.change_number) == (Listed(), [2, 5], None)
+
+
+def test_messages_of_many_folders_are_divided_in_one_walk() -> None:
+    walks = 0
+
+    class Walked(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            nonlocal walks
+            walks += 1
+            return super().__iter__()
+
+    folder_ids = Walked(1 + number % 100 for number in range(1_000))
+    numbers = list(range(1, 1_001))
+    found = Found(False, numbers, folder_ids, numbers, [1] * 1_000, [10] * 1_000)
+    walks = 0
+    by_folder = found.by_folder()
+    assert walks <= 2
+    assert {folder_id: len(some) for folder_id, some in by_folder.items()} == dict.fromkeys(range(1, 101), 10)
+    assert all(set(some.folder_ids) == {folder_id} for folder_id, some in by_folder.items())
+    assert list(by_folder[3].message_ids) == list(range(3, 1_001, 100))
