@@ -22,6 +22,7 @@ FIRST_GRANT_OCTETS = 1 << 20
 GRANT_OCTETS = 256 << 10  # the least size of a later grant
 MAX_STREAM_AGE_SECONDS = 600.0  # then the core asks for a new stream (docs/design.md "Operations and batches")
 MAX_OPEN = 1_000  # acceptances of one stream
+MAX_ANSWERS = 2 * MAX_OPEN  # that the client has not taken; with more, the core reads no further request
 MAX_HELD_OCTETS = 128 << 20  # in memory for one stream, counting at most HELD_OCTETS for each acceptance
 HELD_OCTETS = 2 << 20  # in memory for one acceptance: octets received within the grant, and octets not yet flushed
 
@@ -55,12 +56,15 @@ class Acceptances:
         self._running: set[_Acceptance] = set()
         self._held = 0
         self._answers: asyncio.Queue[AcceptResponse | None] = asyncio.Queue()
+        self._may_read = asyncio.Event()
+        self._may_read.set()
         self._at_end = False
 
     async def feed(self, requests: AsyncIterator[AcceptRequest]) -> None:
         """Take requests until the client ends them."""
         try:
             async for request in requests:
+                await self._may_read.wait()
                 self._step(request)
         finally:
             self._at_end = True
@@ -71,6 +75,8 @@ class Acceptances:
     async def answers(self) -> AsyncIterator[AcceptResponse]:
         """The responses, until the client has ended its side and every commit is answered."""
         while (response := await self._answers.get()) is not None:
+            if self._answers.qsize() < MAX_ANSWERS:
+                self._may_read.set()
             yield response
 
     def announce_draining(self) -> None:
@@ -85,6 +91,8 @@ class Acceptances:
     def answer(self, response: AcceptResponse) -> None:
         """Queue a response for the client."""
         self._answers.put_nowait(response)
+        if self._answers.qsize() >= MAX_ANSWERS:
+            self._may_read.clear()
 
     def hold(self, octets: int) -> None:
         """Count octets in memory; a negative number frees them."""

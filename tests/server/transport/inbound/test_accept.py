@@ -305,6 +305,25 @@ async def test_octets_beyond_the_grant_end_the_acceptance(world: World) -> None:
     assert await world.letters("alice") == []
 
 
+async def test_a_client_that_takes_no_answers_is_read_no_further(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accept, "MAX_OPEN", 0)  # each acceptance is answered at once
+    monkeypatch.setattr(accept, "MAX_ANSWERS", 10)
+    sent = 0
+
+    async def requests() -> AsyncIterator[AcceptRequest]:
+        nonlocal sent
+        while sent < 1_000:
+            sent += 1
+            yield AcceptRequest(acceptance_id=sent, start=AcceptBegin())
+
+    stream = accept.accept(world.call(world.gateway(), FOREVER), requests())
+    assert reason(await anext(stream)) == "STORE_BUSY"
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert sent <= 12
+    assert len([response async for response in stream]) == 999
+
+
 async def test_acceptances_of_one_stream_are_distinguished_and_an_abort_discards_one(world: World) -> None:
     def begin(path: str) -> AcceptBegin:
         return AcceptBegin(
