@@ -226,7 +226,7 @@ def get_upload(tx: Connection, call: Call, request: GetUploadRequest) -> GetUplo
 @handlers.stream("ContentService", "ReadContent", rule=access.READ_SESSION)
 async def read_content(call: Call, request: ReadContentRequest) -> AsyncIterator[ReadContentResponse]:
     """See ContentService.ReadContent."""
-    source = Source(call.claim(request.mailbox_id), request.message_id, convert.wanted(request.section))
+    source = Source(call.claim(request.mailbox_id), request.message_id, convert.wanted(request.section, "section"))
     first = await call.read(partial(_beginning, directory=call.core.contents.directory, source=source))
     total = first.total if first is not None else await decoded_total(call, source)
     if total < 0:

@@ -104,27 +104,28 @@ def uid_set(given: UidSet, field: str) -> Selection:
     return Selection(given.folder_id, ids)
 
 
-def wanted(section: Section) -> Wanted:
-    """The section that a request names; an empty one is the whole message. Raises InvalidArgument."""
+def wanted(section: Section, field: str) -> Wanted:
+    """The section that a field of a request names; an empty one is the whole message. Raises InvalidArgument."""
     kind = section.kind or SectionKind.SECTION_KIND_WHOLE
     if kind not in SECTION_KINDS:
-        raise InvalidArgument(field="section.kind", problem="must be a known value")
+        raise InvalidArgument(field=f"{field}.kind", problem="must be a known value")
     if len(section.part) > MOST_PART_NUMBERS or any(number < 1 for number in section.part):
         raise InvalidArgument(
-            field="section.part", problem=f"must be at most {MOST_PART_NUMBERS} part numbers of at least 1"
+            field=f"{field}.part", problem=f"must be at most {MOST_PART_NUMBERS} part numbers of at least 1"
         )
     by_field = kind in (SectionKind.SECTION_KIND_HEADER_FIELDS, SectionKind.SECTION_KIND_HEADER_FIELDS_NOT)
     if by_field != bool(section.fields):
         raise InvalidArgument(
-            field="section.fields", problem="must be given with HEADER_FIELDS and HEADER_FIELDS_NOT, and only with them"
+            field=f"{field}.fields",
+            problem="must be given with HEADER_FIELDS and HEADER_FIELDS_NOT, and only with them",
         )
     if section.offset_octets < 0 or section.length_octets < 0:
-        raise InvalidArgument(field="section", problem="must not have a negative offset or length")
+        raise InvalidArgument(field=field, problem="must not have a negative offset or length")
     decoding = DECODINGS.get(section.decoding)
     if decoding is None:
-        raise InvalidArgument(field="section.decoding", problem="must be a known value")
+        raise InvalidArgument(field=f"{field}.decoding", problem="must be a known value")
     if decoding is not Decoding.NONE and (kind != SectionKind.SECTION_KIND_WHOLE or not section.part):
-        raise InvalidArgument(field="section.decoding", problem="must be used with SECTION_KIND_WHOLE and a part")
+        raise InvalidArgument(field=f"{field}.decoding", problem="must be used with SECTION_KIND_WHOLE and a part")
     return Wanted(
         path=tuple(section.part),
         kind=SECTION_KINDS[kind],

@@ -87,7 +87,8 @@ class Ask:
         if any(column not in _COLUMNS for column in columns):
             raise InvalidArgument(field="columns", problem="must be MessageColumn values other than UNSPECIFIED")
         names = frozenset(name for column in columns for name in _COLUMNS[column])
-        return cls(claim, selection, names, tuple(map(convert.wanted, sections)), changed_since)
+        wanted = (convert.wanted(section, f"sections[{at}]") for at, section in enumerate(sections))
+        return cls(claim, selection, names, tuple(wanted), changed_since)
 
     @property
     def stored_names(self) -> frozenset[str]:

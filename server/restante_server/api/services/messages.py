@@ -48,7 +48,7 @@ async def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessag
         if isinstance(request, v1.BatchGetMessagesRequest):
             apart = not (request.mark_seen and request.include_removed)
             bad.require(apart, "include_removed", "must not be set together with mark_seen")
-        with bad.noting("columns"):
+        with bad.noting("sections"):
             ask = Ask.of(claim, ask.selection, request.columns, request.sections, since)
     if not isinstance(chosen, sets.Chosen):
         chosen = await chosen()

@@ -37,41 +37,46 @@ _FURTHEST: Final = 1 << 60  # microseconds, beyond the time of any message
 class _Reader:
     """Converts one tree and counts its nodes. Raises TooComplex, InvalidArgument."""
 
-    def __init__(self, field: str) -> None:
-        self._field = field  # of the tree in the request
+    def __init__(self) -> None:
         self._nodes = 0
 
-    def read(self, given: v1.Restriction, depth: int = 1) -> Restriction:
+    def read(self, given: v1.Restriction, field: str, depth: int = 1) -> Restriction:
+        """The restriction in a field of the request."""
         self._nodes += 1
         for count, limit in ((depth, DEEPEST), (self._nodes, MOST_NODES)):
             if count > limit:
                 raise TooComplex(limit=limit, value=count)
         match given.WhichOneof("condition"):
             case "all_of":
-                return AllOf(tuple(self.read(part, depth + 1) for part in given.all_of.restrictions))
+                return AllOf(self._parts(given.all_of, f"{field}.all_of", depth))
             case "any_of":
-                return AnyOf(tuple(self.read(part, depth + 1) for part in given.any_of.restrictions))
+                return AnyOf(self._parts(given.any_of, f"{field}.any_of", depth))
             case "negation":
-                return Not(self.read(given.negation, depth + 1))
+                return Not(self.read(given.negation, f"{field}.negation", depth + 1))
             case "text":
-                return _text(given.text, f"{self._field}.text")
+                return _text(given.text, f"{field}.text")
             case "compare":
-                return _compare(given.compare, f"{self._field}.compare")
+                return _compare(given.compare, f"{field}.compare")
             case "time":
-                return _time(given.time, f"{self._field}.time")
+                return _time(given.time, f"{field}.time")
             case "flags":
                 return HasFlags(given.flags.mask, given.flags.value)
             case "keyword":
                 return _keyword(given.keyword.keyword)
             case "header":
-                return _header(given.header, f"{self._field}.header")
+                return _header(given.header, f"{field}.header")
             case "uids":
-                among = convert.uid_set(given.uids, f"{self._field}.uids")
+                among = convert.uid_set(given.uids, f"{field}.uids")
                 return Among(among.folder_id, among.ids)
             case "ids":
-                return Among(None, convert.message_ids(given.ids.message_ids, f"{self._field}.ids.message_ids"))
+                return Among(None, convert.message_ids(given.ids.message_ids, f"{field}.ids.message_ids"))
             case _:
                 return EVERYTHING
+
+    def _parts(self, given: v1.RestrictionList, field: str, depth: int) -> tuple[Restriction, ...]:
+        return tuple(
+            self.read(part, f"{field}.restrictions[{at}]", depth + 1) for at, part in enumerate(given.restrictions)
+        )
 
 
 def restriction(given: v1.Restriction, field: str = "restriction") -> Restriction:
@@ -79,7 +84,7 @@ def restriction(given: v1.Restriction, field: str = "restriction") -> Restrictio
 
     Raises TooComplex, InvalidArgument.
     """
-    return _Reader(field).read(given)
+    return _Reader().read(given, field)
 
 
 def _text(given: v1.TextRestriction, path: str) -> Restriction:

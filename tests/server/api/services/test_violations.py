@@ -9,9 +9,18 @@ import pytest
 
 from restante.errors import InvalidAddress, InvalidArgument, MessageNotFound, RestanteError, WeakPassword
 from restante.methods import Method
-from restante.v1 import admin_pb2, directory_pb2, message_pb2, methods, submission_pb2, types_pb2
+from restante.v1 import admin_pb2, directory_pb2, message_pb2, methods, search_pb2, submission_pb2, types_pb2
 from restante_server.api.services.violations import collected
 from tests.server.api.people import ADMIN, Bench
+
+SECOND_IS_BAD = search_pb2.Restriction(
+    all_of=search_pb2.RestrictionList(
+        restrictions=[
+            search_pb2.Restriction(),
+            search_pb2.Restriction(negation=search_pb2.Restriction(text=search_pb2.TextRestriction(value="x"))),
+        ]
+    )
+)
 
 BAD: list[tuple[Method[Any, Any], Any, type[RestanteError], list[str]]] = [
     (
@@ -69,6 +78,21 @@ BAD: list[tuple[Method[Any, Any], Any, type[RestanteError], list[str]]] = [
         message_pb2.BatchGetMessagesRequest(columns=[message_pb2.MESSAGE_COLUMN_UNSPECIFIED]),
         InvalidArgument,
         ["messages", "columns"],
+    ),
+    (
+        methods.BATCH_GET_MESSAGES,
+        message_pb2.BatchGetMessagesRequest(
+            messages=message_pb2.MessageSet(matching=message_pb2.MatchingMessages(restriction=SECOND_IS_BAD)),
+            sections=[message_pb2.Section(), message_pb2.Section(part=[0])],
+        ),
+        InvalidArgument,
+        ["messages.matching.restriction.all_of.restrictions[1].negation.text.field", "sections[1].part"],
+    ),
+    (
+        methods.BATCH_GET_MESSAGES,
+        message_pb2.BatchGetMessagesRequest(sections=[message_pb2.Section()] * 33),
+        InvalidArgument,
+        ["messages", "sections"],
     ),
     (
         methods.SUBMIT_MESSAGE,
