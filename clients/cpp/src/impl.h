@@ -37,7 +37,7 @@ struct MessageStream::Impl {
   v1::MessageRows give();
 
   v1::StreamMessagesRequest request;
-  const v1::MessageSet whole;  // of the caller's request
+  v1::MessageSet whole;  // of the caller's request
   std::optional<v1::MessageRows> batch;  // that has not been given
   bool over = false;
   detail::Resumed<v1::StreamMessagesResponse> stream;
