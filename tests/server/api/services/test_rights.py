@@ -203,7 +203,7 @@ async def test_a_lost_right_ends_only_the_subscriptions_that_hung_on_it(core: Se
     assert (notice.subscription_id, reason(notice)) == (2, "MAILBOX_NOT_FOUND")
     number = await append(core, (await core.session("alice")).session_token)
     while (notice := await watcher.read()).folder.change_number != number:
-        assert notice.subscription_id == 1
+        assert notice.subscription_id != 2  # notices of accounts, for the gateway itself, may come meanwhile
     assert reason(await watcher.subscribe(3, session_token=his, folder_id=INBOX)) == "MAILBOX_NOT_FOUND"
 
 
