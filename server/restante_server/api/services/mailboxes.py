@@ -13,6 +13,7 @@ from restante_server.api.engine.access import ANY_SESSION, MAILDROP_SESSION
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert
+from restante_server.api.services.sets import MOST_ROWS
 from restante_server.store import flags, folders, mailboxes, removal, rows
 from restante_server.store.flags import FlagChange
 from restante_server.store.mailboxes import LEASE_OCTETS
@@ -68,7 +69,13 @@ def renew_maildrop(tx: Connection, call: Call, request: v1.RenewMaildropRequest)
     return v1.RenewMaildropResponse(expires_at=convert.timestamp(expires_at))
 
 
-@handlers.write(methods.RELEASE_MAILDROP, rule=MAILDROP_SESSION)
+def _named(request: v1.ReleaseMaildropRequest) -> int:
+    """The number of messages that the request names, for the size of its write."""
+    runs = (*request.seen_uids, *request.deleted_uids)
+    return min(MOST_ROWS, 1 + sum(max(0, run.last - run.first + 1) for run in runs))
+
+
+@handlers.write(methods.RELEASE_MAILDROP, rule=MAILDROP_SESSION, rows=_named)
 def release_maildrop(tx: Connection, call: Call, request: v1.ReleaseMaildropRequest) -> v1.ReleaseMaildropResponse:
     place = call.place(tx, request.mailbox_id)
     seen = convert.id_set(request.seen_uids, "seen_uids")

@@ -8,6 +8,8 @@ from importlib import import_module
 import pytest
 
 from restante.v1 import methods
+from restante.v1.mailbox_pb2 import ReleaseMaildropRequest
+from restante.v1.types_pb2 import IdRange
 from restante_server.api import services
 from restante_server.api.engine.registry import Handlers, Registry
 from restante_server.api.engine.server import SERVICES as CONTRACT
@@ -43,3 +45,10 @@ def test_an_rpc_has_one_handler(twice: Handlers) -> None:
         other.stream(copy.streams[0].service, copy.streams[0].name, rule=copy.streams[0].rule)(copy.streams[0].run)
     with pytest.raises(ValueError, match="two handlers"):
         Registry([copy, other])
+
+
+def test_the_end_of_a_pop3_session_counts_its_messages_for_the_size_of_a_write() -> None:
+    release = Registry(SERVICES).unary[methods.RELEASE_MAILDROP.field]
+    seen, gone = [IdRange(first=1, last=900)], [IdRange(first=1, last=500), IdRange(first=502, last=601)]
+    assert release.rows(ReleaseMaildropRequest(seen_uids=seen, deleted_uids=gone)) == 1_501
+    assert release.rows(ReleaseMaildropRequest(deleted_uids=[IdRange(first=9, last=1)])) == 1  # it is refused later
