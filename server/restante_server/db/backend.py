@@ -77,6 +77,10 @@ class Backend(Protocol):
 
     def savepoint(self, tx: Connection) -> Savepoint: ...
 
+    def settle(self, tx: Connection) -> None:
+        """Wait for the answers of statements that were sent without waiting. Raises the first error among them."""
+        ...
+
     def usable(self, tx: Connection) -> bool:
         """Whether the transaction is open and a commit would keep its writes."""
         ...

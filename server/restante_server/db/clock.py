@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Select, literal_column, select
+
+from restante_server.db import prepared
 
 # Microseconds, because both databases return them exactly as an integer.
-_QUESTION = {
+_QUESTION: dict[str, Select[Any]] = {
     # julianday() has a resolution of a millisecond; as a double it has a far smaller rounding error.
-    "sqlite": "SELECT CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000",
+    "sqlite": select(literal_column("CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000")),
     # Not now(), which is the start of the transaction: the transaction may have waited for a lock since.
-    "postgresql": "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
+    "postgresql": select(literal_column("CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)")),
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEY = "restante.clock"
@@ -22,7 +25,7 @@ Clock = Callable[[Connection], int]
 
 def database_clock(tx: Connection) -> int:
     """The current time of the database's clock in microseconds since 1970 (on SQLite in steps of a millisecond)."""
-    microseconds: int = tx.exec_driver_sql(_QUESTION[tx.dialect.name]).scalar_one()
+    microseconds: int = prepared.rows(tx, _QUESTION[tx.dialect.name], {})[0][0]
     return microseconds
 
 

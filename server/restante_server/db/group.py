@@ -260,6 +260,7 @@ class GroupRunner:
             raise _Again(error, reconnect=True) from error
 
     def _usable(self, tx: Connection) -> None:
+        self._backend.settle(tx)
         if not self._backend.usable(tx):
             raise DatabaseError("the operation caught a database error that had undone its transaction")
 

@@ -1,4 +1,8 @@
-"""PostgreSQL through synchronous psycopg: a writer connection for each lane; readers use REPEATABLE READ READ ONLY."""
+"""PostgreSQL through synchronous psycopg: a writer connection for each lane; readers use REPEATABLE READ READ ONLY.
+
+The connections are in autocommit mode, and `libpq.Statements` begins and ends their transactions: so BEGIN goes to the
+server together with the first statement.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from restante_server.db.backend import Features, Verdict
 from restante_server.db.errors import UnsupportedDatabase
+from restante_server.db.libpq import STATEMENTS, Statements, statements_of
 
 OLDEST = (13, 0, 0)
 
@@ -37,10 +42,8 @@ class PostgresBackend:
         url = url.set(drivername="postgresql+psycopg")
         self.lanes = settings.write_lanes
         # Without the idle limit, a core that stops in the middle of a write would keep its mailboxes locked for all.
-        self.writer_engine = _engine(
-            url, "READ COMMITTED", settings.write_statement_seconds, settings.write_idle_seconds, reads=False
-        )
-        self._reader_engine = _engine(url, "REPEATABLE READ", settings.read_statement_seconds, 0, reads=True)
+        self.writer_engine = _engine(url, settings.write_statement_seconds, settings.write_idle_seconds, reads=False)
+        self._reader_engine = _engine(url, settings.read_statement_seconds, 0, reads=True)
         self.features = _probe(self._reader_engine)
 
     def writer(self) -> Connection:
@@ -50,11 +53,14 @@ class PostgresBackend:
         return self._reader_engine.connect()
 
     def savepoint(self, tx: Connection) -> PostgresSavepoint:
-        return PostgresSavepoint(_driver(tx))
+        return PostgresSavepoint(statements_of(tx))
+
+    def settle(self, tx: Connection) -> None:
+        statements_of(tx).settle()
 
     def usable(self, tx: Connection) -> bool:
         # An aborted transaction (INERROR) must never reach COMMIT: the server would silently roll back.
-        # IDLE is usable: the driver sends BEGIN with the first statement.
+        # IDLE is usable: BEGIN goes with the first statement.
         return _status(tx) in (TransactionStatus.INTRANS, TransactionStatus.IDLE)
 
     def open(self, tx: Connection) -> bool:
@@ -107,19 +113,20 @@ class PostgresBackend:
 
 
 class PostgresSavepoint:
-    """See Savepoint. Each step is one round trip, because statements without parameters may share a message."""
+    """See Savepoint. No step waits for its answer."""
 
-    def __init__(self, driver: psycopg.Connection[object]) -> None:
-        self._cursor = driver.cursor()
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
         self._set = False
 
     def advance(self) -> None:
-        step = "RELEASE operation; SAVEPOINT operation" if self._set else "SAVEPOINT operation"
-        self._cursor.execute(step, prepare=False)
+        if self._set:
+            self._statements.run_text(b"RELEASE operation")
+        self._statements.run_text(b"SAVEPOINT operation")
         self._set = True
 
     def rewind(self) -> None:
-        self._cursor.execute("ROLLBACK TO operation", prepare=False)
+        self._statements.run_text(b"ROLLBACK TO operation")
 
 
 def _driver(tx: Connection) -> psycopg.Connection[object]:
@@ -132,7 +139,7 @@ def _status(tx: Connection) -> TransactionStatus:
     return TransactionStatus(_driver(tx).pgconn.transaction_status)
 
 
-def _engine(url: URL, isolation: str, statement_seconds: float, idle_seconds: float, *, reads: bool) -> Engine:
+def _engine(url: URL, statement_seconds: float, idle_seconds: float, *, reads: bool) -> Engine:
     """An engine whose server ends statements, and idle transactions, after these times. 0: never."""
     bounds = {"statement_timeout": statement_seconds, "idle_in_transaction_session_timeout": idle_seconds}
     options = [f"-c {name}={round(seconds * 1_000)}" for name, seconds in bounds.items()]
@@ -140,7 +147,7 @@ def _engine(url: URL, isolation: str, statement_seconds: float, idle_seconds: fl
         url,
         poolclass=NullPool,
         hide_parameters=True,  # parameters hold mail, and errors are logged
-        isolation_level=isolation,
+        isolation_level="AUTOCOMMIT",
         connect_args={
             "application_name": "restante reader" if reads else "restante writer",
             "options": " ".join([*options, "-c timezone=UTC"]),
@@ -148,10 +155,16 @@ def _engine(url: URL, isolation: str, statement_seconds: float, idle_seconds: fl
         },
     )
 
-    def tune(driver: psycopg.Connection[object], _record: ConnectionPoolEntry) -> None:
-        driver.read_only = reads
+    begin = b"BEGIN ISOLATION LEVEL " + (b"REPEATABLE READ READ ONLY" if reads else b"READ COMMITTED READ WRITE")
 
-    event.listen(engine, "connect", tune)
+    def connected(driver: psycopg.Connection[object], record: ConnectionPoolEntry) -> None:
+        record.info[STATEMENTS] = Statements(driver, begin)
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", lambda tx: statements_of(tx).begin())
+    event.listen(engine, "before_cursor_execute", lambda tx, *_statement: statements_of(tx).settle())
+    event.listen(engine, "commit", lambda tx: statements_of(tx).commit())
+    event.listen(engine, "rollback", lambda tx: statements_of(tx).rollback())
     return engine
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Connection, any_, bindparam, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from restante_server.db import prepared
 from restante_server.db.backend import LockRows
 
 
@@ -25,6 +26,6 @@ def lock_rows(key: Column[Any]) -> LockRows:
     )
 
     def lock(tx: Connection, ids: Sequence[int]) -> None:
-        tx.execute(statement, {"ids": list(ids)}).all()
+        prepared.rows(tx, statement, {"ids": list(ids)})
 
     return lock

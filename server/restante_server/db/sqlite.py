@@ -76,6 +76,9 @@ class SqliteBackend:
     def savepoint(self, tx: Connection) -> SqliteSavepoint:
         return SqliteSavepoint(_driver(tx))
 
+    def settle(self, tx: Connection) -> None:
+        pass  # each statement returns when it is done
+
     def usable(self, tx: Connection) -> bool:
         return _driver(tx).in_transaction
 

@@ -9,12 +9,14 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Select,
     Update,
     bindparam,
     case,
+    cast,
     func,
     literal,
     or_,
@@ -134,7 +136,8 @@ def _difference(shape: _Shape) -> Select[*tuple[Any, ...]]:
     before, after = message.c.flags, _afterwards(shape.change)
 
     def step(bit: int) -> ColumnElement[int]:
-        return func.sum(after.bitwise_and(bit) - before.bitwise_and(bit)) // bit
+        changed = func.sum(after.bitwise_and(bit) - before.bitwise_and(bit))
+        return cast(changed, BigInteger) // bit  # PostgreSQL's sum of integers is not an integer
 
     return (
         select(
