@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc.aio
 
 from restante import errors, streams
-from restante.v1.batch_pb2 import ExecuteRequest, ExecuteResponse
+from restante.v1.batch_pb2 import ExecuteResponse
 
-Call = grpc.aio.StreamStreamCall[ExecuteRequest, ExecuteResponse]
+Metadata = tuple[tuple[str, str], ...]
+Call = grpc.aio.StreamStreamCall[bytes, ExecuteResponse]
+PATH = "/restante.v1.BatchService/Execute"
 
 
 class Stream(Protocol):
@@ -21,8 +23,8 @@ class Stream(Protocol):
         """Whether no request will follow, and every operation has been answered."""
         ...
 
-    def next_request(self) -> ExecuteRequest | None:
-        """What waits to be sent. None: nothing now. The carrier asks only when it can send."""
+    def next_request(self) -> bytes | None:
+        """What waits to be sent, an encoded ExecuteRequest; None: nothing. The carrier asks only when it can send."""
         ...
 
     def received(self, response: ExecuteResponse) -> None:
@@ -49,8 +51,10 @@ class Carrier(Protocol):
 class GrpcCarrier:
     """Carries a stream by a gRPC call of BatchService.Execute."""
 
-    def __init__(self, call: Call, stream: Stream) -> None:
-        self._call, self._stream = call, stream
+    def __init__(self, channel: grpc.aio.Channel, metadata: Metadata, stream: Stream) -> None:
+        execute: Any = channel.stream_stream(PATH, response_deserializer=ExecuteResponse.FromString)
+        self._call: Call = execute(metadata=metadata)
+        self._stream = stream
         self._wake = asyncio.Event()
         self._tasks = (asyncio.create_task(self._write()), asyncio.create_task(self._read()))
 

@@ -17,8 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.protobuf.message import Message
+
 from restante import errors
 from restante.carrier import Carrier, Stream
+from restante.encoding import tag, varint
 from restante.methods import Method, Request, Response
 from restante.retry import is_repeatable, is_temporary
 from restante.v1.batch_pb2 import ExecuteRequest, ExecuteResponse, Operation, OperationResult
@@ -28,6 +31,8 @@ MAX_BATCH_OCTETS = 1 << 20
 MAX_IN_FLIGHT = 1_000  # the server stops reading at 1024
 MAX_SESSION_IN_FLIGHT = 64  # above it the server answers TOO_MANY_OPERATIONS
 FIRST_PAUSE_SECONDS = 0.05
+_OPERATION = tag(ExecuteRequest.OPERATIONS_FIELD_NUMBER)
+_REQUESTS = {each.name: tag(each.number) for each in Operation.DESCRIPTOR.oneofs_by_name["request"].fields}
 LONGEST_PAUSE_SECONDS = 1.0
 
 OpenCarrier = Callable[[bool, Stream], Carrier]
@@ -81,8 +86,9 @@ class _Waiting:
     """One operation that has not been answered."""
 
     method: Method[Any, Any]
-    operation: Operation
-    octets: int
+    request: Message
+    operation: Operation  # without its request
+    encoded: tuple[bytes, bytes]  # of `operation`, and of the field of its request
     deadline: float
     lane: _Lane
     future: asyncio.Future[OperationResult]
@@ -92,7 +98,17 @@ class _Waiting:
     @property
     def is_repeatable(self) -> bool:
         """Whether the client may send it again after the answer was lost."""
-        return is_repeatable(self.method, getattr(self.operation, self.method.field))
+        return is_repeatable(self.method, self.request)
+
+    @property
+    def octets(self) -> int:
+        """The size of the whole operation."""
+        return len(self.encoded[0]) + len(self.encoded[1])
+
+    def has_left(self, seconds: float) -> None:
+        """Change the time that the server has for it."""
+        self.operation.timeout_milliseconds = max(1, int(seconds * 1_000))
+        self.encoded = self.operation.SerializeToString(), self.encoded[1]
 
     def is_patient(self, now: float, patience_seconds: float) -> bool:
         """Whether it still waits for another stream."""
@@ -124,7 +140,7 @@ class _Stream:
     def is_finished(self) -> bool:
         return self.retired and not self.flying
 
-    def next_request(self) -> ExecuteRequest | None:
+    def next_request(self) -> bytes | None:
         return self._owner.collect(self)
 
     def received(self, response: ExecuteResponse) -> None:
@@ -184,18 +200,18 @@ class Multiplexer:
         if followed is not None:
             operation.followed_mailbox_id = followed.mailbox_id
             operation.followed_folder_id = followed.folder_id
-        getattr(operation, method.field).CopyFrom(request)
-        loop = asyncio.get_running_loop()
-        octets = operation.ByteSize()
-        if octets > MAX_BATCH_OCTETS:  # the server would refuse it too
+        octets = request.SerializeToString()
+        encoded = operation.SerializeToString(), b"".join((_REQUESTS[method.field], varint(len(octets)), octets))
+        if len(encoded[0]) + len(encoded[1]) > MAX_BATCH_OCTETS:  # the server would refuse it too
             raise errors.InvalidArgument(
                 field="operations", problem=f"together they may have at most {MAX_BATCH_OCTETS} octets"
             )
+        loop = asyncio.get_running_loop()
         lane = self._lanes.get(session)
         if lane is None:
             lane = self._lanes[session] = _Lane(session)
         deadline = time.monotonic() + timeout
-        waiting = _Waiting(method, operation, octets, deadline, lane, loop.create_future())
+        waiting = _Waiting(method, request, operation, encoded, deadline, lane, loop.create_future())
         lane.pending.append(waiting)
         self._queue(lane)
         self._kick()
@@ -249,37 +265,41 @@ class Multiplexer:
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
-    def collect(self, stream: _Stream) -> ExecuteRequest | None:
-        """The next request for a stream, within its limits; None when nothing is to be sent."""
+    def collect(self, stream: _Stream) -> bytes | None:
+        """The next ExecuteRequest of a stream, encoded, within its limits; None when nothing is to be sent."""
         if not (self._turns or stream.cancelled):
             return None
-        request, octets, now = ExecuteRequest(), 0, time.monotonic()
+        parts: list[bytes] = []
+        count, octets = 0, 0
         if not stream.retired:
             turns, self._turns = self._turns, deque()
-            while turns and len(request.operations) < MAX_BATCH_OPERATIONS and len(stream.flying) < MAX_IN_FLIGHT:
+            while turns and count < MAX_BATCH_OPERATIONS and len(stream.flying) < MAX_IN_FLIGHT:
                 lane = turns.popleft()
                 lane.queued = False
                 while lane.pending and lane.may_send(lane.pending[0], stream):
                     waiting = lane.pending[0]
+                    size = waiting.octets
                     if (
-                        len(request.operations) == MAX_BATCH_OPERATIONS
+                        count == MAX_BATCH_OPERATIONS
                         or len(stream.flying) == MAX_IN_FLIGHT
-                        or (octets and octets + waiting.octets > MAX_BATCH_OCTETS)
+                        or (octets and octets + size > MAX_BATCH_OCTETS)
                     ):
                         self._queue(lane)
                         break
                     lane.pending.popleft()
                     if waiting.give_up_at:
-                        waiting.operation.timeout_milliseconds = max(1, int((waiting.deadline - now) * 1_000))
-                    octets += waiting.octets
-                    request.operations.append(waiting.operation)
+                        waiting.has_left(waiting.deadline - time.monotonic())
+                        size = waiting.octets
+                    count, octets = count + 1, octets + size
+                    parts += (_OPERATION, varint(size), *waiting.encoded)
                     lane.sent(waiting, stream)
                     stream.flying[waiting.operation.operation_id] = waiting
                 self._tidy(lane)
             self._turns.extendleft(reversed(turns))
-        request.cancel_operation_ids.extend(stream.cancelled)
-        stream.cancelled.clear()
-        return request if request.operations or request.cancel_operation_ids else None
+        if stream.cancelled:
+            parts.append(ExecuteRequest(cancel_operation_ids=stream.cancelled).SerializeToString())
+            stream.cancelled.clear()
+        return b"".join(parts) if parts else None
 
     def answered(self, stream: _Stream, response: ExecuteResponse) -> None:
         """Give each answer of a response to its caller."""

@@ -263,8 +263,7 @@ class CoreLink:
         other = self._open_carrier(self.target, stream) if self._open_carrier is not None else None
         if other is not None:
             return other
-        stub = batch_pb2_grpc.BatchServiceStub(self._renew() if fresh else self._channel)
-        return GrpcCarrier(stub.Execute(metadata=self._metadata()), stream)
+        return GrpcCarrier(self._renew() if fresh else self._channel, self._metadata(), stream)
 
     def _open_watch(self) -> Any:
         self._look_for_a_core()

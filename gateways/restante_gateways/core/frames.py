@@ -133,7 +133,7 @@ class FrameCarrier(asyncio.Protocol):
         if transport is None or self._ended:
             return
         while self._writable and (request := self._stream.next_request()) is not None:
-            transport.write(frame(Kind.MESSAGE, request.SerializeToString()))
+            transport.write(frame(Kind.MESSAGE, request))
         if self._stream.is_finished:
             self._ended = True
             transport.write(frame(Kind.END))
