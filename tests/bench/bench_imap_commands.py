@@ -41,6 +41,7 @@ ROWS: dict[str, Callable[[int], bytes]] = {
     "fetch-flags": lambda n: b"FETCH %d:%d (FLAGS)" % (n % 400 + 1, n % 400 + 51),
     "fetch-list": lambda n: b"FETCH %d:%d %b" % (n % 400 + 1, n % 400 + 21, LIST),
     "fetch-full": lambda n: b"FETCH %d (UID FLAGS BODY.PEEK[])" % (n * 7 % MESSAGES + 1),
+    "fetch-next": lambda n: b"FETCH %d (UID FLAGS BODY.PEEK[])" % (n % MESSAGES + 1),
     "store": lambda n: b"STORE %d FLAGS (\\Seen \\Answered)" % (n % MESSAGES + 1),
     "copy": lambda n: b"COPY %d Drafts" % (n % MESSAGES + 1),
     "append": lambda n: b"APPEND Drafts {%d+}\r\n%b" % (len(BODY), BODY),

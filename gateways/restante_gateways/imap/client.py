@@ -42,13 +42,14 @@ class SessionOver(Interruption):
 class Client:
     """Reads and writes of one connection. One task reads; any task may write."""
 
-    __slots__ = ("_literal", "_reader", "connection", "over")
+    __slots__ = ("_literal", "_reader", "connection", "over", "reads")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._reader = CommandReader()
         self._literal: LiteralStart | None = None  # announced, but neither accepted nor refused yet
         self.over: str | None = None  # the reason why the session must end, for the client
+        self.reads = 0  # of the connection: events between two of them had all arrived at the earlier one
 
     @property
     def peer(self) -> Peer:
@@ -63,6 +64,7 @@ class Client:
             octets = await self.connection.read(interruptible=interruptible)
             if not octets:
                 return None
+            self.reads += 1
             self._reader.feed(octets)
         if self.over is not None:
             raise SessionOver(self.over)

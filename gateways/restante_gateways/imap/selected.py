@@ -17,6 +17,7 @@ from restante_gateways.imap.folders.registry import OpenFolders
 from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.sets import Span
 from restante_gateways.imap.values import Appended, Changed, Commit, FolderPath, Messages, Moved, Place
+from restante_gateways.imap.view.ahead import ReadAhead
 from restante_gateways.imap.view.session import SessionView
 
 log = structlog.get_logger("imap")
@@ -27,7 +28,7 @@ _MAX_CHANGES_IN_ANSWER = 4_000  # messages: about as many as 64 KiB of columns h
 class SelectedFolder:
     """One connection's selected folder, from SELECT to its closing: a member of the process's shared OpenFolder."""
 
-    __slots__ = ("_account", "_announcements", "_client", "_folders", "_opened", "view")
+    __slots__ = ("_account", "_announcements", "_client", "_folders", "_opened", "ahead", "view")
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class SelectedFolder:
     ) -> None:
         self._account, self._client, self._announcements = account, client, announcements
         self._folders, self._opened, self.view = folders, opened, view
+        self.ahead = ReadAhead(folders.ahead)
 
     @classmethod
     async def open(
@@ -65,6 +67,7 @@ class SelectedFolder:
     def close(self) -> None:
         """Close the folder."""
         self._announcements.end()
+        self.ahead.forget()
         self._account.operations.follow(None)
         self._folders.close(self._opened, self)
 
@@ -115,12 +118,13 @@ class SelectedFolder:
 
     # --- being current ---
 
-    def follow(self) -> None:
+    def follow(self, keep: bool = False) -> None:
         """From here on, collect the folder's change number from every answer of the core.
 
-        Those numbers are as of now or later.
+        Those numbers are as of now or later. `keep`: a number collected before is good enough, too.
         """
-        self._account.operations.follow(self.place)
+        if not (keep and self._account.operations.followed_change_number):
+            self._account.operations.follow(self.place)
 
     async def catch_up(self) -> None:
         """Bring the view up to all changes that the core acknowledged to any client before the command was read.

@@ -43,6 +43,7 @@ class Session:
         "_commands",
         "_log",
         "_login_tries",
+        "_reads",
         "_shared",
         "_starting_tls",
         "announcements",
@@ -62,6 +63,7 @@ class Session:
         self._account: Account | None = None
         self._starting_tls = self._closing = False
         self._login_tries = self._bad_in_a_row = self._commands = 0
+        self._reads = 0  # of the client, when the selected folder's change number was last wanted
         self._log = shared.session_log(connection.peer)
 
     # --- the conversation ---
@@ -145,7 +147,9 @@ class Session:
         started = time.perf_counter()
         self.tag, self._bad_in_a_row = tag, 0
         if self.selected is not None:
-            self.selected.follow()
+            # A command that had arrived together with the one before may use the change number which that one was told.
+            self.selected.follow(keep=self.client.reads == self._reads)
+            self._reads = self.client.reads
         try:
             status = await work
         except Refusal as refusal:

@@ -303,3 +303,54 @@ async def test_counts_from_a_view_are_as_of_now(stale: StaleGateway) -> None:
         lines = await stale.client.ok(f"STATUS INBOX {items}")
         assert any(line.startswith(b"* STATUS INBOX (MESSAGES 4 UNSEEN 3 UIDNEXT 6") for line in lines), lines
     assert stale.asked()[-1] == "GetChangeNumbers"
+
+
+# --- messages fetched one after another ---
+
+
+@pytest.mark.parametrize("uid", ["", "UID "])
+async def test_messages_fetched_in_order_are_read_ahead(stale: StaleGateway, uid: str) -> None:
+    for number in range(5, 13):
+        await stale.deliver(number)
+    await stale.client.ok("NOOP")
+    stale.asked()
+    for number in range(1, 13):
+        lines = await stale.client.ok(f"{uid}FETCH {number} (FLAGS BODY.PEEK[])")
+        assert b"This is message %d." % number in lines, lines
+    calls = stale.asked()
+    assert calls.count("BatchGetMessages") == 3 and len(calls) == 12, "one call a command"
+
+
+async def test_a_message_read_ahead_is_answered_with_the_flags_of_now(stale: StaleGateway) -> None:
+    for number in (1, 2):
+        await stale.client.ok(f"FETCH {number} BODY.PEEK[]")  # reads 3 and 4, too
+    await stale.mark(3, "flagged")
+    await stale.expunge(4)
+    stale.asked()
+    lines = await stale.client.ok("FETCH 3 (BODY.PEEK[] FLAGS)")  # other items
+    assert any(line.startswith(b"* 3 FETCH (FLAGS (\\Flagged") for line in lines), lines
+    lines = await stale.client.ok("FETCH 4 (BODY.PEEK[] FLAGS)")
+    assert b"This is message 4." in lines and b"EXPUNGE" not in b"".join(lines)
+    assert b"* 4 EXPUNGE" in await stale.client.ok("NOOP")
+
+
+async def test_a_message_read_ahead_becomes_seen_all_the_same(stale: StaleGateway) -> None:
+    for number in (1, 2, 3, 4):
+        lines = await stale.client.ok(f"FETCH {number} BODY[]")
+        assert any(b"FLAGS (\\Seen" in line for line in lines), lines
+    assert stale.asked().count("UpdateMessages") == 4
+    assert b"* SEARCH 1 2 3 4" in await stale.client.ok("SEARCH SEEN")
+
+
+async def test_commands_that_arrive_together_share_the_question_for_the_change_number(stale: StaleGateway) -> None:
+    await stale.deliver(5)
+    await stale.mark(4, "flagged")
+    commands = ["NOOP", "FETCH 2 (FLAGS)", "SEARCH ALL", "FETCH 4 FLAGS"]
+    stale.client.writer.write(b"".join(b"p%d %b\r\n" % (at, each.encode()) for at, each in enumerate(commands)))
+    lines: list[bytes] = []
+    while not lines or not lines[-1].startswith(b"p3 "):
+        lines.append(await stale.client.line())
+    assert b"* 5 EXISTS" in lines and b"* SEARCH 1 2 3 4 5" in lines
+    assert stale.asked() == ["GetChangeNumbers", "ReadFolderChanges"]
+    await stale.deliver(6)
+    assert b"* 6 EXISTS" in await stale.client.ok("NOOP"), "a command that came later"

@@ -20,6 +20,7 @@ from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status
 from restante_gateways.imap.grammar.sets import SequenceSet, Span
 from restante_gateways.imap.values import FlagOperation, Messages, RemovedMessages, Rest
+from restante_gateways.imap.view.ahead import Wanted
 from restante_gateways.imap.view.departed import Lapsed
 from restante_gateways.imap.view.rows import BrokenRows, RowWriter
 from restante_mail.ranges import Range
@@ -85,7 +86,10 @@ class Fetch:
         try:
             if there := view.still_there(spans):
                 count = sum(stop - first for first, stop in there)
-                await self._write_rows(s, writer, s.folder.messages(there), count)
+                if count == 1 and writer.sections:
+                    await self._write_next(s, writer, there[0][0])
+                else:
+                    await self._write_rows(s, writer, s.folder.messages(there), count)
             removed = list(view.message_ids(writer.missing(spans)).items())
             for start in range(0, len(removed), _MOST_MESSAGE_IDS):
                 some = dict(removed[start : start + _MOST_MESSAGE_IDS])
@@ -99,9 +103,30 @@ class Fetch:
         if writer.missing(spans):
             raise Lapsed
 
+    async def _write_next(self, s: Session, writer: RowWriter, position: int) -> None:
+        """Write one message, read ahead or now; read the next ones, too, for a client that goes on in order."""
+        folder, view, ahead = s.folder, s.folder.view, s.folder.ahead
+        uid = view.uids[position]
+        following = view.uids[position + 1] if position + 1 < view.count else 0
+        rows = ahead.take(Wanted(tuple(writer.facts), tuple(writer.sections)), uid, following)
+        count = 0 if rows is not None else min(ahead.window(), view.count - position)
+        while count:
+            messages = folder.messages([(position, position + count)])
+            answer = await s.account.messages.few_rows(messages, writer.facts, writer.sections)
+            if answer is not None:
+                rows = ahead.keep(uid, answer)
+                break
+            ahead.too_large()
+            count //= 2
+        if rows is not None:
+            s.client.write(writer.batch(rows))
+        else:
+            await self._write_rows(s, writer, folder.messages([(position, position + 1)]), count=None)
+
     async def _write_rows(
-        self, s: Session, writer: RowWriter, messages: Messages | RemovedMessages, count: int
+        self, s: Session, writer: RowWriter, messages: Messages | RemovedMessages, count: int | None
     ) -> None:
+        """Write messages as they arrive. `count`: how many; None if they are too large for an operation."""
         async for answer in s.account.messages.rows(messages, count, writer.facts, writer.sections):
             s.client.write(writer.continued(answer) if isinstance(answer, Rest) else writer.batch(answer))
             await s.client.flow()

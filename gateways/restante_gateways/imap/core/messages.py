@@ -56,40 +56,47 @@ class MessageCalls:
     async def rows(
         self,
         messages: Messages | RemovedMessages,
-        count: int,
+        count: int | None,
         facts: Sequence[FetchFact],
         sections: Sequence[FetchSection],
     ) -> AsyncIterator[Rows | Rest]:
         """Batches of rows of at most `count` messages, each followed by the remaining octets of its last cells.
 
-        Small requests use one operation, large ones a stream.
+        Small requests use one operation, large ones and those without `count` a stream.
         """
-        removed = isinstance(messages, RemovedMessages)
+        if count is not None and count <= _FEW_ROWS and count * len(sections) <= _FEW_CELLS:
+            rows = await self.few_rows(messages, facts, sections)
+            if rows is not None:
+                yield rows
+                return
         wanted = message_pb2.StreamMessagesRequest(
             mailbox_id=convert.mailbox_id(messages),
             messages=convert.message_set(messages),
             columns=convert.columns(facts),
             sections=map(convert.section, sections),
-            include_removed=removed,
+            include_removed=isinstance(messages, RemovedMessages),
         )
-        if count <= _FEW_ROWS and count * len(sections) <= _FEW_CELLS:
-            request = message_pb2.BatchGetMessagesRequest(
-                mailbox_id=wanted.mailbox_id,
-                messages=wanted.messages,
-                columns=wanted.columns,
-                sections=wanted.sections,
-                include_removed=removed,
-            )
-            try:
-                yield convert.rows((await self.operations.run(methods.BATCH_GET_MESSAGES, request)).rows)
-                return
-            except errors.ResultTooLarge:
-                pass  # the stream has no such limit
         async for answer in self.operations.stream_messages(wanted):
             if answer.HasField("rest"):
                 yield Rest(answer.rest.section_index, answer.rest.octets)
             else:
                 yield convert.rows(answer.rows)
+
+    async def few_rows(
+        self, messages: Messages | RemovedMessages, facts: Sequence[FetchFact], sections: Sequence[FetchSection]
+    ) -> Rows | None:
+        """Complete rows of a few messages, in one operation; None if they are too large for its answer."""
+        request = message_pb2.BatchGetMessagesRequest(
+            mailbox_id=convert.mailbox_id(messages),
+            messages=convert.message_set(messages),
+            columns=convert.columns(facts),
+            sections=map(convert.section, sections),
+            include_removed=isinstance(messages, RemovedMessages),
+        )
+        try:
+            return convert.rows((await self.operations.run(methods.BATCH_GET_MESSAGES, request)).rows)
+        except errors.ResultTooLarge:
+            return None
 
     async def search(
         self,

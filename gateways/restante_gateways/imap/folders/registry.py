@@ -19,6 +19,7 @@ from restante_gateways.imap.folders.member import Member
 from restante_gateways.imap.folders.opened import INBOX, OpenFolder
 from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.imap.values import Folder, FolderPath, Place
+from restante_gateways.imap.view.ahead import AheadBudget
 from restante_gateways.imap.view.folder import FolderView
 
 
@@ -32,6 +33,7 @@ class OpenFolders:
         self._kept_messages = 0
         self._named: dict[FolderPath, OpenFolder] = {}  # by the path that a client used last
         self._opening: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
+        self.ahead = AheadBudget()  # of what their sessions read ahead
         self.epoch = 0  # of the store, from the latest answer that carried it; 0: not known yet
 
     def note_epoch(self, epoch: int) -> None:

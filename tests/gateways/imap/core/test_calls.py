@@ -79,6 +79,7 @@ FOLDER_CALLS: dict[str, Callable[[FolderCalls], Coroutine[Any, Any, Any]]] = {
 }
 MESSAGE_CALLS: dict[str, Callable[[MessageCalls], Coroutine[Any, Any, Any]]] = {
     "rows": lambda calls: rows(calls, SOME, 1),
+    "few_rows": lambda calls: calls.few_rows(SOME, [FetchFact.SIZE], [FetchSection(Section())]),
     "rows of many": lambda calls: rows(calls, SOME, 1_000),
     "rows of removed messages": lambda calls: rows(calls, RemovedMessages(MAILBOX, [4]), 1),
     "search": lambda calls: calls.search(PLACE, [SearchUids(((1, 2),))]),
