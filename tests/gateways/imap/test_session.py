@@ -57,6 +57,8 @@ async def test_commands_cost_the_calls_they_need(running: Running) -> None:  # d
         ("FETCH 1 BODY[]", ["UpdateMessages", "BatchGetMessages"]),
         ("FETCH 1 BODY[]", ["BatchGetMessages"]),
         ("FETCH 1:5 BODY.PEEK[]", ["StreamMessages", "GetChangeNumbers"]),
+        ("FETCH 1:5 BODY.PEEK[HEADER]", ["BatchGetMessages"]),
+        ("FETCH 1:5 (BODY.PEEK[HEADER.FIELDS (TO)] BODY.PEEK[]<0.100>)", ["BatchGetMessages"]),
         ("STORE 2 +FLAGS (\\Deleted)", ["UpdateMessages"]),
         ("EXPUNGE", ["DeleteMessages"]),
         ("COPY 1 Archive", ["CopyMessages"]),

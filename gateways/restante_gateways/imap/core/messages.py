@@ -11,7 +11,7 @@ from restante_gateways.core.upload import Upload
 from restante_gateways.imap.core import convert
 from restante_gateways.imap.core.operations import CALL_SECONDS, Operations
 from restante_gateways.imap.core.restrictions import restriction
-from restante_gateways.imap.grammar.fetch import FetchFact, FetchSection
+from restante_gateways.imap.grammar.fetch import FetchFact, FetchSection, SectionText
 from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.search_keys import SearchKey
 from restante_gateways.imap.values import (
@@ -33,7 +33,9 @@ from restante_mail.ranges import Range
 
 INLINE_OCTETS = 512 << 10  # of a message inside an operation; a larger one is uploaded first
 _FEW_ROWS = 50  # up to this many rows an operation is cheaper than a stream
-_FEW_CELLS = 4
+_FEW_OCTETS = 48 << 10  # the same for octets of sections, as estimated; the core refuses an answer above 64 KiB
+_HEADER_OCTETS, _CONTENT_OCTETS = 1 << 10, 12 << 10  # estimates for a section of the header, and for any other
+_HEADERS = (SectionText.HEADER, SectionText.HEADER_FIELDS, SectionText.HEADER_FIELDS_NOT, SectionText.MIME)
 _FLAG_OPERATIONS = {
     FlagOperation.ADD: message_pb2.FLAG_OPERATION_ADD,
     FlagOperation.REMOVE: message_pb2.FLAG_OPERATION_REMOVE,
@@ -64,7 +66,7 @@ class MessageCalls:
 
         Small requests use one operation, large ones and those without `count` a stream.
         """
-        if count is not None and count <= _FEW_ROWS and count * len(sections) <= _FEW_CELLS:
+        if count is not None and count <= _FEW_ROWS and count * sum(map(_likely_octets, sections)) <= _FEW_OCTETS:
             rows = await self.few_rows(messages, facts, sections)
             if rows is not None:
                 yield rows
@@ -236,6 +238,12 @@ class MessageCalls:
         )
         answer = await self.operations.run(methods.DELETE_MESSAGES, request, follow=changes_since is None)
         return Changed(convert.commit(answer.commit), convert.answered_changes(answer.changes))
+
+
+def _likely_octets(item: FetchSection) -> int:
+    """The octets of a section in a usual message."""
+    octets = _HEADER_OCTETS if item.section.text in _HEADERS else _CONTENT_OCTETS
+    return octets if item.partial is None else min(octets, item.partial.count)
 
 
 def _target(messages: Messages, target: Target) -> tuple[int, Sequence[str]]:

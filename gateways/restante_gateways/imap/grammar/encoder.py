@@ -17,7 +17,10 @@ _DAY_SECONDS = 86_400
 _EPOCH_DAY = datetime.date(1970, 1, 1).toordinal()
 _MAX_DAYS = 4_096  # cached encoded days
 _TWO_DIGITS = [b"%02d" % number for number in range(60)]
+_MINUTES = [b"%02d:%02d:" % divmod(minute, 60) for minute in range(1_440)]
+_MAX_ZONES = 256  # cached encoded zones
 _days: dict[int, bytes] = {}
+_zones: dict[int, bytes] = {}
 
 
 def string(octets: bytes) -> bytes:
@@ -55,20 +58,23 @@ def date_time(seconds: int, offset_minutes: int) -> bytes:
     `seconds` count from 1970 UTC, `offset_minutes` east of UTC. The day has two characters (RFC 3501 9).
     """
     day, second = divmod(seconds + offset_minutes * 60, _DAY_SECONDS)
-    date = _days.get(day)
-    if date is None:
-        if len(_days) > _MAX_DAYS:
-            _days.clear()
-        at = datetime.date.fromordinal(_EPOCH_DAY + day)
-        date = _days[day] = b'"%2d-%b-%04d ' % (at.day, _MONTHS[at.month - 1], at.year)
     minute, second = divmod(second, 60)
+    date = _days.get(day) or _date(day)
+    zone = _zones.get(offset_minutes) or _zone(offset_minutes)
+    return b"".join((date, _MINUTES[minute], _TWO_DIGITS[second], zone))
+
+
+def _date(day: int) -> bytes:
+    if len(_days) > _MAX_DAYS:
+        _days.clear()
+    at = datetime.date.fromordinal(_EPOCH_DAY + day)
+    date = _days[day] = b'"%2d-%b-%04d ' % (at.day, _MONTHS[at.month - 1], at.year)
+    return date
+
+
+def _zone(offset_minutes: int) -> bytes:
     sign, minutes = (b"-", -offset_minutes) if offset_minutes < 0 else (b"+", offset_minutes)
-    return b'%b%b:%b:%b %b%02d%02d"' % (
-        date,
-        _TWO_DIGITS[minute // 60],
-        _TWO_DIGITS[minute % 60],
-        _TWO_DIGITS[second],
-        sign,
-        minutes // 60,
-        minutes % 60,
-    )
+    zone = b' %b%02d%02d"' % (sign, minutes // 60, minutes % 60)
+    if len(_zones) < _MAX_ZONES:
+        _zones[offset_minutes] = zone
+    return zone

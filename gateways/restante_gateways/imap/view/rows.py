@@ -113,10 +113,10 @@ class RowWriter:
         """The positions among these without a row so far."""
         return sets.without(spans, sets.unite(self._answered, ()))
 
-    def _positions(self, rows: Rows) -> list[int | None]:
+    def _positions(self, rows: Rows) -> Sequence[int | None]:
         """Positions of the rows in the session's numbering, by message id if `expect` was called, else by UID."""
         if self._by_message_id is None:
-            positions = self._positions_of_uids(rows.uids)
+            positions: Sequence[int | None] = self._positions_of_uids(rows.uids)
             first, last = positions[0], positions[-1]
             if first is not None and last is not None and last - first == len(positions) - 1:
                 self._answered.append((first, last + 1))
@@ -126,10 +126,15 @@ class RowWriter:
         self._answered += [(at, at + 1) for at in positions if at is not None]
         return positions
 
-    def _positions_of_uids(self, uids: Iterable[int]) -> list[int | None]:
-        """Positions of ascending UIDs; None for a UID unknown to the client."""
-        view, at = self._view, self._next_position
+    def _positions_of_uids(self, uids: Sequence[int]) -> Sequence[int | None]:
+        """Positions of ascending UIDs, a range if they are adjacent; None for a UID unknown to the client."""
+        view = self._view
         known, count, positions = view.uids, view.count, list[int | None]()
+        at = view.position(uids[0], self._next_position)
+        if at is not None and at + len(uids) <= count and list(known[at : at + len(uids)]) == list(uids):
+            self._next_position = at + len(uids)
+            return range(at, self._next_position)
+        at = self._next_position
         for uid in uids:
             if at < count and known[at] == uid:
                 positions.append(at)
@@ -144,7 +149,11 @@ class RowWriter:
 
     def _lines(self, rows: Rows, positions: Sequence[int | None], count: int) -> list[bytes]:
         """The responses of the first `count` rows: one template, filled from columns."""
-        columns: list[Iterable[object]] = [(at + 1 if at is not None else 0 for at in positions[:count])]
+        columns: list[Iterable[object]] = [
+            range(positions.start + 1, positions.stop + 1)
+            if isinstance(positions, range)
+            else (at + 1 if at is not None else 0 for at in positions[:count])
+        ]
         pieces = []
         for fact in self.facts:
             piece, column = self._fact_column(fact, rows, positions, count)
@@ -159,7 +168,7 @@ class RowWriter:
         else:
             columns.append((b"",) * count)
         filled = [template % row for row in zip(*columns, strict=False)]
-        if None in positions:
+        if not isinstance(positions, range) and None in positions:
             return [line for line, at in zip(filled, positions, strict=False) if at is not None]
         return filled
 
@@ -169,8 +178,12 @@ class RowWriter:
         """A fact's piece of the template, and its column."""
         match fact:
             case FetchFact.UID:
+                if isinstance(positions, range):
+                    return b"UID %d", self._view.uids[positions.start : positions.stop]
                 return b"UID %d", (0 if at is None else self._view.uids[at] for at in positions[:count])
             case FetchFact.FLAGS:
+                if isinstance(positions, range):
+                    return b"%b", self._view.flags_of((positions.start, positions.start + count))
                 return b"%b", map(self._flags, positions[:count])
             case FetchFact.MODSEQ:
                 return b"MODSEQ (%d)", map(self._change_number, positions[:count])

@@ -162,6 +162,16 @@ class SessionView(Numbering):
         table, state = columns.table, columns.states[at]
         return table.recent_texts[state] if ranges.contains(self.recent, self.uids[position]) else table.texts[state]
 
+    def flags_of(self, span: Span) -> list[bytes]:
+        """`FLAGS (...)` of each message at these positions, including \\Recent."""
+        texts: list[bytes] = []
+        for _, count, columns, at in self.segments((span,)):
+            texts += map(columns.table.texts.__getitem__, columns.states[at : at + count])
+        for first, stop in sets.positions(self.uids, self.count, self.recent):
+            for position in range(max(first, span[0]), min(stop, span[1])):
+                texts[position - span[0]] = self.flags_at(position)
+        return texts
+
     def fact_responses(self, spans: Sequence[Span], facts: Collection[FetchItem]) -> Iterator[bytes]:
         """FETCH responses with the requested ones of FLAGS, UID and MODSEQ, in blocks."""
         with_uid, with_change_number = FetchFact.UID in facts, FetchFact.MODSEQ in facts

@@ -468,6 +468,17 @@ def test_recent_belongs_to_the_session_that_is_told_first() -> None:  # RFC 3501
     assert fetched(second)[1] == b"* 2 FETCH (UID 2 FLAGS ())"
 
 
+@pytest.mark.parametrize("gone", [(), (3, 8)])
+def test_the_flags_of_a_run_are_those_of_each_message(gone: tuple[int, ...]) -> None:
+    view = folder(*range(1, 11))
+    view.apply(changes(view, [(uid, uid % 4, ("Work",) if uid % 3 else ()) for uid in range(2, 9)]))
+    session = SessionView(view, False, recent=[(2, 4), (7, 7), (10, 12)])
+    view.apply(changes(view, gone=gone))
+    for first in range(10):
+        for stop in range(first, 11):
+            assert session.flags_of((first, stop)) == [session.flags_at(at) for at in range(first, stop)]
+
+
 def test_recent_messages_among_others_are_told_apart() -> None:
     session = SessionView(folder(*range(1, 8), flags=SEEN), False, recent=[(3, 4), (6, 6)])
     recent = [b"\\Recent" in line for line in fetched(session)]
