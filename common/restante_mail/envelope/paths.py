@@ -8,6 +8,7 @@ contain "_".
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 import unicodedata
@@ -97,6 +98,7 @@ def parse_path(text: str) -> Path:
     return path
 
 
+@functools.lru_cache(maxsize=4096)  # the same domains come again and again
 def ascii_domain(name: str, *, literal: bool = False) -> str:
     """A domain in A-labels and lower case (UTS 46, nontransitional); with `literal`, also an address literal.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import format_datetime
 
 __all__ = ["Hop", "HopCounter", "address_literal", "count_hops", "received_by_service", "received_field"]
@@ -51,9 +52,17 @@ def received_by_service(host_name: str, service: str, trace_id: str, now: dateti
 
 
 def _field(clauses: Sequence[str], now: datetime) -> bytes:
-    return ("Received: " + "\r\n ".join((*clauses, format_datetime(now))) + "\r\n").encode("ascii")
+    date = _date(now.replace(microsecond=0), now.utcoffset())
+    return ("Received: " + "\r\n ".join((*clauses, date)) + "\r\n").encode("ascii")
 
 
+@functools.lru_cache(maxsize=16)  # messages of the same second
+def _date(second: datetime, offset: timedelta | None) -> str:
+    """The date of a moment, in its zone: equal moments of two zones differ in `offset`."""
+    return format_datetime(second)
+
+
+@functools.lru_cache(maxsize=4096)  # clients send more than one message
 def address_literal(address: str) -> str:
     """`[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3); empty if the text is not an IP address."""
     try:

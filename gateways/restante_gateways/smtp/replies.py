@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -40,14 +41,19 @@ class Reply:
 
     def encode(self) -> bytes:
         """The octets of the reply: lines of at most 512 octets, in printable ASCII."""
-        lines = self.text.split("\n")
-        prefix = f"{self.enhanced} " if self.enhanced else ""
-        room = MAX_REPLY_LINE_OCTETS - len("250-\r\n") - len(prefix)
-        octets = bytearray()
-        for number, line in enumerate(lines, 1):
-            mark = " " if number == len(lines) else "-"
-            octets += f"{self.code}{mark}{prefix}{_UNSAFE.sub('?', line)[:room]}\r\n".encode("ascii")
-        return bytes(octets)
+        return _encoded(self)
+
+
+@functools.lru_cache(maxsize=256)  # most replies are constants
+def _encoded(reply: Reply) -> bytes:
+    lines = reply.text.split("\n")
+    prefix = f"{reply.enhanced} " if reply.enhanced else ""
+    room = MAX_REPLY_LINE_OCTETS - len("250-\r\n") - len(prefix)
+    octets = bytearray()
+    for number, line in enumerate(lines, 1):
+        mark = " " if number == len(lines) else "-"
+        octets += f"{reply.code}{mark}{prefix}{_UNSAFE.sub('?', line)[:room]}\r\n".encode("ascii")
+    return bytes(octets)
 
 
 class Refused(Exception):

@@ -42,6 +42,7 @@ logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)  # aiosmtpd's log s
 log = structlog.get_logger("smtp")
 
 COMMANDS = "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"  # of every listener, for HELP
+COMMAND_METHODS = tuple(f"smtp_{name}" for name in f"{COMMANDS} EXPN STARTTLS AUTH".split())
 NEVER_SECONDS = 1e9  # for aiosmtpd's timer; the connection enforces the real limits
 
 
@@ -80,6 +81,10 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         self._login_failures = 0
         self._task: asyncio.Task[None] | None = None  # the running `_handle_client`
         self._finished: asyncio.Future[None] = loop.create_future()
+
+    def __dir__(self) -> tuple[str, ...]:
+        """The names of the commands alone. aiosmtpd examines all that `dir` lists, four times for each session."""
+        return COMMAND_METHODS
 
     # -- the life of a session
 

@@ -1,8 +1,7 @@
 """Contents: the octets that messages name, in the database or in files (docs/design.md "Contents").
 
-A content is written once and never changed. The transaction that names a small content inserts it into the database.
-A large content goes to a file, which is written and fsynced before its row is inserted; a pin keeps it until a message
-names it.
+A content is written once and never changed. The transaction that names a content inserts its row, and the octets of a
+small one. The octets of a large one go to a file, which is written and fsynced before that transaction.
 """
 
 from __future__ import annotations
@@ -105,19 +104,19 @@ def insert_many(tx: Connection, new: Sequence[NewContent], now: int) -> list[int
 
 
 def pin(tx: Connection, content_id: int, pin_id: int, expires_at: int) -> None:
-    """Keep a content that nothing names yet, until `expires_at` (microseconds)."""
+    """Keep a content that nothing names, until `expires_at` (microseconds)."""
     tx.execute(insert(content_pin).values(content_id=content_id, pin_id=pin_id, expires_at=expires_at))
 
 
 def unpin(tx: Connection, content_id: int, pin_id: int) -> None:
-    """Remove the pin of a content that is now named, or no longer wanted."""
+    """Remove a pin."""
     tx.execute(delete(content_pin).where(content_pin.c.content_id == content_id, content_pin.c.pin_id == pin_id))
 
 
 def require_live(tx: Connection, content_id: int) -> None:
     """Lock a content that is about to be named, and check that it is live.
 
-    Raises StoreBusy when it is not: its pin has lapsed, and the client must send the octets again.
+    Raises StoreBusy when it is not: its last holder has just been removed, and the client must send the octets again.
     """
     row = prepared.first(tx, _state, {"id": content_id})
     if row is None or row[0] != ContentState.LIVE:

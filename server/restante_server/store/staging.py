@@ -1,14 +1,13 @@
 """Receiving the octets of a content: bounded memory, one parse, and files that are durable before a row names them.
 
 This module opens no transaction. `Contents.writer()` makes a Writer, which takes octets as they come. The operation
-that names the content then inserts the Staged that `Writer.finish` returned.
+that names the content then inserts the Staged that `Writer.finish` returned. A file whose operation fails is removed at
+once, or by the collector's sweep when the operation may have been committed.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import logging
 import mmap
 import os
 import secrets
@@ -24,21 +23,18 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from restante.errors import Draining, InvalidContent, MessageTooLarge, StoreBusy, StoreFull
+from restante.errors import InvalidContent, MessageTooLarge, RestanteError, StoreFull
 from restante_mail.canonical import Canonicaliser, NulFound, line_ends
 from restante_mail.mime import parts
 from restante_mail.mime.facts import Facts, scan
 from restante_server.db.engine import Database
-from restante_server.db.operation import Write
+from restante_server.db.errors import CommitFailed
 from restante_server.db.threads import on_thread
-from restante_server.store import contents, garbage
+from restante_server.store import contents
 from restante_server.store.contents import Location, NewContent, Stored
 
 R = TypeVar("R")
 
-log = logging.getLogger(__name__)
-
-HOUR = 3_600_000_000  # microseconds
 FLUSH_OCTETS = 1 << 20  # octets held in memory before they go to a file
 SCAN_INLINE_OCTETS = 32 << 10  # up to here a scan on the event loop costs less than a hop to a thread
 THREADS = 4  # reserved for writing and scanning incoming octets
@@ -66,28 +62,25 @@ class ContentSettings:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A content ready to be named: `new` is still to be inserted; without it `content_id` is in the store, pinned."""
+    """A content ready to be named: `new` is still to be inserted; without it `content_id` is in the store and held."""
 
     size_octets: int
     facts: Facts | None  # None with Form.ANY
     line_ends_changed: bool
     new: NewContent | None
     content_id: int = 0
-    pin_id: int = 0
+
+    @property
+    def octets(self) -> int:
+        """The octets that the transaction which names the content writes to the database."""
+        return len(self.new.octets) if self.new is not None and self.new.octets is not None else 0
 
     def insert(self, tx: Connection, now: int) -> int:
-        """Return the content's id, in the transaction that names it. Raises StoreBusy when its pin has lapsed."""
+        """Return the content's id, in the transaction that names it. Raises StoreBusy when it is not live any more."""
         if self.new is not None:
             return contents.insert_many(tx, [self.new], now)[0]
         contents.require_live(tx, self.content_id)
-        contents.unpin(tx, self.content_id, self.pin_id)
         return self.content_id
-
-    def forget(self, tx: Connection, now: int) -> None:
-        """Unpin a content that nothing will name, and report it to the collector before the pin lapses (an hour)."""
-        if self.new is None:
-            contents.unpin(tx, self.content_id, self.pin_id)
-            garbage.notice(tx, [self.content_id], now)
 
 
 class Contents:
@@ -97,7 +90,7 @@ class Contents:
         self.db, self.settings = db, settings
         self._looked_at, self._room = 0.0, True
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="restante-staging")
-        self._forgetting: set[asyncio.Task[None]] = set()
+        self.durable: set[Path] = set()  # subdirectories whose entries in the directory are durable
 
     @property
     def directory(self) -> Path:
@@ -136,23 +129,18 @@ class Contents:
         """Run `work` on a staging thread. A cancelled call still waits until the thread has closed its file."""
         return await on_thread(self._threads, work)
 
-    def forget(self, *staged: Staged | None) -> None:
-        """Release contents that nothing has named, so that their files go soon and not when their pins lapse (an hour).
+    def forget(self, *staged: Staged | None, after: BaseException | None = None) -> None:
+        """Remove the files of contents that no transaction has named.
 
-        A client whose mail is refused again and again would otherwise fill the disk. Harmless for a content that has
-        been named after all.
+        A client whose mail is refused again and again would otherwise fill the disk. `after` is the failure of the
+        write that was to name them. If it leaves open whether the write was committed, the files stay; the collector's
+        sweep removes them when no row names them.
         """
+        if after is not None and (not isinstance(after, RestanteError) or isinstance(after, CommitFailed)):
+            return
         for one in staged:
-            if one is not None and one.new is None:
-                forgetting = asyncio.create_task(self._forget(one), name="forget a content")
-                self._forgetting.add(forgetting)
-                forgetting.add_done_callback(self._forgetting.discard)
-
-    async def _forget(self, staged: Staged) -> None:
-        try:
-            await self.db.write(Write(partial(staged.forget, now=time.time_ns() // 1_000), rows=2))
-        except (StoreBusy, StoreFull, Draining) as error:
-            log.info("an unused content stays stored until its pin lapses: %s", error.detail)
+            if one is not None and one.new is not None and one.new.file_name is not None:
+                (self.directory / one.new.file_name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Stop the threads after they have finished their current work."""
@@ -193,7 +181,6 @@ class Writer:
     _canonical: Canonicaliser = field(default_factory=Canonicaliser)
     _file: int = -1
     _name: str = ""
-    _registering: bool = False  # the file may have a row: `abandon` leaves it to the collector's sweep
     _ends_with_cr: bool = False  # the last chunk ended with CR: the next must begin with LF
 
     async def feed(self, octets: bytes) -> None:
@@ -222,15 +209,16 @@ class Writer:
             new = NewContent(self._size, self._digest.digest(), _structure(facts), octets, None)
             return Staged(self._size, facts, changed, new)
         facts = await self._contents.on_thread(self._complete)
-        new = NewContent(self._size, self._digest.digest(), _structure(facts), None, self._name)
-        return await self._register(new, facts, changed)
+        name, self._name = self._name, ""
+        new = NewContent(self._size, self._digest.digest(), _structure(facts), None, name)
+        return Staged(self._size, facts, changed, new)
 
     def abandon(self) -> None:
         """Discard the content; harmless after `finish`."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-        if self._name and not self._registering:
+        if self._name:
             (self._contents.directory / self._name).unlink(missing_ok=True)
         self._chunks.clear()
 
@@ -279,27 +267,19 @@ class Writer:
         os.close(self._file)
         self._file = -1
         path = self._contents.directory / self._name
-        for directory in (path.parent, self._contents.directory):
-            handle = os.open(directory, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        _sync_directory(path.parent)
+        if path.parent not in self._contents.durable:
+            _sync_directory(self._contents.directory)
+            self._contents.durable.add(path.parent)
         return _scan_file(path) if self._form is not Form.ANY else None
 
-    async def _register(self, new: NewContent, facts: Facts | None, changed: bool) -> Staged:
-        """Insert the row of a file and pin it for an hour against the collector."""
-        pin_id = secrets.randbits(62)
-        now = time.time_ns() // 1_000
 
-        def run(tx: Connection) -> int:
-            (content_id,) = contents.insert_many(tx, [new], now)
-            contents.pin(tx, content_id, pin_id, now + HOUR)
-            return content_id
-
-        self._registering = True
-        content_id = await self._contents.db.write(Write(run, rows=2))
-        return Staged(self._size, facts, changed, None, content_id, pin_id)
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _structure(facts: Facts | None) -> bytes:

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert
 from restante.errors import AccountLimitReached, MessageTooLarge, UploadNotFound, UploadOffsetMismatch
 from restante_server.db.schema import upload, upload_piece
 from restante_server.store.garbage import notice
-from restante_server.store.staging import HOUR, Staged
+from restante_server.store.staging import Staged
 
+HOUR = 3_600_000_000  # microseconds: the life of an upload
 PIECES_AT_ONCE = 8  # removed in one write: 4 MiB of pieces of the largest size
 RETRY_SECONDS = 60.0
 

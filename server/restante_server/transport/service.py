@@ -62,16 +62,17 @@ class Transport:
 
         Releases the staged contents of a message that is refused or was accepted before.
         """
-        began, is_new = time.perf_counter(), False
+        began, sent = time.perf_counter(), mail.incoming.sent
+        staged = (mail.incoming.staged, sent.staged if sent is not None else None)
         try:
             outcome = await self._write(mail)
-            is_new = outcome.new
-        finally:
-            if not is_new:
-                sent = mail.incoming.sent
-                self.contents.forget(mail.incoming.staged, sent.staged if sent is not None else None)
-        if is_new:
+        except BaseException as error:
+            self.contents.forget(*staged, after=error)
+            raise
+        if outcome.new:
             self._count(mail.incoming, time.perf_counter() - began)
+        else:
+            self.contents.forget(*staged)
         return outcome.taken
 
     async def _write(self, mail: TakeMail) -> TakeResult:

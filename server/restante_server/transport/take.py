@@ -72,8 +72,7 @@ class TakeMail:
     @property
     def octets(self) -> int:
         """The approximate number of octets written."""
-        new = self.incoming.staged.new
-        return len(new.octets) if new is not None and new.octets is not None else 0
+        return self.incoming.staged.octets
 
     def run(self, tx: Connection) -> TakeResult:
         """See Operation."""

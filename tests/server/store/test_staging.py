@@ -8,8 +8,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
+from restante.errors import StoreFull
+from restante_server.db import schema
 from restante_server.db.engine import Database
+from restante_server.db.errors import CommitFailed
+from restante_server.db.operation import Write
+from restante_server.store import contents as store_contents
 from restante_server.store import staging
 from restante_server.store.staging import Contents, ContentSettings, Form
 
@@ -81,3 +87,25 @@ async def test_what_is_given_up_after_its_file_was_closed_leaves_no_file(
         await writer.finish()
     writer.abandon()
     assert files(contents) == []
+
+
+async def test_a_large_content_has_a_row_only_when_a_transaction_names_it(contents: Contents) -> None:
+    staged = await contents.stage(b"Subject: a\r\n\r\n" + PIECE, Form.CANONICAL)
+    count = select(func.count()).select_from(schema.content)
+    assert await contents.db.read(lambda tx: tx.scalar(count)) == 0
+    assert staged.octets == 0  # they are not in the transaction
+    content_id = await contents.db.write(Write(lambda tx: staged.insert(tx, 1)))
+    (stored,) = (await contents.db.read(store_contents.load, [content_id])).values()
+    assert [str(path.relative_to(contents.directory)) for path in files(contents)] == [stored.file_name]
+
+
+@pytest.mark.parametrize(
+    ("after", "left"),
+    [(None, 0), (StoreFull(), 0), (CommitFailed(), 1), (asyncio.CancelledError(), 1), (RuntimeError(), 1)],
+)
+async def test_the_file_of_a_content_that_nothing_named_goes_if_that_is_certain(
+    contents: Contents, after: BaseException | None, left: int
+) -> None:
+    staged = await contents.stage(PIECE, Form.ANY)
+    contents.forget(staged, None, after=after)
+    assert len(files(contents)) == left

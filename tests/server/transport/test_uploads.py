@@ -21,7 +21,8 @@ from restante_server.api.services import contents as contents_api
 from restante_server.db import schema
 from restante_server.db.operation import Write
 from restante_server.store import staging, uploads
-from restante_server.store.staging import HOUR, Form
+from restante_server.store.staging import Form
+from restante_server.store.uploads import HOUR
 from restante_server.upkeep import sweeps
 from tests.server.transport.world import World
 

@@ -15,7 +15,7 @@ from restante_server.db.engine import open_database
 from restante_server.db.group import Locks
 from restante_server.db.operation import Write
 from restante_server.directory.rights import Place
-from restante_server.store import changes, mailboxes, removal, requests
+from restante_server.store import changes, garbage, mailboxes, removal, requests
 from restante_server.store.removal import Mode
 from restante_server.store.staging import Contents, ContentSettings, Form
 from restante_server.upkeep import sweeps
@@ -137,7 +137,8 @@ async def test_only_old_files_that_no_row_names_are_removed_as_orphans(box: Box,
     directory = tmp_path / "contents"
     given = Contents(box.database, ContentSettings(directory, inline_octets=10, reserve_octets=0))
     directory.mkdir()
-    await given.stage(b"0123456789\r\n", Form.ANY)
+    staged = await given.stage(b"0123456789\r\n", Form.ANY)
+    await box.database.write(Write(lambda tx: garbage.notice(tx, [staged.insert(tx, NOW)], NOW)))
     (named,) = (path for path in directory.rglob("*") if path.is_file())
     orphan, young = named.parent / "orphan", named.parent / "young"
     orphan.touch()

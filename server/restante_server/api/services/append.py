@@ -173,26 +173,18 @@ async def create_draft(call: Call, request: v1.CreateDraftRequest) -> v1.CreateD
 
 async def _place(call: Call, request: Message, staged: Staged, run: Callable[[Connection], R], claim: Claim) -> R:
     """Run the write that places a staged content. If it fails or is a repeat, the staged content is dropped."""
-    ran = placed = False
+    ran = False
 
     def place(tx: Connection) -> R:
         nonlocal ran
         ran = True
         return run(tx)
 
-    octets, held = _octets(staged), _held(staged)
     try:
-        response = await call.write(request, place, claims=(claim,), rows=ROWS, octets=octets, contents=held)
-        placed = ran
-    finally:
-        if not placed:
-            call.core.contents.forget(staged)
+        response = await call.write(request, place, claims=(claim,), rows=ROWS, octets=staged.octets)
+    except BaseException as error:
+        call.core.contents.forget(staged, after=error)
+        raise
+    if not ran:
+        call.core.contents.forget(staged)
     return response
-
-
-def _octets(staged: Staged) -> int:
-    return staged.size_octets if staged.new is not None else 0
-
-
-def _held(staged: Staged) -> frozenset[int]:
-    return frozenset({staged.content_id}) if staged.content_id else frozenset()

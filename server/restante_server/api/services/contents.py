@@ -85,9 +85,9 @@ async def upload_content(call: Call, requests: AsyncIterator[UploadContentReques
             return uploads.finish(tx, upload_id, coming.octets, staged, call.now)
 
         try:
-            await call.core.db.write(Write(run, rows=3, octets=staged.size_octets), deadline=call.deadline)
-        except BaseException:
-            call.core.contents.forget(staged)
+            await call.core.db.write(Write(run, rows=3, octets=staged.octets), deadline=call.deadline)
+        except BaseException as error:
+            call.core.contents.forget(staged, after=error)
             raise
     return UploadContentResponse(
         upload_id=upload_id, size_octets=staged.size_octets, line_ends_changed=staged.line_ends_changed
@@ -201,17 +201,21 @@ async def _make_content(call: Call, found: uploads.Upload) -> None:
         writer.abandon()
         raise
     try:
-        await call.core.db.write(Write(partial(_finish, call, found.upload_id, offset, staged), rows=4))
-    except BaseException:
-        call.core.contents.forget(staged)
+        finish = partial(_finish, call, found.upload_id, offset, staged)
+        finished = await call.core.db.write(Write(finish, rows=4, octets=staged.octets))
+    except BaseException as error:
+        call.core.contents.forget(staged, after=error)
         raise
+    if not finished:
+        call.core.contents.forget(staged)
 
 
-def _finish(call: Call, upload_id: bytes, received: int, staged: Staged, tx: Connection) -> None:
-    if uploads.get(tx, upload_id, call.caller.account_id, call.now).content_id is None:
-        uploads.finish(tx, upload_id, received, staged, call.now)
-    else:
-        staged.forget(tx, call.now)  # the client sent the same last piece twice at the same time
+def _finish(call: Call, upload_id: bytes, received: int, staged: Staged, tx: Connection) -> bool:
+    """Finish an upload; False if it is finished, because the client sent the same last piece twice at the same time."""
+    if uploads.get(tx, upload_id, call.caller.account_id, call.now).content_id is not None:
+        return False
+    uploads.finish(tx, upload_id, received, staged, call.now)
+    return True
 
 
 @handlers.read(methods.GET_UPLOAD, rule=access.UPLOAD_SESSION)

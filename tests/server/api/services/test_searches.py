@@ -343,7 +343,7 @@ async def test_large_mail_is_staged_while_every_search_thread_is_busy(
     await until(lambda: searches.running == THREADS)
     async with asyncio.timeout(10):
         staged = await contents.stage(html(2 * staging.FLUSH_OCTETS), Form.CANONICAL)
-    assert staged.facts is not None and staged.content_id
+    assert staged.facts is not None and staged.new is not None and staged.new.file_name
     for task in working:
         task.cancel()
     await asyncio.gather(*working, return_exceptions=True)
