@@ -80,7 +80,7 @@ def test_several_cores_share_the_database_and_each_is_the_first_choice_of_as_man
     second = settings_of(made["core-2"])
     assert (second.data, second.store.url) == ("/srv/mail/core-2", "postgresql:///mail")
     assert second.contents_directory == Path("/srv/mail/contents")
-    assert second.security_file == Path("/srv/mail/security.log")
+    assert second.security_file == Path("/srv/mail/security-2.log")
     assert (second.core.api_port, second.core.gateway_port, second.health.core) == (50061, -1, 9101)
     chosen = [
         settings_of(made[name]).core_addresses[0] for name in ("smtp", "smtp-2", "imap", "imap-2", "pop3", "relay")

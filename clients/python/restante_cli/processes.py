@@ -77,12 +77,14 @@ def _core(settings: Config, file: Path, number: int) -> Planned:
     if number == 1:
         return Planned(name, "core", ("core", "--config", str(file)), port)
     directory = (settings.directory / name).absolute()
+    log = settings.security_file.absolute()
     keys = {
         "data": str(directory),
         "store.url": settings.store_url,
         "store.contents": str(settings.contents_directory.absolute()),
         "store.backups": str(settings.backups_directory.absolute()),
-        "logging.security_file": str(settings.security_file.absolute()),
+        # A file of its own, because a process that begins the next file of the series would leave the other behind.
+        "logging.security_file": str(log.with_name(f"{log.stem}-{number}{log.suffix}")),
         "health.core": port,
         "core.api_port": _port(settings.core.api_port, number),
         "core.gateway_port": _port(settings.core.gateway_port, number),
