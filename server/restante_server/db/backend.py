@@ -67,6 +67,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def reads_on_loop(self) -> bool:
+        """Whether a read of few rows never waits, so that the event loop's thread may do it."""
+        ...
+
+    @property
     def locks_rows(self) -> bool:
         """Whether several transactions can write concurrently, so that rows must be locked in order."""
         ...

@@ -24,6 +24,7 @@ from restante_server.db.pipeline import Pipeline, QueueLimits
 from restante_server.db.postgresql import PostgresBackend, PostgresSettings
 from restante_server.db.reads import ReadPool
 from restante_server.db.sqlite import SqliteBackend, SqliteSettings
+from restante_server.db.turns import Party
 
 CLOSE_SECONDS = 30.0  # time for the longest running write to finish
 
@@ -164,6 +165,17 @@ class Database:
             raise outcome
         result: R = outcome
         return result
+
+    def begin_few(
+        self,
+        function: Callable[[Connection], Any],
+        settle: Callable[[list[Any] | Exception], object],
+        *,
+        deadline: float | None,
+        party: Party,
+    ) -> Callable[[], None]:
+        """Start a `read_short` of few rows, by index, without a future. See ReadPool.begin_few."""
+        return self._start().reads.begin_few(function, settle, deadline, party)
 
     def begin_read(
         self, make: Callable[[], Callable[[Connection], R]], *, deadline: float | None = None

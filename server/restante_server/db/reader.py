@@ -35,6 +35,7 @@ class Job:
         "alarm",
         "came",
         "deadline",
+        "few",
         "functions",
         "make",
         "on_outcomes",
@@ -58,6 +59,7 @@ class Job:
         self.party = party
         self.deadline = deadline
         self.shared = shared  # it may share its snapshot and its hop with other jobs
+        self.few = False  # it reads few rows, by index: see `loop_reader`
         self.make: Callable[[], Reading] | None = None  # makes the function just before the job is queued
         self.alarm: asyncio.TimerHandle | None = None
         self.came = time.perf_counter()

@@ -1,5 +1,8 @@
 """Snapshot reads on worker threads. Short reads share a snapshot, and no read ever waits for the writer.
 
+Reads of few rows run on the event loop's thread instead, where the database permits it (`loop_reader.py`): all of one
+turn of the loop together, at its end, up to MAX_ON_LOOP.
+
 The parties take turns (`turns.py`): a free reader takes one read of each party in turn until its hop is full.
 """
 
@@ -19,9 +22,11 @@ from restante_server.db.backend import Backend
 from restante_server.db.clock import Clock
 from restante_server.db.handover import Handover
 from restante_server.db.hooks import Observer
+from restante_server.db.loop_reader import LoopReader
 from restante_server.db.reader import Job, Outcomes, Reader, Reading
 
 MAX_HOP = 64  # reads that share one snapshot and one thread hop
+MAX_ON_LOOP = 32  # reads of one turn of the event loop on its own thread, about 2 ms
 INSIST_SECONDS = 0.05  # an interrupt is repeated at this interval, since one between two statements has no effect
 EXPIRE_SECONDS = 1.0  # interval of checking the deadlines of shared reads
 
@@ -50,6 +55,7 @@ class ReadPool:
             observer=observer,
             clock=clock,
         )
+        self._loop_reader = LoopReader(backend, observer, clock) if backend.reads_on_loop else None
         self._guard = threading.Lock()  # protects the attributes below, down to `_busy`
         self._shared: turns.Turns[Job] = turns.Turns()
         self._alone: turns.Turns[Job] = turns.Turns()
@@ -99,6 +105,19 @@ class ReadPool:
             self._handover.loop.call_soon(_refuse, make, future, error)
         return future
 
+    def begin_few(
+        self, function: Reading, settle: Callable[[Outcomes], object], deadline: float | None, party: turns.Party
+    ) -> Callable[[], None]:
+        """Start a shared read of few rows, by index, without a future. Raises as `run`.
+
+        `settle` gets the outcome, once, on the event loop: one result or exception, or an exception. Returns a function
+        that stops the read, whose outcome nobody wants then.
+        """
+        job = Job((function,), settle, party, deadline, shared=True)
+        job.few = self._loop_reader is not None
+        self._start(job)
+        return partial(self._stop, job)
+
     async def close(self, seconds: float) -> None:
         """Refuse new reads, finish the accepted ones, and end the threads.
 
@@ -113,6 +132,8 @@ class ReadPool:
             for reader in self._readers:
                 await asyncio.to_thread(reader.join, max(0.0, until - time.monotonic()))
             self._ended = True
+            if self._loop_reader is not None:
+                self._loop_reader.close()
             if self._expiring is not None:
                 self._expiring.cancel()
 
@@ -149,11 +170,30 @@ class ReadPool:
         for job in gathered:
             if job.make is not None:
                 job.functions = (job.make(),)
+        if self._loop_reader is not None:
+            gathered = self._without_few(self._loop_reader, gathered)
         if gathered:
             with self._guard:
                 for job in gathered:
                     self._shared.put(job.party, job)
                 self._rouse()
+
+    def _without_few(self, reader: LoopReader, gathered: list[Job]) -> list[Job]:
+        """Run the reads of few rows on this thread; returns the others, and those beyond MAX_ON_LOOP."""
+        few = [job for job in gathered if job.few]
+        if not few:
+            return gathered
+        rest = [job for job in gathered if not job.few]
+        if len(few) > MAX_ON_LOOP:
+            queue: turns.Turns[Job] = turns.Turns()
+            for job in few:
+                queue.put(job.party, job)
+            few = [queue.take() for _ in range(MAX_ON_LOOP)]
+            while queue:
+                rest.append(queue.take())
+        left = reader.run(few)
+        self._finished([job for job in few if job not in left] if left else few)
+        return rest + left
 
     def _rouse(self) -> None:
         """Wake or start a reader for a queued read. When all are busy, the next free reader takes the read."""

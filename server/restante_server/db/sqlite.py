@@ -50,6 +50,7 @@ class SqliteBackend:
     name = "sqlite"
     lanes = 1
     locks_rows = False
+    reads_on_loop = True
 
     def __init__(self, url: URL, settings: SqliteSettings, timed: Callable[[float, int], object] | None = None) -> None:
         if not url.database or url.database == ":memory:":

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy import Connection
@@ -25,6 +25,14 @@ MIN_COMMIT_PAUSE_SECONDS = 0.02
 MAX_LONE_RESULT_OCTETS = 2 << 20  # of the response of a call outside of a batch, where it can be cut
 
 R = TypeVar("R")
+
+
+class ShortRead(NamedTuple):
+    """The rest of a handler that has decided on the event loop: one read of few rows, by index."""
+
+    function: Callable[[Connection], Any]
+
+
 Response = TypeVar("Response", bound=Message)
 
 

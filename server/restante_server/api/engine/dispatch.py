@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -16,15 +16,18 @@ from sqlalchemy import Connection
 
 from restante.errors import DeadlineExceeded, RestanteError
 from restante_server.api.engine import access
-from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS, Call
+from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS, Call, ShortRead
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.faults import translate
 from restante_server.api.engine.observe import CallObserver
-from restante_server.api.engine.registry import Handler, HandlerKind
+from restante_server.api.engine.registry import Decided, Handler, HandlerKind
 from restante_server.api.engine.writes import HandlerWrite
 from restante_server.db import turns
 from restante_server.directory.rights import Claim
+
+Work = Callable[[], Awaitable[Message]]
+Begun = Message | asyncio.Future[Message] | Coroutine[Any, Any, Message]
 
 SHARED_SECONDS = 5.0  # a read with less time left than this does not share a thread hop
 
@@ -34,7 +37,7 @@ class Dispatcher:
 
     def __init__(self, core: Core, observer: CallObserver) -> None:
         self._core, self._observer = core, observer
-        self._finding: set[asyncio.Task[Any] | None] = set()  # calls that look for the messages of their write
+        self._finding: set[asyncio.Future[Any] | None] = set()  # calls that look for the messages of their write
 
     def call(
         self, caller: Caller, deadline: float, result_octets: int = MAX_LONE_RESULT_OCTETS, sent: bytes = b""
@@ -49,29 +52,54 @@ class Dispatcher:
         request: Any,
         deadline: float,
         result_octets: int = MAX_LONE_RESULT_OCTETS,
+    ) -> Message:
+        """As `begin`, awaited."""
+        begun = self.begin(handler, caller, request, deadline, result_octets)
+        return begun if isinstance(begun, Message) else await begun
+
+    def begin(
+        self,
+        handler: Handler,
+        caller: Caller,
+        request: Any,
+        deadline: float,
+        result_octets: int = MAX_LONE_RESULT_OCTETS,
         *,
         sent: bytes = b"",
         refusal: RestanteError | None = None,
-    ) -> Message:
-        """Run a unary handler within a deadline (a moment of `time.monotonic()`) and return its response.
+    ) -> Begun:
+        """Run a unary handler within a deadline (a moment of `time.monotonic()`): the response, or what to await.
 
-        `result_octets` is the size that pages of lists keep. `sent` is the fingerprint of a request with an id that
-        references fill: they may fill a repetition otherwise, so the first answer comes before anything is judged.
-        `refusal` is the reason why they could not fill it; a request that is no repetition fails with it.
+        What memory answers is there at once, and a read of few rows is a future: neither needs a task. `result_octets`
+        is the size that pages of lists keep. `sent` is the fingerprint of a request with an id that references fill:
+        they may fill a repetition otherwise, so the first answer comes before anything is judged. `refusal` is the
+        reason why they could not fill it; a request that is no repetition fails with it.
         """
-        began, outcome = time.perf_counter(), "CANCELLED"
+        began = time.perf_counter()
         try:
-            turns.party.set(caller.party)
             handler.rule(caller)
             call = self.call(caller, deadline, result_octets, sent)
             if call.seconds_left <= 0:
                 raise DeadlineExceeded
-            if handler.has_min_commit and request.HasField("min_commit"):
-                await call.reach(request.min_commit)
-            known = await handler.known(call, request, handler.claims(call, request)) if sent else None
-            if known is None and refusal is not None:
-                raise refusal
-            response: Message = known if known is not None else await self._run(handler, call, request)
+            work: Message | ShortRead | Work
+            if sent or (handler.has_min_commit and request.HasField("min_commit")):
+                work = partial(self._after, handler, call, request, refusal)
+            else:
+                work = self._work(handler, call, request)
+            if isinstance(work, ShortRead):
+                return self._read_few(handler, call, work, began)
+        except Exception as error:
+            raise self._failed(handler, caller, error, began) from error
+        if not isinstance(work, Message):
+            return self._finish(handler, caller, work, began)
+        self._observer.finished(handler.method.path, caller, "OK", began)
+        return work
+
+    async def _finish(self, handler: Handler, caller: Caller, work: Work, began: float) -> Message:
+        turns.party.set(caller.party)
+        outcome = "CANCELLED"
+        try:
+            response = await work()
             outcome = "OK"
         except Exception as error:
             failure = translate(error, handler.method.path)
@@ -80,6 +108,51 @@ class Dispatcher:
         finally:
             self._observer.finished(handler.method.path, caller, outcome, began)
         return response
+
+    def _read_few(self, handler: Handler, call: Call, read: ShortRead, began: float) -> asyncio.Future[Message]:
+        """Read with this turn of the loop. Raises StoreBusy, Draining."""
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        caller = call.caller
+
+        def settle(outcomes: list[Any] | Exception) -> None:
+            if future.done():
+                return
+            outcome = outcomes if isinstance(outcomes, Exception) else outcomes[0]
+            if isinstance(outcome, Exception):
+                failure = self._failed(handler, caller, outcome, began)
+                failure.__cause__ = outcome
+                future.set_exception(failure)
+            else:
+                self._observer.finished(handler.method.path, caller, "OK", began)
+                future.set_result(outcome)
+
+        def done(future: asyncio.Future[Message]) -> None:
+            if future.cancelled():
+                self._observer.finished(handler.method.path, caller, "CANCELLED", began)
+                stop()
+
+        stop = self._core.db.begin_few(read.function, settle, deadline=call.deadline, party=caller.party)
+        future.add_done_callback(done)
+        return future
+
+    def _failed(self, handler: Handler, caller: Caller, error: Exception, began: float) -> RestanteError:
+        failure = translate(error, handler.method.path)
+        self._observer.finished(handler.method.path, caller, failure.reason, began)
+        return failure
+
+    async def _after(self, handler: Handler, call: Call, request: Any, refusal: RestanteError | None) -> Message:
+        """Go on when reads see the wanted commit, and if no first answer is known."""
+        if handler.has_min_commit and request.HasField("min_commit"):
+            await call.reach(request.min_commit)
+        known = await handler.known(call, request, handler.claims(call, request)) if call.sent else None
+        if known is not None:
+            return known
+        if refusal is not None:
+            raise refusal
+        work = self._work(handler, call, request)
+        if isinstance(work, ShortRead):
+            return await self._core.db.read_short(work.function, deadline=call.deadline)
+        return work if isinstance(work, Message) else await work()
 
     def followed(self, caller: Caller, mailbox_id: int, folder_id: int) -> int | asyncio.Future[int]:
         """The change number of a folder that a client keeps a view of, 0 if the caller may not see the folder."""
@@ -90,21 +163,29 @@ class Dispatcher:
             return 0
         return self._core.numbers.of(key)
 
-    async def _run(self, handler: Handler, call: Call, request: Any) -> Any:
-        db = self._core.db
+    def _work(self, handler: Handler, call: Call, request: Any) -> Message | ShortRead | Work:
+        """The response, if it is there at once, or the work that is left."""
         claims = handler.claims(call, request)  # refuses a mailbox that the caller may not name; nothing is queued yet
         match handler.kind:
-            case HandlerKind.READ if call.seconds_left > SHARED_SECONDS:
-                return await db.read_short(partial(_in_transaction, handler, call, request), deadline=call.deadline)
-            case HandlerKind.READ | HandlerKind.SLOW_READ:  # a short read close to its deadline shares no thread hop
-                return await call.read(partial(_in_transaction, handler, call, request))
+            case HandlerKind.READ:
+                function = partial(_in_transaction, handler, call, request)
+                if handler.short is not None and handler.short(request):
+                    return ShortRead(function)
+                if call.seconds_left > SHARED_SECONDS:
+                    return partial(self._core.db.read_short, function, deadline=call.deadline)
+                return partial(call.read, function)  # close to its deadline it shares no thread hop
+            case HandlerKind.SLOW_READ:
+                return partial(call.read, partial(_in_transaction, handler, call, request))
             case HandlerKind.WRITE if handler.find is not None:
-                return await self._write_found(handler, handler.find(call, request), call, request, claims)
+                return partial(self._write_found, handler, handler.find(call, request), call, request, claims)
             case HandlerKind.WRITE:
                 function = partial(_in_transaction, handler, call, request)
-                return await self._write(handler, function, handler.rows(request), call, request, claims)
+                return partial(self._write, handler, function, handler.rows(request), call, request, claims)
             case HandlerKind.DIRECT:
-                return await _within(call, handler.run(call, request))
+                return partial(_within, call, partial(handler.run, call, request))
+            case HandlerKind.DECIDED:
+                decided: Decided = handler.run(call, request)
+                return decided if isinstance(decided, Message | ShortRead) else partial(_within, call, decided)
 
     async def _write(
         self,
@@ -143,11 +224,11 @@ class Dispatcher:
         task = asyncio.current_task()
         self._finding.add(task)
         try:
-            return await _within(call, find())
+            return await _within(call, find)
         finally:
             self._finding.discard(task)
 
-    def may_cancel(self, handler: Handler, task: asyncio.Task[Any]) -> bool:
+    def may_cancel(self, handler: Handler, task: asyncio.Future[Any]) -> bool:
         """Whether a call may be cancelled now: it only reads, or its write has not begun."""
         return handler.only_reads or task in self._finding
 
@@ -160,9 +241,9 @@ def _in_transaction(handler: Handler, call: Call, request: Any, tx: Connection) 
     return handler.run(tx, call, request)
 
 
-async def _within(call: Call, work: Awaitable[Any]) -> Any:
+async def _within(call: Call, work: Callable[[], Awaitable[Any]]) -> Any:
     try:
         async with asyncio.timeout(max(0.0, call.seconds_left)):
-            return await work
+            return await work()
     except TimeoutError:
         raise DeadlineExceeded from None

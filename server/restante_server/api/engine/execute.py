@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from google.protobuf.message import Message
 
@@ -29,7 +30,7 @@ from restante_server.api.engine import linked
 from restante_server.api.engine.allowances import Allowances, Resource
 from restante_server.api.engine.batch import MAX_BATCH_OPERATIONS, Batch, too_large, too_many
 from restante_server.api.engine.caller import Caller
-from restante_server.api.engine.dispatch import Dispatcher
+from restante_server.api.engine.dispatch import Begun, Dispatcher
 from restante_server.api.engine.faults import translate
 from restante_server.api.engine.flights import Flight, Session
 from restante_server.api.engine.identity import Authenticator
@@ -237,20 +238,28 @@ class Execution:
         return flight.problem
 
     def _begin(self, flight: Flight, session: Session) -> None:
-        """Begin an operation, or answer with its refusal. A refusal that memory alone decides costs no task."""
+        """Begin an operation. One that memory or a read of few rows answers costs no task."""
+        work: Begun
         try:
             caller = self._authenticator.known(flight.token, self._stream, flight.client_address)
             if caller is not None:
                 self._admit(flight, caller)
+            if caller is None or flight.needs:
+                work = self._run(flight, caller)
+            else:
+                work = self._start(flight, caller)
         except RestanteError as error:
             self._fail(flight, error)
             self._settle(flight, session)
             return
+        if isinstance(work, Message):
+            self._succeed(flight, work)
+            self._settle(flight, session)
+            return
         if not flight.independent and flight.token:
             session.running = flight
-        handler = self._handlers[flight.field]
-        flight.task = asyncio.create_task(self._run(handler, flight, caller))
-        flight.task.add_done_callback(lambda task: self._done(flight, session, task))
+        flight.task = work if isinstance(work, asyncio.Future) else asyncio.create_task(work)
+        flight.task.add_done_callback(partial(self._done, flight, session))
 
     def _admit(self, flight: Flight, caller: Caller) -> None:
         party = caller.party
@@ -267,28 +276,41 @@ class Execution:
                 asyncio.get_running_loop().call_soon(begun.clear)
             begun[party] = begun.get(party, 0) + 1
 
-    async def _run(self, handler: Handler, flight: Flight, caller: Caller | None) -> OperationResult:
+    async def _run(self, flight: Flight, caller: Caller | None) -> Message:
         if time.monotonic() >= flight.deadline:
             raise DeadlineExceeded
         refusal = await self._fill(flight) if flight.needs else None
         if caller is None:
             caller = await self._authenticator.session(flight.token, self._stream, flight.client_address)
             self._admit(flight, caller)
-        if not flight.followed_folder_id:
-            response = await self._answer(handler, flight, caller, refusal)
-        else:
+        begun = self._start(flight, caller, refusal)
+        return begun if isinstance(begun, Message) else await begun
+
+    def _start(self, flight: Flight, caller: Caller, refusal: RestanteError | None = None) -> Begun:
+        if flight.followed_folder_id:
             # The number as of the operation's begin: the operation's answer reports its own change.
             number = self._dispatcher.followed(caller, flight.followed_mailbox_id, flight.followed_folder_id)
-            try:
-                response = await self._answer(handler, flight, caller, refusal)
-            finally:
-                flight.followed_change_number = number if isinstance(number, int) else await _number_or_zero(number)
-        if handler.only_reads and response.ByteSize() > MAX_RESULT_OCTETS:  # a write is done: its answer has no limit
-            alone = f"{handler.method.service}/{handler.method.name}"
-            raise ResultTooLarge(rpc=STREAMING_TWIN.get(flight.field, alone), limit_octets=MAX_RESULT_OCTETS)
-        result = OperationResult(operation_id=flight.operation_id, followed_change_number=flight.followed_change_number)
-        getattr(result, flight.field).CopyFrom(response)
-        return result
+            if not isinstance(number, int):
+                return self._with_number(flight, caller, refusal, number)
+            flight.followed_change_number = number
+        return self._call(flight, caller, refusal)
+
+    def _call(self, flight: Flight, caller: Caller, refusal: RestanteError | None) -> Begun:
+        handler, begin = self._handlers[flight.field], self._dispatcher.begin
+        if not flight.sent:
+            return begin(handler, caller, flight.request, flight.deadline, MAX_RESULT_OCTETS)
+        return begin(
+            handler, caller, flight.request, flight.deadline, MAX_RESULT_OCTETS, sent=flight.sent, refusal=refusal
+        )
+
+    async def _with_number(
+        self, flight: Flight, caller: Caller, refusal: RestanteError | None, number: asyncio.Future[int]
+    ) -> Message:
+        try:
+            begun = self._call(flight, caller, refusal)
+            return begun if isinstance(begun, Message) else await begun
+        finally:
+            flight.followed_change_number = await _number_or_zero(number)
 
     async def _fill(self, flight: Flight) -> RestanteError | None:
         """Fill the request of a flight by its references. Returns the reason why that failed, if a repetition of the
@@ -305,23 +327,28 @@ class Execution:
             self._request_octets += flight.batch.held_octets - held_octets
         return None
 
-    async def _answer(self, handler: Handler, flight: Flight, caller: Caller, refusal: RestanteError | None) -> Message:
-        if not flight.sent:
-            return await self._dispatcher.run(handler, caller, flight.request, flight.deadline, MAX_RESULT_OCTETS)
-        return await self._dispatcher.run(
-            handler, caller, flight.request, flight.deadline, MAX_RESULT_OCTETS, sent=flight.sent, refusal=refusal
-        )
-
-    def _done(self, flight: Flight, session: Session, task: asyncio.Task[OperationResult]) -> None:
-        if task.cancelled():
+    def _done(self, flight: Flight, session: Session, response: asyncio.Future[Message]) -> None:
+        if response.cancelled():
             self._fail(flight, Cancelled())
-        elif isinstance(error := task.exception(), Exception):
+        elif isinstance(error := response.exception(), Exception):
             self._fail(flight, translate(error, flight.field))
         else:
-            self._results.put(task.result(), flight.party)
-            if flight.outcome is not None:
-                flight.outcome.set_result(getattr(task.result(), flight.field))
+            self._succeed(flight, response.result())
         self._finish(flight, session)
+
+    def _succeed(self, flight: Flight, response: Message) -> None:
+        """Answer an operation with its response, if it is not too large."""
+        handler = self._handlers[flight.field]
+        if handler.only_reads and response.ByteSize() > MAX_RESULT_OCTETS:  # a write is done: its answer has no limit
+            alone = f"{handler.method.service}/{handler.method.name}"
+            rpc = STREAMING_TWIN.get(flight.field, alone)
+            self._fail(flight, ResultTooLarge(rpc=rpc, limit_octets=MAX_RESULT_OCTETS))
+            return
+        result = OperationResult(operation_id=flight.operation_id, followed_change_number=flight.followed_change_number)
+        getattr(result, flight.field).CopyFrom(response)
+        self._results.put(result, flight.party)
+        if flight.outcome is not None:
+            flight.outcome.set_result(response)
 
     def _finish(self, flight: Flight, session: Session) -> None:
         self._settle(flight, session)

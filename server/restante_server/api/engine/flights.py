@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 
 from restante.errors import RestanteError
-from restante.v1.batch_pb2 import Operation, OperationResult, Reference
+from restante.v1.batch_pb2 import Operation, Reference
 from restante_server.api.engine.batch import Batch
 from restante_server.api.engine.deadlines import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
 from restante_server.api.engine.references import Link
@@ -47,7 +47,7 @@ class Flight:
     outcome: asyncio.Future[Message | None] | None = None  # for operations that refer to this one; None: no response
     followed_change_number: int = 0
     party: Party | None = None  # whose allowance counts the operation, until the client takes the answer
-    task: asyncio.Task[OperationResult] | None = None
+    task: asyncio.Future[Message] | None = None  # its response: a task, or a future that needs none
     cancelled: bool = False
 
     @classmethod

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from restante.methods import Method
 from restante.v1 import methods
 from restante_server.api.engine.access import Rule
-from restante_server.api.engine.call import Call
+from restante_server.api.engine.call import Call, ShortRead
 from restante_server.directory.rights import Claim
 
 Request = TypeVar("Request", bound=Message)
@@ -29,6 +29,9 @@ Estimate = Callable[[Any], int]
 InTransaction = Callable[[Connection, Call, Request], Response]
 WithFound = Callable[[Connection, Call, Request, Found], Response]
 OnLoop = Callable[[Call, Request], Awaitable[Response]]
+Decided = Message | ShortRead | Callable[[], Awaitable[Message]]
+AtOnce = Callable[[Call, Request], Decided]
+Short = Callable[[Any], bool]
 Known = Callable[[Call, Any, tuple[Claim, ...]], Awaitable[Message | None]]
 
 _WITH_MIN_COMMIT = frozenset(known for known in methods.ALL if "min_commit" in known.request.DESCRIPTOR.fields_by_name)
@@ -41,6 +44,7 @@ class HandlerKind(Enum):
     SLOW_READ = "in a read snapshot of its own"
     WRITE = "in the write pipeline"
     DIRECT = "on the event loop, as a coroutine"
+    DECIDED = "on the event loop, which decides how it goes on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Handler:
     reads: bool = False  # a coroutine without effects, which may be cancelled or repeated
     find: Callable[[Call, Any], Any] | None = None  # see `Handlers.write_found`
     known: Known = Call.known_answer  # the first answer to a repeated request
+    short: Short | None = None  # see `Handlers.read`
 
     @property
     def only_reads(self) -> bool:
@@ -106,6 +111,11 @@ def _two_mailboxes(call: Call, request: Any) -> tuple[Claim, ...]:
     return (source,) if target == source else (source, target)
 
 
+def few(_: Any) -> bool:
+    """Every request reads few rows: see `Handlers.read`."""
+    return True
+
+
 def _small(_: Any) -> int:
     return 1
 
@@ -122,13 +132,17 @@ class Handlers:
         self.streams: list[Streaming] = []
 
     def read(
-        self, method: Method[Request, Response], *, rule: Rule, slow: bool = False
+        self, method: Method[Request, Response], *, rule: Rule, slow: bool = False, short: Short | None = None
     ) -> Callable[[InTransaction[Request, Response]], InTransaction[Request, Response]]:
-        """Register a handler that only reads. `slow`: it does not share its thread hop and snapshot with others."""
+        """Register a handler that only reads. `slow`: it does not share its thread hop and snapshot with others.
+
+        `short` tells which requests read few rows, by index, and decode little: the event loop itself may run those
+        (`db.loop_reads`), and waits for them. `few`: all of them.
+        """
 
         def decorate(run: InTransaction[Request, Response]) -> InTransaction[Request, Response]:
             kind = HandlerKind.SLOW_READ if slow else HandlerKind.READ
-            self.unary.append(Handler(method, kind, rule, run, _claims(method), _small, _nothing))
+            self.unary.append(Handler(method, kind, rule, run, _claims(method), _small, _nothing, short=short))
             return run
 
         return decorate
@@ -187,6 +201,22 @@ class Handlers:
                 Handler(
                     method, HandlerKind.DIRECT, rule, run, _claims(method), _small, _nothing, reads=reads, known=known
                 )
+            )
+            return run
+
+        return decorate
+
+    def decided(
+        self, method: Method[Request, Response], *, rule: Rule, reads: bool = False
+    ) -> Callable[[AtOnce[Request]], AtOnce[Request]]:
+        """Register a function on the event loop that decides at once how a request goes on.
+
+        It returns the response, a ShortRead, or a function to await. `reads`: as `direct`.
+        """
+
+        def decorate(run: AtOnce[Request]) -> AtOnce[Request]:
+            self.unary.append(
+                Handler(method, HandlerKind.DECIDED, rule, run, _claims(method), _small, _nothing, reads=reads)
             )
             return run
 

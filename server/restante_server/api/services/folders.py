@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -13,7 +15,7 @@ from restante.v1 import methods
 from restante.v1.session_pb2 import Scope
 from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION, identities, named
 from restante_server.api.engine.call import Call
-from restante_server.api.engine.registry import Handlers
+from restante_server.api.engine.registry import Decided, Handlers, few
 from restante_server.api.services import convert, pages
 from restante_server.directory import rights
 from restante_server.directory.rights import Claim
@@ -39,7 +41,7 @@ def list_folders(tx: Connection, call: Call, request: v1.ListFoldersRequest) -> 
     return page.fill(answer, answer.folders, found, lambda at: convert.folder(at[1]), _following)
 
 
-@handlers.read(methods.GET_FOLDER, rule=READ_SESSION)
+@handlers.read(methods.GET_FOLDER, rule=READ_SESSION, short=few)
 def get_folder(tx: Connection, call: Call, request: v1.GetFolderRequest) -> v1.GetFolderResponse:
     if bool(request.folder_id) + bool(request.path) + bool(request.role) != 1:
         raise InvalidArgument(field="folder_id", problem="exactly one of folder_id, path and role must be given")
@@ -139,7 +141,7 @@ def _changed_meanwhile(tx: Connection, claim: Claim, since: int) -> FolderDelta:
     return changes.folder_changes(tx, place, since, most=1 << 31)
 
 
-@handlers.read(methods.READ_FOLDER_CHANGES, rule=MAIL_SESSION)
+@handlers.read(methods.READ_FOLDER_CHANGES, rule=MAIL_SESSION, short=lambda request: request.since_change_number > 0)
 def read_folder_changes(
     tx: Connection, call: Call, request: v1.ReadFolderChangesRequest
 ) -> v1.ReadFolderChangesResponse:
@@ -150,20 +152,60 @@ def read_folder_changes(
     return v1.ReadFolderChangesResponse(changes=convert.folder_changes(delta))
 
 
-@handlers.direct(methods.GET_CHANGE_NUMBERS, rule=FOLLOWERS, reads=True)
-async def get_change_numbers(call: Call, request: v1.GetChangeNumbersRequest) -> v1.GetChangeNumbersResponse:
+@handlers.decided(methods.GET_CHANGE_NUMBERS, rule=FOLLOWERS, reads=True)
+def get_change_numbers(call: Call, request: v1.GetChangeNumbersRequest) -> Decided:
     if len(request.folders) > MOST_FOLLOWED:
         raise InvalidArgument(field="folders", problem=f"must be at most {MOST_FOLLOWED}")
-    answer = v1.GetChangeNumbersResponse(epoch=call.core.epoch)
-    keys = [await _key(call, wanted) for wanted in request.folders]
+    keys = [_known_key(call, wanted) for wanted in request.folders]
+    if None in keys:
+        return partial(_read_change_numbers, call, request)
+    return _change_numbers(call, [key for key in keys if key is not None])
+
+
+async def _read_change_numbers(call: Call, request: v1.GetChangeNumbersRequest) -> v1.GetChangeNumbersResponse:
+    decided = _change_numbers(call, [await _key(call, wanted) for wanted in request.folders])
+    return decided if isinstance(decided, v1.GetChangeNumbersResponse) else await decided()
+
+
+def _change_numbers(
+    call: Call, keys: Sequence[FolderKey | RestanteError]
+) -> v1.GetChangeNumbersResponse | Callable[[], Awaitable[v1.GetChangeNumbersResponse]]:
     numbers = [0 if isinstance(key, RestanteError) else call.core.numbers.of(key) for key in keys]
-    for index, (key, number) in enumerate(zip(keys, numbers, strict=True)):
-        told = number if isinstance(number, int) else await number
+    known = [number for number in numbers if isinstance(number, int)]
+    if len(known) < len(numbers):
+        return partial(_wait_for_change_numbers, call, keys, numbers)
+    return _answer_change_numbers(call, keys, known)
+
+
+async def _wait_for_change_numbers(
+    call: Call, keys: Sequence[FolderKey | RestanteError], numbers: Sequence[int | asyncio.Future[int]]
+) -> v1.GetChangeNumbersResponse:
+    found = [number if isinstance(number, int) else await number for number in numbers]
+    return _answer_change_numbers(call, keys, found)
+
+
+def _answer_change_numbers(
+    call: Call, keys: Sequence[FolderKey | RestanteError], numbers: Sequence[int]
+) -> v1.GetChangeNumbersResponse:
+    answer = v1.GetChangeNumbersResponse(epoch=call.core.epoch)
+    for index, (key, told) in enumerate(zip(keys, numbers, strict=True)):
         answer.change_numbers.append(told)
         if not told:
             why = key if isinstance(key, RestanteError) else FolderNotFound(folder_id=key[1])
             answer.refused.append(v1.RefusedFolder(index=index, status=to_status(why)))
     return answer
+
+
+def _known_key(call: Call, wanted: v1.FollowedFolder) -> FolderKey | RestanteError | None:
+    """As `_key`, but from memory alone; None if the session must be read."""
+    try:
+        caller = call.core.authenticator.known(wanted.session_token, call.caller)
+        if caller is None:
+            return None
+        MAIL_SESSION(caller)
+        return named(caller, wanted.mailbox_id), wanted.folder_id
+    except RestanteError as error:
+        return error
 
 
 async def _key(call: Call, wanted: v1.FollowedFolder) -> FolderKey | RestanteError:

@@ -11,7 +11,7 @@ from restante.v1 import mailbox_pb2 as v1
 from restante.v1 import methods
 from restante_server.api.engine.access import ANY_SESSION, MAILDROP_SESSION
 from restante_server.api.engine.call import Call
-from restante_server.api.engine.registry import Handlers
+from restante_server.api.engine.registry import Handlers, few
 from restante_server.api.services import convert
 from restante_server.api.services.sets import MOST_ROWS
 from restante_server.store import flags, folders, mailboxes, removal, rows
@@ -23,13 +23,13 @@ from restante_server.store.selection import FLAG_SEEN, Selection
 handlers = Handlers()
 
 
-@handlers.read(methods.GET_MAILBOX, rule=ANY_SESSION)
+@handlers.read(methods.GET_MAILBOX, rule=ANY_SESSION, short=few)
 def get_mailbox(tx: Connection, call: Call, request: v1.GetMailboxRequest) -> v1.GetMailboxResponse:
     facts = mailboxes.get(tx, call.place(tx, request.mailbox_id))
     return v1.GetMailboxResponse(mailbox=convert.mailbox(facts, call.core.epoch))
 
 
-@handlers.read(methods.LIST_MAILBOXES, rule=ANY_SESSION)
+@handlers.read(methods.LIST_MAILBOXES, rule=ANY_SESSION, short=few)
 def list_mailboxes(tx: Connection, call: Call, request: v1.ListMailboxesRequest) -> v1.ListMailboxesResponse:
     """The session's own mailbox alone, because mailboxes cannot be shared yet."""
     facts = mailboxes.get(tx, call.place(tx, 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from restante_server.store.contents import Cut, Stored, Wanted
 from restante_server.store.selection import Selection
 
 MOST_SECTIONS: Final = 32
+SHORT_CELLS: Final = 16  # messages, times sections: what the event loop reads itself
 BATCH_OCTETS: Final = 192 << 10  # estimated octets of a batch, so that the response stays below 256 KiB
 ROWS_AT_ONCE: Final = 512  # with listing columns
 PLAIN_ROWS_AT_ONCE: Final = 4_096  # with numbers alone
@@ -89,6 +90,19 @@ class Ask:
         names = frozenset(name for column in columns for name in _COLUMNS[column])
         wanted = (convert.wanted(section, f"sections[{at}]") for at, section in enumerate(sections))
         return cls(claim, selection, names, tuple(wanted), changed_since)
+
+    def among(self, selection: Selection) -> Ask:
+        """The same columns of other messages of the mailbox."""
+        return replace(self, claim=self.claim.at(selection.folder_id or 0), selection=selection)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether reading takes few rows, by index, and no decoding."""
+        return (
+            len(self.selection.ids) * max(1, len(self.sections)) <= SHORT_CELLS
+            and "parts" not in self.names
+            and all(wanted.decoding is Decoding.NONE for wanted in self.sections)
+        )
 
     @property
     def stored_names(self) -> frozenset[str]:

@@ -15,8 +15,8 @@ from restante.v1 import methods
 from restante.v1.message_pb2 import MessageSet
 from restante.v1.types_pb2 import CommitToken, FolderChanges
 from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION
-from restante_server.api.engine.call import Call
-from restante_server.api.engine.registry import Handlers
+from restante_server.api.engine.call import Call, ShortRead
+from restante_server.api.engine.registry import Decided, Handlers
 from restante_server.api.services import convert, message_rows, sets
 from restante_server.api.services.message_rows import Ask, Batch, Rest
 from restante_server.api.services.section_octets import Source, decoded_total, pieces
@@ -36,8 +36,10 @@ OPERATIONS: frozenset[int] = frozenset(FlagChange)
 MODES: frozenset[int] = frozenset(Mode)
 
 
-async def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequest) -> tuple[Ask, sets.Chosen]:
-    """The wanted columns and messages. A restriction is evaluated here. Raises as scans.matches."""
+def _asked(
+    call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequest
+) -> tuple[Ask, sets.Chosen | sets.Pending]:
+    """The wanted columns, and messages if no restriction must be evaluated for them."""
     since = request.changed_since if request.HasField("changed_since") else None
     chosen: sets.Chosen | sets.Pending = sets.NOTHING
     claim = call.claim(request.mailbox_id)
@@ -50,18 +52,35 @@ async def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessag
             bad.require(apart, "include_removed", "must not be set together with mark_seen")
         with bad.noting("sections"):
             ask = Ask.of(claim, ask.selection, request.columns, request.sections, since)
-    if not isinstance(chosen, sets.Chosen):
-        chosen = await chosen()
-    claim = claim.at(chosen.selection.folder_id or 0)
-    return replace(ask, claim=claim, selection=chosen.selection), chosen
+    return (ask.among(chosen.selection), chosen) if isinstance(chosen, sets.Chosen) else (ask, chosen)
+
+
+async def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequest) -> tuple[Ask, sets.Chosen]:
+    """The wanted columns and messages. A restriction is evaluated here. Raises as scans.matches."""
+    ask, chosen = _asked(call, request)
+    if isinstance(chosen, sets.Chosen):
+        return ask, chosen
+    evaluated = await chosen()
+    return ask.among(evaluated.selection), evaluated
 
 
 # --- Reading --------------------------------------------------------------------------------------------------------
 
 
-@handlers.direct(methods.BATCH_GET_MESSAGES, rule=READ_SESSION, reads=True)
-async def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) -> v1.BatchGetMessagesResponse:
-    ask, chosen = await _ask(call, request)
+@handlers.decided(methods.BATCH_GET_MESSAGES, rule=READ_SESSION, reads=True)
+def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) -> Decided:
+    ask, chosen = _asked(call, request)
+    if isinstance(chosen, sets.Chosen) and not request.mark_seen and ask.is_short:
+        return ShortRead(partial(_batch, call=call, ask=ask))
+    return partial(_get_batch, call, request, ask, chosen)
+
+
+async def _get_batch(
+    call: Call, request: v1.BatchGetMessagesRequest, ask: Ask, chosen: sets.Chosen | sets.Pending
+) -> v1.BatchGetMessagesResponse:
+    if not isinstance(chosen, sets.Chosen):
+        chosen = await chosen()
+        ask = ask.among(chosen.selection)
     if request.mark_seen:
         run = partial(_batch, call=call, ask=ask, marked=chosen)
         return await call.write(request, run, claims=(ask.claim,), rows=chosen.rows)

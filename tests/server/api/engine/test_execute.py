@@ -61,6 +61,9 @@ class FakeDispatcher:
         finally:
             self.running -= 1
 
+    def begin(self, *arguments: Any, **named: Any) -> Any:
+        return self.run(*arguments, **named)
+
     def may_cancel(self, handler: Handler, task: asyncio.Task[Any]) -> bool:
         return handler.only_reads
 
@@ -87,6 +90,13 @@ class FakeAuthenticator:
         return Caller(account_id=1, token=token)
 
 
+class RememberedSessions(FakeAuthenticator):
+    """An authenticator that needs no lookup."""
+
+    def known(self, token: bytes, stream: Caller, client_address: str = "") -> Caller | None:
+        return Caller(account_id=1, token=token)
+
+
 @pytest.fixture(autouse=True, params=["tasks", "calls"])
 def binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test runs with an execution in two tasks, as gRPC has it, and in calls alone, as the frames have it."""
@@ -98,10 +108,11 @@ class Harness:
 
     by_calls = False
 
-    def __init__(self, identity: str = "imap") -> None:
+    def __init__(self, identity: str = "imap", authenticator: Any = None) -> None:
         self.dispatcher = FakeDispatcher()
         self.allowances = Allowances(Limits(account_operations=100_000))
-        executor = Executor(HANDLERS, self.dispatcher, FakeAuthenticator(), self.allowances)  # type: ignore[arg-type]
+        sessions = authenticator or FakeAuthenticator()
+        executor = Executor(HANDLERS, self.dispatcher, sessions, self.allowances)  # type: ignore[arg-type]
         self._change = asyncio.Event()
         self.execution = Execution(executor, Caller(identity=identity), self._change.set if self.by_calls else None)
         self._requests: asyncio.Queue[Batch | None] = asyncio.Queue()
@@ -278,6 +289,17 @@ async def test_a_session_with_too_many_in_flight_is_told_to_wait() -> None:
     assert refused.reason == "TOO_MANY_OPERATIONS"
     assert refused.retry_seconds
     gate.set()
+    await harness.finish()
+
+
+async def test_operations_that_memory_answers_keep_their_order_and_need_no_task() -> None:
+    harness = Harness(authenticator=RememberedSessions())
+    harness.dispatcher.begin = lambda handler, *_: handler.method.response()  # type: ignore[method-assign]
+    tasks = asyncio.all_tasks()
+    harness.send(*(operation(number) for number in range(1, 6)))
+    await harness.until(lambda: bool(harness.results))
+    assert harness.order == [1, 2, 3, 4, 5]
+    assert asyncio.all_tasks() == tasks
     await harness.finish()
 
 

@@ -110,6 +110,9 @@ class Dispatcher:
             self.running -= 1
         return handler.method.response()
 
+    def begin(self, *arguments: Any) -> Any:
+        return self.run(*arguments)
+
     def may_cancel(self, handler: Any, task: asyncio.Task[Any]) -> bool:
         return bool(handler.only_reads)
 
