@@ -70,6 +70,19 @@ async def test_only_our_own_user_can_reach_the_socket_and_it_goes_with_the_core(
     assert not socket.exists()
 
 
+async def test_it_lies_beside_the_cores_socket_where_the_directory_has_too_long_a_path(tmp_path: Path) -> None:
+    scratch = tmp_path / ("d" * 100)
+    scratch.mkdir()
+    async with served(scratch) as core:
+        assert core.process.socket.parent != core.directory
+        assert stat.S_IMODE(core.process.socket.parent.stat().st_mode) == 0o700
+        stream = await core.execute_stream("frames", "imap")
+        await stream.write(ExecuteRequest(operations=[numbers(1)]))
+        response = await stream.read()
+        assert response is not None and response.results[0].HasField("get_change_numbers")
+        stream.cancel()
+
+
 async def test_a_process_proves_its_identity_by_its_secret(core: Served) -> None:
     for wrong in ("", "00", core.secret("pop3")):
         stream = await connected(core, hello({"restante-identity": "imap", "restante-secret": wrong}))
