@@ -91,12 +91,14 @@ def _lease(kind: Kind) -> Insert:
 
 _drop_messages, _drop_removed = by_runs("message"), by_runs("removed")
 _named = JsonRows("contents")
-# A copy in the same mailbox may still have the content.
-_drop_listings = delete(listing).where(
-    listing.c.mailbox_id == bindparam("mailbox"),
-    among(listing.c.content_id, select(_named.item(0)).select_from(_named.rows)),
-    ~exists().where(message.c.mailbox_id == bindparam("mailbox"), message.c.content_id == listing.c.content_id),
+# A copy in the same mailbox may still have the content. The condition is on the few contents: on the listings, it would
+# make SQLite look at all of the mailbox.
+_gone = (
+    select(_named.item(0))
+    .select_from(_named.rows)
+    .where(~exists().where(message.c.mailbox_id == bindparam("mailbox"), message.c.content_id == _named.item(0)))
 )
+_drop_listings = delete(listing).where(listing.c.mailbox_id == bindparam("mailbox"), among(listing.c.content_id, _gone))
 _contents = (
     select(message.c.content_id)
     .select_from(

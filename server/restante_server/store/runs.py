@@ -10,10 +10,11 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, FromClause, Join, Select, Text, bindparam, literal_column
+from sqlalchemy import BigInteger, ColumnElement, FromClause, Join, Select, Text, bindparam, literal_column
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 from restante_mail.idset import IdSet
 
@@ -96,11 +97,12 @@ def _join_postgresql(element: _OrderedJoin, compiler: SQLCompiler, **kw: Any) ->
     return f"{left} CROSS JOIN LATERAL (SELECT {name}.* FROM {right} WHERE {within} OFFSET 0) AS {name}"  # noqa: S608 - of compiled parts
 
 
-class _Among(FunctionElement[bool]):
+class _Among(FunctionElement[Any]):
     """The condition that an id is in a subquery, which the database reads once, before the table."""
 
     name = "among"
-    type: ClassVar[Boolean] = Boolean()  # type: ignore[misc]  # SQLAlchemy's own idiom
+    # As a Boolean, SQLAlchemy would write `... = 1` for SQLite, which then uses no index.
+    type: ClassVar[NullType] = NullType()  # type: ignore[misc]  # SQLAlchemy's own idiom
     inherit_cache = True
 
 
