@@ -232,7 +232,14 @@ message = Table(
         sqlite_where=text("folder_id IS NOT NULL"),
         postgresql_where=text("folder_id IS NOT NULL"),
     ),
-    Index("ix_message_change", "mailbox_id", "folder_id", "change_number"),
+    Index(
+        "ix_message_change",
+        "mailbox_id",
+        "folder_id",
+        "change_number",
+        sqlite_where=text("folder_id IS NOT NULL"),
+        postgresql_where=text("folder_id IS NOT NULL"),
+    ),
     Index("ix_message_content", "content_id"),  # for the collector's check whether any row holds a content
     sqlite_with_rowid=False,
 )

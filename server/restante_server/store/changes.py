@@ -19,9 +19,11 @@ from restante_server.db import prepared
 from restante_server.db.effects import Topic, events, peek
 from restante_server.db.schema import folder, mailbox, message, store, tombstone
 from restante_server.directory.rights import Place
+from restante_server.store.gathered import Gathered, columns
 from restante_server.store.runs import JsonRows, encode_rows, join_from
 
 MOST_CHANGED = 50_000  # messages in one FolderDelta
+MOST_ANSWERED = 5_000  # messages in the changes that a response carries
 MOST_NOTED = 256  # messages in a FolderDelta that the event carries to watchers
 FolderKey = tuple[int, int]  # mailbox and folder
 
@@ -77,10 +79,10 @@ class FolderDelta:
         """This delta and a later one merged; None when changes between them are in neither."""
         if later.since > self.change_number:
             return None
-        columns = zip(self.uids, self.message_ids, self.flags, self.keywords, self.change_numbers, strict=True)
-        rows = {row[0]: row for row in columns if row[0] not in later.vanished}
-        columns = zip(later.uids, later.message_ids, later.flags, later.keywords, later.change_numbers, strict=True)
-        rows.update((row[0], row) for row in columns)
+        cells = zip(self.uids, self.message_ids, self.flags, self.keywords, self.change_numbers, strict=True)
+        rows = {row[0]: row for row in cells if row[0] not in later.vanished}
+        cells = zip(later.uids, later.message_ids, later.flags, later.keywords, later.change_numbers, strict=True)
+        rows.update((row[0], row) for row in cells)
         uids, message_ids, flags, keywords, numbers = _columns([rows[uid] for uid in sorted(rows)])
         return replace(
             later,
@@ -122,6 +124,16 @@ class FolderDelta:
                 return
 
 
+class FolderState(NamedTuple):
+    """The numbers of a folder that tell what has changed."""
+
+    change_number: int
+    uid_next: int
+    recent_uid: int
+    message_count: int
+    history_from: int  # of the mailbox: all tombstones above this change number are kept
+
+
 CHANGED: Topic[dict[int, Touched]] = Topic("mailbox changed", dict)
 """The event of a change: {mailbox id: the changes of one operation to it}."""
 
@@ -133,11 +145,17 @@ _next_number = (
     .returning(mailbox.c.change_number)
 )
 _folder_facts = (
-    select(folder.c.change_number, folder.c.uid_next, folder.c.recent_uid, mailbox.c.history_from)
+    select(
+        folder.c.change_number,
+        folder.c.uid_next,
+        folder.c.recent_uid,
+        folder.c.message_count,
+        mailbox.c.history_from,
+    )
     .join_from(folder, mailbox, mailbox.c.mailbox_id == folder.c.mailbox_id)
     .where(folder.c.mailbox_id == bindparam("mailbox"), folder.c.folder_id == bindparam("folder"))
 )
-_changed = (
+_changed_rows = (
     select(message.c.uid, message.c.message_id, message.c.flags, message.c.keywords, message.c.change_number)
     .where(
         message.c.mailbox_id == bindparam("mailbox"),
@@ -146,7 +164,9 @@ _changed = (
     )
     .order_by(message.c.uid)
     .limit(bindparam("most"))
+    .subquery("changed")
 )
+_changed = select(*(Gathered(column) for column in _changed_rows.c))
 _vanished = select(tombstone.c.uids).where(
     tombstone.c.mailbox_id == bindparam("mailbox"),
     tombstone.c.change_number > bindparam("since"),
@@ -261,6 +281,14 @@ def write_tombstones(tx: Connection, place: Place, now: int, tombstones: list[To
     prepared.run_many(tx, _write_tombstones, rows)
 
 
+def folder_state(tx: Connection, place: Place) -> FolderState:
+    """The present numbers of the place's folder. Raises FolderNotFound."""
+    facts = prepared.first(tx, _folder_facts, {"mailbox": place.mailbox_id, "folder": place.folder_id})
+    if facts is None:
+        raise FolderNotFound(folder_id=place.folder_id)
+    return FolderState(*facts)
+
+
 def folder_changes(tx: Connection, place: Place, since: int, *, most: int = MOST_CHANGED) -> FolderDelta:
     """Everything that changed in the place's folder above the change number `since`.
 
@@ -269,33 +297,30 @@ def folder_changes(tx: Connection, place: Place, since: int, *, most: int = MOST
     """
     folder_id = place.folder_id
     where = {"mailbox": place.mailbox_id, "folder": folder_id, "since": since}
-    facts = prepared.first(tx, _folder_facts, {"mailbox": place.mailbox_id, "folder": folder_id})
-    if facts is None:
-        raise FolderNotFound(folder_id=folder_id)
-    change_number, uid_next, recent_uid, history_from = facts
-    rows: Sequence[Any] = []
+    present = folder_state(tx, place)
+    gathered: Sequence[Any] = [None] * len(_changed_rows.c)
     vanished = EMPTY
-    if change_number > since:  # else the folder has no changes, and the age of `since` does not matter
-        if since < history_from:
+    if present.change_number > since:  # else the folder has no changes, and the age of `since` does not matter
+        if since < present.history_from:
             raise CursorInvalid
-        rows = prepared.rows(tx, _changed, where | {"most": most + 1})
-        if len(rows) > most:
-            raise ResultTooLarge(rpc="FolderService/OpenFolder")
+        (gathered,) = prepared.rows(tx, _changed, where | {"most": most + 1})
         packed = prepared.rows(tx, _vanished, where)
         vanished = IdSet.from_runs(run for (runs,) in packed for run in IdSet.unpack(runs).ranges())
-    uids, message_ids, flags, keywords, numbers = _columns(rows)
+    uids, message_ids, flags, keywords, numbers = columns(gathered)
+    if len(uids) > most:
+        raise ResultTooLarge(rpc="FolderService/OpenFolder")
     return FolderDelta(
         folder_id=folder_id,
         since=since,
-        change_number=change_number,
+        change_number=present.change_number,
         uids=uids,
         message_ids=message_ids,
         flags=flags,
         keywords=keywords,
         change_numbers=numbers,
         vanished=vanished,
-        uid_next=uid_next,
-        recent_uid=recent_uid,
+        uid_next=present.uid_next,
+        recent_uid=present.recent_uid,
     )
 
 

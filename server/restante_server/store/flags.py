@@ -24,15 +24,17 @@ from sqlalchemy import (
     update,
 )
 
-from restante_mail.idset import IdSet
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.db import prepared
 from restante_server.db.schema import message
 from restante_server.directory import rights
 from restante_server.directory.rights import Place
 from restante_server.store import changes, folders, keywords, rows
+from restante_server.store.changes import FolderDelta
 from restante_server.store.folders import Tally
+from restante_server.store.gathered import Gathered, columns
 from restante_server.store.messages import ALL_FLAGS
-from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Listed, Selection, chosen, members
+from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Listed, Selection, chosen, key_of, members
 
 
 class FlagChange(IntEnum):
@@ -50,6 +52,16 @@ class Updated:
     change_number: int | None
     found: int  # messages that the condition permitted to change, whether or not a flag differed
     left: Listed = Listed()  # messages that stay unchanged because they had changed after if_change_number
+    delta: FolderDelta | None = None  # all changes above `changes_since`, if they are known without a further read
+
+
+class _Rows(NamedTuple):
+    """The changed messages of one folder, in columns as they are afterwards, UIDs ascending."""
+
+    uids: list[int]
+    message_ids: list[int]
+    flags: list[int]
+    keywords: list[str]
 
 
 class _Shape(NamedTuple):
@@ -58,6 +70,7 @@ class _Shape(NamedTuple):
     kind: Kind
     change: FlagChange
     conditional: bool
+    gathered: bool  # the statement also gives the messages that differ
 
 
 def change_flags(
@@ -69,8 +82,12 @@ def change_flags(
     keyword_names: Sequence[str] = (),
     *,
     if_change_number: int | None = None,
+    changes_since: int | None = None,
 ) -> Updated:
     """Change flags and keywords of the messages that exist.
+
+    With `changes_since`, the change number of the folder that a client knows, the result has the changes above it, if
+    the operation made all of them and they may be enough for one answer (changes.MOST_ANSWERED).
 
     A message whose change number is above `if_change_number` stays unchanged (RFC 7162 3.1.3). Messages in which
     nothing differs keep their change number. Raises FolderNotFound, InvalidArgument, TooComplex, LimitExceeded
@@ -86,24 +103,75 @@ def change_flags(
     where = selection.parameters(place.mailbox_id)
     if if_change_number is not None:
         where["limit"] = if_change_number
-    shape = _Shape(selection.kind, change, conditional)
+    before = _state(tx, place, selection, changes_since)
+    shape = _Shape(selection.kind, change, conditional, before is not None)
     if keyword_names and change is not FlagChange.REPLACE:
-        return _by_keywords(tx, place, shape, where, flags, keyword_names, left)
+        return _by_keywords(tx, place, shape, where, flags, keyword_names, left, before)
     column = keywords.column(keywords.spell(tx, place, keyword_names)) if keyword_names else ""
     where |= {"bits": flags, "named": column} if change is FlagChange.REPLACE else {"bits": flags}
-    found, tallies = 0, {}
-    for folder_id, count, differing, unread, deleted in prepared.rows(tx, _difference(shape), where):
+    found, tallies, rows_after = 0, {}, None
+    for folder_id, count, differing, unread, deleted, *gathered in prepared.rows(tx, _difference(shape), where):
         found += count
         if differing:
             tallies[folder_id] = Tally(0, unread, deleted, 0)
+            rows_after = _afterwards_of(columns(gathered), change, flags, column) if gathered else None
     if not tallies:
         return Updated(None, found, left)
     number = changes.next_number(tx, place)
     prepared.run(tx, _change(shape), where | {"number": number})
+    return _counted(tx, place, number, found, left, tallies, before, rows_after)
+
+
+def _state(tx: Connection, place: Place, selection: Selection, changes_since: int | None) -> changes.FolderState | None:
+    """The numbers of the selection's folder; None unless an operation would make all changes since `changes_since` and
+    they may be enough for one answer."""
+    if changes_since is None or selection.folder_id is None:
+        return None
+    before = changes.folder_state(tx, rights.across(place, [selection.folder_id])[selection.folder_id])
+    few = min(before.message_count, len(selection.ids)) <= changes.MOST_ANSWERED
+    return before if few and before.change_number == changes_since else None
+
+
+def _afterwards_of(gathered: list[list[Any]], change: FlagChange, flags: int, column: str) -> _Rows:
+    uids, message_ids, bits, named = gathered
+    if change is FlagChange.ADD:
+        return _Rows(uids, message_ids, [each | flags for each in bits], named)
+    if change is FlagChange.REMOVE:
+        return _Rows(uids, message_ids, [each & ~flags for each in bits], named)
+    return _Rows(uids, message_ids, [flags] * len(uids), [column] * len(uids))
+
+
+def _counted(
+    tx: Connection,
+    place: Place,
+    number: int,
+    found: int,
+    left: Listed,
+    tallies: dict[int, Tally],
+    before: changes.FolderState | None,
+    changed: _Rows | None,
+) -> Updated:
+    """Count the changes in their folders, and return the result. `before` and `changed` belong to a single folder."""
     places = rights.across(place, tallies)
     for folder_id, tally in tallies.items():
         folders.adjust(tx, places[folder_id], number, tally)
-    return Updated(number, found, left)
+    if before is None or changed is None:
+        return Updated(number, found, left)
+    (folder_id,) = tallies
+    delta = FolderDelta(
+        folder_id=folder_id,
+        since=before.change_number,
+        change_number=number,
+        uids=changed.uids,
+        message_ids=changed.message_ids,
+        flags=changed.flags,
+        keywords=changed.keywords,
+        change_numbers=[number] * len(changed.uids),
+        vanished=EMPTY,
+        uid_next=before.uid_next,
+        recent_uid=before.recent_uid,
+    )
+    return Updated(number, found, left, delta)
 
 
 def _differs(change: FlagChange) -> ColumnElement[bool]:
@@ -131,7 +199,10 @@ def _permitted(conditional: bool) -> list[ColumnElement[bool]]:
 
 @cache
 def _difference(shape: _Shape) -> Select[*tuple[Any, ...]]:
-    """For each folder: messages found, messages that differ, and the changes of its unread and deleted counts."""
+    """For each folder: messages found, messages that differ, and the changes of its unread and deleted counts.
+
+    A gathered one, which is of one folder, then has columns of the messages that differ, as they are before.
+    """
     source, condition = chosen(shape.kind)
     before, after = message.c.flags, _afterwards(shape.change)
 
@@ -139,13 +210,16 @@ def _difference(shape: _Shape) -> Select[*tuple[Any, ...]]:
         changed = func.sum(after.bitwise_and(bit) - before.bitwise_and(bit))
         return cast(changed, BigInteger) // bit  # PostgreSQL's sum of integers is not an integer
 
+    shown = (message.c.uid, message.c.message_id, message.c.flags, message.c.keywords) if shape.gathered else ()
+    differs = _differs(shape.change)
     return (
         select(
             message.c.folder_id,
             func.count(),
-            func.sum(case((_differs(shape.change), 1), else_=0)),
+            func.sum(case((differs, 1), else_=0)),
             -step(FLAG_SEEN),
             step(FLAG_DELETED),
+            *(Gathered(column).filter(differs) for column in shown),
         )
         .select_from(source)
         .where(condition, *_permitted(shape.conditional))
@@ -172,9 +246,10 @@ def _change(shape: _Shape) -> Update:
 def _present(kind: Kind, conditional: bool) -> Select[*tuple[Any, ...]]:
     source, condition = chosen(kind)
     return (
-        select(message.c.message_id, message.c.folder_id, message.c.flags, message.c.keywords)
+        select(message.c.message_id, message.c.folder_id, message.c.uid, message.c.flags, message.c.keywords)
         .select_from(source)
         .where(condition, *_permitted(conditional))
+        .order_by(key_of(kind))
     )
 
 
@@ -198,6 +273,7 @@ def _by_keywords(
     flags: int,
     keyword_names: Iterable[str],
     left: Listed,
+    before: changes.FolderState | None,
 ) -> Updated:
     adds = shape.change is FlagChange.ADD
     given = (keywords.spell if adds else keywords.known)(tx, place, keyword_names)
@@ -205,7 +281,8 @@ def _by_keywords(
     columns: dict[str, str] = {}  # {old column: new column}: messages share few different keyword sets
     changed: dict[str, list[int]] = {}  # {new column: ids of the messages that get it}
     tallies: dict[int, Tally] = {}
-    for message_id, folder_id, bits, stored in present:
+    told: list[tuple[int, int, int, str]] = []
+    for message_id, folder_id, uid, bits, stored in present:
         named = columns.get(stored)
         if named is None:
             had = set(keywords.names(stored))
@@ -214,6 +291,8 @@ def _by_keywords(
         if after == bits and named == stored:
             continue
         changed.setdefault(named, []).append(message_id)
+        if before is not None:
+            told.append((uid, message_id, after, named))
         _, unread, deleted, _ = tallies.get(folder_id, Tally(0, 0, 0, 0))
         unread -= (after & FLAG_SEEN) - (bits & FLAG_SEEN)
         deleted += ((after & FLAG_DELETED) - (bits & FLAG_DELETED)) // FLAG_DELETED
@@ -228,7 +307,4 @@ def _by_keywords(
         for first, last in IdSet.of(message_ids).ranges()
     ]
     prepared.run_many(tx, _set_run(shape.change), runs)
-    places = rights.across(place, tallies)
-    for folder_id, tally in tallies.items():
-        folders.adjust(tx, places[folder_id], number, tally)
-    return Updated(number, len(present), left)
+    return _counted(tx, place, number, len(present), left, tallies, before, _Rows(*rows.columns_of(told, 4)))

@@ -45,10 +45,10 @@ from restante_server.directory.rights import Place
 from restante_server.store import changes, erasure, folders, rows, transfer
 from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import Role, Tally
+from restante_server.store.found import Found, find
 from restante_server.store.mailboxes import check_quota
 from restante_server.store.runs import JsonRows, encode_runs, join_from
 from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Listed, Selection, chosen, members
-from restante_server.store.transfer import Found
 
 
 class Mode(IntEnum):
@@ -105,7 +105,7 @@ def remove(
     """
     if selection.folder_id is not None:
         rights.within(tx, place, selection.folder_id)
-    found = transfer.find(tx, place, selection, if_change_number)
+    found = find(tx, place, selection, if_change_number)
     left = rows.changed_after(tx, place, selection, if_change_number)
     if not found:
         return Deleted(Listed(), None, left)
@@ -137,7 +137,7 @@ def delete_folder(tx: Connection, place: Place, now: int) -> tuple[int, int]:
     if folders.has_children(tx, place):
         raise FolderHasChildren(folder_id=folder_id)
     everything = Selection(folder_id, IdSet(((1, folders.HIGHEST_UID),)))
-    found = transfer.find(tx, place, everything)
+    found = find(tx, place, everything)
     number = changes.next_number(tx, place)
     if found:
         _hide(tx, place, everything, found, number, now, Removal.FOLDER)
@@ -157,7 +157,7 @@ def _hide(
     prepared.run(tx, _keep(exactly.kind), where | {"now": now})
     prepared.run(tx, _take_out(exactly.kind), where | {"number": number})
     transfer.leave(tx, place, found, number, now, kind)
-    prepared.run(tx, _to_recoverable, {"mailbox": place.mailbox_id, "count": len(found), "octets": sum(found.sizes)})
+    prepared.run(tx, _to_recoverable, {"mailbox": place.mailbox_id, "count": len(found), "octets": found.tally.octets})
 
 
 def destroy(tx: Connection, place: Place, selection: Selection, found: Found, number: int, now: int) -> None:
@@ -166,7 +166,7 @@ def destroy(tx: Connection, place: Place, selection: Selection, found: Found, nu
     erasure.lease(tx, place, exactly)
     prepared.run(tx, _take_out(exactly.kind), exactly.parameters(place.mailbox_id, number=number))
     transfer.leave(tx, place, found, number, now, Removal.HARD)
-    prepared.run(tx, _from_mailbox, {"mailbox": place.mailbox_id, "count": len(found), "octets": sum(found.sizes)})
+    prepared.run(tx, _from_mailbox, {"mailbox": place.mailbox_id, "count": len(found), "octets": found.tally.octets})
 
 
 # --- Recoverable messages -------------------------------------------------------------------------------------------

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete
 
 from restante.errors import FolderNotFound, InvalidArgument, LimitExceeded, TooComplex
 from restante_mail.idset import EMPTY
+from restante_server.db.schema import message
 from restante_server.directory.rights import Place
 from restante_server.store import changes, flags, folders, keywords, messages
 from restante_server.store.flags import FlagChange, Updated
-from restante_server.store.selection import Selection
+from restante_server.store.selection import Selection, members
 from tests.server.store.material import Box, ids, new_messages, uids
 
 SEEN, ANSWERED, FLAGGED, DELETED = 1, 2, 4, 8
@@ -179,3 +180,56 @@ async def test_neighbours_with_equal_ids_are_untouched(box: Box, other: Box) -> 
     await change(box, uids(box.inbox, 1, 3), FlagChange.ADD, SEEN)
     await change(box, ids(2), FlagChange.ADD, FLAGGED)
     assert [bits for bits, _ in (await shown(other)).values()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("how", "bits", "names"),
+    [
+        (FlagChange.ADD, ANSWERED, []),
+        (FlagChange.REMOVE, SEEN, []),
+        (FlagChange.REPLACE, DELETED, ["b"]),
+        (FlagChange.ADD, FLAGGED, ["b"]),
+        (FlagChange.REMOVE, FLAGGED, ["a"]),
+    ],
+)
+@pytest.mark.parametrize("runs", [[(1, 9)], [5, (1, 3), 9]])
+async def test_an_update_gives_the_changes_that_a_read_after_it_would_give(
+    box: Box, how: FlagChange, bits: int, names: list[str], runs: list[int | tuple[int, int]]
+) -> None:
+    await box.fill(box.inbox, 2, flags=SEEN | FLAGGED, keywords=["a"])
+    await box.fill(box.inbox, 2, flags=ANSWERED)
+    await box.fill(box.inbox, 2, flags=DELETED, keywords=["b"])
+    since = (await box.read_in(box.inbox, changes.folder_state)).change_number
+
+    async def update(changes_since: int) -> Updated:
+        return await box.write(
+            flags.change_flags, uids(box.inbox, *runs), how, bits, names, changes_since=changes_since
+        )
+
+    first = await update(since)
+    assert first.delta is not None
+    assert first.delta == await box.read_in(box.inbox, changes.folder_changes, since)
+    again = await update(first.delta.change_number)
+    assert (again.change_number, again.delta) == (None, None)
+
+
+async def test_an_update_gives_no_changes_to_a_client_that_misses_earlier_ones(box: Box) -> None:
+    await box.fill(box.inbox, 2)
+    since = (await box.read_in(box.inbox, changes.folder_state)).change_number
+    await change(box, uids(box.inbox, 1), FlagChange.ADD, SEEN)
+    done = await box.write(flags.change_flags, uids(box.inbox, 2), FlagChange.ADD, SEEN, changes_since=since)
+    assert (done.found, done.delta) == (1, None)
+
+
+async def test_scattered_messages_are_found_by_their_keys(box: Box) -> None:
+    """SQLite plans the statement with the whole key: it does not look at all messages of the mailbox."""
+    if box.database.file is None:
+        return
+    scattered = uids(box.inbox, 1, 3)
+
+    def plan(tx: Connection, place: Place) -> str:
+        statement = delete(message).where(members(scattered.kind)).compile(dialect=tx.dialect)
+        values = [scattered.parameters(place.mailbox_id).get(name) for name in statement.positiontup or ()]
+        return str(tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", tuple(values)).all())
+
+    assert "SEARCH message USING PRIMARY KEY (mailbox_id=? AND message_id=?)" in await box.read(plan)

@@ -23,6 +23,7 @@ from restante_server.api.services.section_octets import Source, decoded_total, p
 from restante_server.api.services.violations import collected
 from restante_server.directory.rights import Place
 from restante_server.store import changes, flags, folders, keywords, mailboxes, removal, transfer, transfer_between
+from restante_server.store.changes import FolderDelta
 from restante_server.store.flags import FlagChange
 from restante_server.store.messages import ALL_FLAGS
 from restante_server.store.removal import Mode
@@ -30,7 +31,6 @@ from restante_server.store.selection import FLAG_SEEN
 
 handlers = Handlers()
 
-MOST_CHANGES = 5_000  # messages in the changes that a response carries
 RESULT_OCTETS = 512 << 10  # of BatchGetMessages; Execute allows less
 OPERATIONS: frozenset[int] = frozenset(FlagChange)
 MODES: frozenset[int] = frozenset(Mode)
@@ -163,9 +163,14 @@ def _changes(tx: Connection, place: Place, messages: MessageSet, asked: bool, si
     if not sets.folder_id(messages):
         raise InvalidArgument(field="changes_since", problem="needs messages of one folder")
     try:
-        delta = changes.folder_changes(tx, place, since, most=MOST_CHANGES)
+        delta = changes.folder_changes(tx, place, since, most=changes.MOST_ANSWERED)
     except (ResultTooLarge, CursorInvalid):
         return None
+    return _noted(tx, place, delta)
+
+
+def _noted(tx: Connection, place: Place, delta: FolderDelta) -> FolderChanges:
+    """The changes for an answer, which the watchers' event has too."""
     changes.note_delta(tx, place, delta)
     changes.response_covers(tx, place)
     return convert.folder_changes(delta)
@@ -220,14 +225,20 @@ def update_messages(
         request.flags,
         list(request.keywords),
         if_change_number=chosen.limit,
+        changes_since=request.changes_since if request.HasField("changes_since") else None,
     )
     number = done.change_number or mailboxes.change_number(tx, place)
-    wanted = request.HasField("changes_since") and done.found <= MOST_CHANGES  # else reading them would be in vain
+    if done.delta is not None:
+        made: FolderChanges | None = _noted(tx, place, done.delta)
+    else:
+        # Of more messages found the changes would be too many most of the time, and reading them in vain.
+        wanted = request.HasField("changes_since") and done.found <= changes.MOST_ANSWERED
+        made = _changes(tx, place, request.messages, wanted, request.changes_since)
     return v1.UpdateMessagesResponse(
         commit=convert.commit_token(call, place.mailbox_id, number),
         modified_message_ids=convert.runs(done.left.message_ids),
         modified_uids=sets.uids(request.messages, done.left),
-        changes=_changes(tx, place, request.messages, wanted, request.changes_since),
+        changes=made,
         updated_count=done.found,
     )
 

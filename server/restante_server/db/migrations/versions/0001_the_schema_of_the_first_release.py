@@ -225,7 +225,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("mailbox_id", "message_id", name=op.f("pk_message")),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_message_change", "message", ["mailbox_id", "folder_id", "change_number"], unique=False)
+    op.create_index(
+        "ix_message_change",
+        "message",
+        ["mailbox_id", "folder_id", "change_number"],
+        unique=False,
+        sqlite_where=sa.text("folder_id IS NOT NULL"),
+        postgresql_where=sa.text("folder_id IS NOT NULL"),
+    )
     op.create_index("ix_message_content", "message", ["content_id"], unique=False)
     op.create_index(
         "uq_message_place",
