@@ -25,7 +25,7 @@ from restante_server.db.effects import begin, take
 from restante_server.db.sqlite import SqliteBackend, SqliteSettings
 from restante_server.directory import rights
 from restante_server.directory.rights import Place
-from restante_server.store import contents, flags, folders, mailboxes, messages, removal, transfer
+from restante_server.store import contents, flags, folders, mailboxes, messages, removal, requests, transfer
 from restante_server.store.contents import NewContent
 from restante_server.store.flags import FlagChange
 from restante_server.store.folders import Role
@@ -94,7 +94,7 @@ class Store:
 
 
 def placing(store: Store, count: int, separate: bool) -> Change:
-    """Place messages in the Inbox: with separate contents, or with one."""
+    """Place messages in the Inbox: with separate contents and request ids, as APPEND does, or with one content."""
     facts = scan(BODY)
     shown, new = listing_of(facts), NewContent(len(BODY), bytes(32), parts.encode(facts.tree), BODY, None)
 
@@ -102,6 +102,9 @@ def placing(store: Store, count: int, separate: bool) -> Change:
         made = contents.insert_many(tx, [new] * count, NOW) if separate else contents.insert_many(tx, [new], NOW)
         at = made if separate else made * count
         items = [NewMessage(content_id, len(BODY), shown, HEAD, received_at=NOW) for content_id in at]
+        for number in range(count if separate else 0):
+            key = requests.Key(place.mailbox_id, "account:1", made[number].to_bytes(16, "big"))
+            requests.keep(tx, [(requests.Request(key, "Append", bytes(32), NOW), bytes(40))], is_locked=True)
         messages.add(tx, rights.within(tx, place, store.by_role[Role.INBOX]), items)
 
     return run
@@ -157,7 +160,7 @@ def measure(file: Path, count: int) -> dict[str, Any]:
         least = {key: round(min(one[key] for one in rounds) / each, 3) for key in rounds[0]}
         figures[name] = {**least, "statements": statements}
 
-    for name, size in (("deliver_one", 1), ("deliver_16", 16)):
+    for name, size in (("append_one", 1), ("append_16", 16)):
         change = placing(store, size, separate=True)
         note(name, [store.run(change) for _ in range(SINGLE_ROUNDS)], size, store.statements(change))
     store.enter_mailbox()

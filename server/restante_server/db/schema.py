@@ -198,6 +198,7 @@ folder = Table(
     Column("size_octets", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("mailbox_id", "parent_folder_id", "display_name"),
+    sqlite_with_rowid=False,
 )
 
 subscription = Table(
@@ -311,6 +312,7 @@ tombstone = Table(
     Column("message_ids", LargeBinary, nullable=False),  # packed runs
     Column("created_at", BigInteger, nullable=False),
     Index("ix_tombstone_age", "created_at"),
+    sqlite_with_rowid=False,
     comment="Removals, kept 30 days for those who copy a mailbox.",
 )
 
@@ -325,6 +327,7 @@ request = Table(
     Column("response", LargeBinary, nullable=False),  # ids and numbers from which the answer is rebuilt
     Column("expires_at", BigInteger, nullable=False),
     Index("ix_request_expiry", "expires_at"),
+    sqlite_with_rowid=False,
     comment="What has been done under a request_id, written in the transaction that did it.",
 )
 
@@ -349,7 +352,7 @@ content = Table(
     Column("state", Integer, nullable=False),  # store.contents.ContentState: live, dead
     Column("structure", LargeBinary, nullable=False),  # mime.parts.encode: the part tree with offsets
     Column("created_at", BigInteger, nullable=False),
-    Index("ix_content_state", "state"),
+    Index("ix_content_dead", "state", sqlite_where=text("state = 2"), postgresql_where=text("state = 2")),
     sqlite_autoincrement=True,  # an id is never reused, because pins refer to it
 )
 
@@ -457,8 +460,20 @@ transport_recipient = Table(
     Column("status", Text, nullable=False),
     Column("diagnostic", Text, nullable=False),
     Column("expires_at", BigInteger, nullable=False),  # the queue then gives up
-    Index("ix_transport_recipient_due", "state", "next_attempt_at"),
-    Index("ix_transport_recipient_lease", "lease_id"),
+    # Settled recipients, which are nearly all, are in neither of these two.
+    Index(
+        "ix_transport_recipient_due",
+        "state",
+        "next_attempt_at",
+        sqlite_where=text("next_attempt_at IS NOT NULL"),
+        postgresql_where=text("next_attempt_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_transport_recipient_lease",
+        "lease_id",
+        sqlite_where=text("lease_id IS NOT NULL"),
+        postgresql_where=text("lease_id IS NOT NULL"),
+    ),
     Index("ix_transport_recipient_destination", "destination", "state"),
     Index("ix_transport_recipient_path", "forward_path"),
     sqlite_with_rowid=False,

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, bindparam, delete, exists, or_, select
+from sqlalchemy import Connection, bindparam, delete, exists, literal_column, or_, select
 
 from restante.errors import StoreBusy
 from restante_server.db.clock import now_microseconds
@@ -47,6 +47,12 @@ _locked = (
 )
 _paused = select(content_pin.c.pin_id).where(
     content_pin.c.content_id == EVERYTHING, content_pin.c.expires_at > bindparam("now")
+)
+# As a literal, the state lets SQLite use the index of dead contents.
+_dead = (
+    select(content.c.content_id, content.c.file_name)
+    .where(content.c.state == literal_column(str(int(ContentState.DEAD))))
+    .limit(bindparam("limit"))
 )
 # A row that an uncommitted writer is adding again stays for the next round.
 _ours = (
@@ -126,9 +132,7 @@ def mark_unheld(tx: Connection, limit: int = AT_ONCE) -> dict[int, str | None]:
 
 def dead_files(tx: Connection, limit: int = AT_ONCE) -> dict[int, str]:
     """The files of dead contents by id, including those that an interrupted collector left."""
-    rows = tx.execute(
-        select(content.c.content_id, content.c.file_name).where(content.c.state == ContentState.DEAD).limit(limit)
-    )
+    rows = tx.execute(_dead, {"limit": limit})
     return {row.content_id: row.file_name for row in rows if row.file_name is not None}
 
 

@@ -34,7 +34,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("content_id", name=op.f("pk_content")),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_content_state", "content", ["state"], unique=False)
+    op.create_index(
+        "ix_content_dead",
+        "content",
+        ["state"],
+        unique=False,
+        sqlite_where=sa.text("state = 2"),
+        postgresql_where=sa.text("state = 2"),
+    )
     op.create_table(
         "content_garbage",
         sa.Column("content_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -105,6 +112,7 @@ def upgrade() -> None:
             "display_name",
             name=op.f("uq_folder_mailbox_id_parent_folder_id_display_name"),
         ),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "job",
@@ -275,6 +283,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("mailbox_id", "actor", "request_id", name=op.f("pk_request")),
         comment="What has been done under a request_id, written in the transaction that did it.",
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_request_expiry", "request", ["expires_at"], unique=False)
     op.create_table(
@@ -323,6 +332,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("mailbox_id", "change_number", "folder_id", name=op.f("pk_tombstone")),
         comment="Removals, kept 30 days for those who copy a mailbox.",
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_tombstone_age", "tombstone", ["created_at"], unique=False)
     op.create_table(
@@ -402,8 +412,22 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_transport_recipient_destination", "transport_recipient", ["destination", "state"], unique=False)
-    op.create_index("ix_transport_recipient_due", "transport_recipient", ["state", "next_attempt_at"], unique=False)
-    op.create_index("ix_transport_recipient_lease", "transport_recipient", ["lease_id"], unique=False)
+    op.create_index(
+        "ix_transport_recipient_due",
+        "transport_recipient",
+        ["state", "next_attempt_at"],
+        unique=False,
+        sqlite_where=sa.text("next_attempt_at IS NOT NULL"),
+        postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_transport_recipient_lease",
+        "transport_recipient",
+        ["lease_id"],
+        unique=False,
+        sqlite_where=sa.text("lease_id IS NOT NULL"),
+        postgresql_where=sa.text("lease_id IS NOT NULL"),
+    )
     op.create_index("ix_transport_recipient_path", "transport_recipient", ["forward_path"], unique=False)
     op.create_table(
         "upload",
