@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -34,7 +35,7 @@ from restante_server.store.changes import FolderDelta
 from restante_server.store.folders import Tally
 from restante_server.store.gathered import Gathered, columns
 from restante_server.store.messages import ALL_FLAGS
-from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Listed, Selection, chosen, key_of, members
+from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Listed, Selection, chosen, members
 
 
 class FlagChange(IntEnum):
@@ -244,12 +245,14 @@ def _change(shape: _Shape) -> Update:
 
 @cache
 def _present(kind: Kind, conditional: bool) -> Select[*tuple[Any, ...]]:
+    """The messages found, those of a folder with equal flags and keywords as one row."""
     source, condition = chosen(kind)
+    alike = (message.c.folder_id, message.c.flags, message.c.keywords)
     return (
-        select(message.c.message_id, message.c.folder_id, message.c.uid, message.c.flags, message.c.keywords)
+        select(*alike, Gathered(message.c.message_id), Gathered(message.c.uid))
         .select_from(source)
         .where(condition, *_permitted(conditional))
-        .order_by(key_of(kind))
+        .group_by(*alike)
     )
 
 
@@ -277,28 +280,31 @@ def _by_keywords(
 ) -> Updated:
     adds = shape.change is FlagChange.ADD
     given = (keywords.spell if adds else keywords.known)(tx, place, keyword_names)
-    present = prepared.rows(tx, _present(shape.kind, shape.conditional), where)
-    columns: dict[str, str] = {}  # {old column: new column}: messages share few different keyword sets
+    spelled: dict[str, str] = {}  # {old column: new column}
     changed: dict[str, list[int]] = {}  # {new column: ids of the messages that get it}
     tallies: dict[int, Tally] = {}
     told: list[tuple[int, int, int, str]] = []
-    for message_id, folder_id, uid, bits, stored in present:
-        named = columns.get(stored)
+    found = 0
+    for folder_id, bits, stored, *gathered in prepared.rows(tx, _present(shape.kind, shape.conditional), where):
+        message_ids, uids = columns(gathered)
+        count = len(message_ids)
+        found += count
+        named = spelled.get(stored)
         if named is None:
             had = set(keywords.names(stored))
-            named = columns[stored] = keywords.column(had | given if adds else had - given)
+            named = spelled[stored] = keywords.column(had | given if adds else had - given)
         after = bits | flags if adds else bits & ~flags
         if after == bits and named == stored:
             continue
-        changed.setdefault(named, []).append(message_id)
+        changed.setdefault(named, []).extend(message_ids)
         if before is not None:
-            told.append((uid, message_id, after, named))
+            told.extend(zip(uids, message_ids, repeat(after), repeat(named)))
         _, unread, deleted, _ = tallies.get(folder_id, Tally(0, 0, 0, 0))
-        unread -= (after & FLAG_SEEN) - (bits & FLAG_SEEN)
-        deleted += ((after & FLAG_DELETED) - (bits & FLAG_DELETED)) // FLAG_DELETED
+        unread -= count * ((after & FLAG_SEEN) - (bits & FLAG_SEEN))
+        deleted += count * ((after & FLAG_DELETED) - (bits & FLAG_DELETED)) // FLAG_DELETED
         tallies[folder_id] = Tally(0, unread, deleted, 0)
     if not changed:
-        return Updated(None, len(present), left)
+        return Updated(None, found, left)
     number = changes.next_number(tx, place)
     values = {"mailbox": place.mailbox_id, "bits": flags, "number": number}
     runs = [
@@ -307,4 +313,5 @@ def _by_keywords(
         for first, last in IdSet.of(message_ids).ranges()
     ]
     prepared.run_many(tx, _set_run(shape.change), runs)
-    return _counted(tx, place, number, len(present), left, tallies, before, _Rows(*rows.columns_of(told, 4)))
+    told.sort()  # by UID
+    return _counted(tx, place, number, found, left, tallies, before, _Rows(*rows.columns_of(told, 4)))

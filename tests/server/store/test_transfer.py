@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Connection, func, select
 
@@ -14,8 +12,9 @@ from restante_server.directory.rights import Place
 from restante_server.store import changes, flags, folders, mailboxes, rows
 from restante_server.store.changes import Removal
 from restante_server.store.flags import FlagChange
+from restante_server.store.folders import Tally
+from restante_server.store.found import find
 from restante_server.store.selection import Listed, Selection
-from restante_server.store.transfer import Found
 from tests.server.store.material import NOW, SIMPLE, Box, copy_to, erase, ids, move_to, uids
 
 SIZE = len(SIMPLE) + 17
@@ -136,21 +135,19 @@ async def test_messages_that_changed_since_are_neither_copied_nor_moved(box: Box
     assert (none.source, none.left.uids, none.change_number) == (Listed(), [2, 5], None)
 
 
-def test_messages_of_many_folders_are_divided_in_one_walk() -> None:
-    walks = 0
-
-    class Walked(list[int]):
-        def __iter__(self) -> Iterator[int]:
-            nonlocal walks
-            walks += 1
-            return super().__iter__()
-
-    folder_ids = Walked(1 + number % 100 for number in range(1_000))
-    numbers = list(range(1, 1_001))
-    found = Found(False, numbers, folder_ids, numbers, [1] * 1_000, [10] * 1_000)
-    walks = 0
-    by_folder = found.by_folder()
-    assert walks <= 2
-    assert {folder_id: len(some) for folder_id, some in by_folder.items()} == dict.fromkeys(range(1, 101), 10)
-    assert all(set(some.folder_ids) == {folder_id} for folder_id, some in by_folder.items())
-    assert list(by_folder[3].message_ids) == list(range(3, 1_001, 100))
+async def test_messages_of_many_folders_are_found_folder_by_folder(box: Box) -> None:
+    order = [box.inbox, box.archive, box.inbox, box.trash, box.archive]
+    placed = [(await box.fill(folder_id, 1, flags=1))[0] for folder_id in order]
+    found = await box.read(find, ids(*(one.message_id for one in placed)))
+    assert found.listed == Listed([one.message_id for one in placed], [1, 1, 2, 1, 2])
+    assert found.tally == Tally(5, 0, 0, 5 * SIZE)
+    expected = {
+        folder_id: [one.message_id for one, at in zip(placed, order, strict=True) if at == folder_id]
+        for folder_id in order
+    }
+    assert {folder_id: list(some.message_ids) for folder_id, some in found.folders.items()} == expected
+    assert {folder_id: some.tally.messages for folder_id, some in found.folders.items()} == {
+        box.inbox: 2,
+        box.archive: 2,
+        box.trash: 1,
+    }
