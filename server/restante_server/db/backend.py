@@ -32,6 +32,16 @@ class Features:
     contentless_delete: bool = False  # FTS5 tables that allow DELETE without the old values
 
 
+class Transaction(Protocol):
+    """One transaction of a Connection, begun by `Backend.begin`."""
+
+    def commit(self) -> None: ...
+
+    def rollback(self) -> None:
+        """Roll back. Does nothing when the transaction has ended."""
+        ...
+
+
 class Savepoint(Protocol):
     """One savepoint that moves through a group, set on the driver's cursor."""
 
@@ -79,6 +89,10 @@ class Backend(Protocol):
     def writer(self) -> Connection: ...
 
     def reader(self) -> Connection: ...
+
+    def begin(self, tx: Connection) -> Transaction:
+        """Begin a transaction on a connection that `writer` or `reader` made and nothing else uses."""
+        ...
 
     def savepoint(self, tx: Connection) -> Savepoint: ...
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, RootTransaction
+from sqlalchemy import Connection
 
 from restante.errors import StoreBusy, StoreFull
-from restante_server.db.backend import Backend, LockRows, Savepoint, Verdict
+from restante_server.db.backend import Backend, LockRows, Savepoint, Transaction, Verdict
 from restante_server.db.clock import Clock, use
 from restante_server.db.effects import IN_DOUBT, Effects, Listeners, begin, take
 from restante_server.db.errors import CommitFailed, DatabaseError
@@ -164,7 +164,7 @@ class GroupRunner:
             item.result = item.error = item.effects = None
         try:
             tx = self._connection = self._connection or self._connect()
-            transaction = tx.begin()
+            transaction = self._backend.begin(tx)
         except Exception as error:  # noqa: BLE001 - judged; every writer of the group gets it
             self._all(group, error)
             return
@@ -278,7 +278,7 @@ class GroupRunner:
         except Exception as failure:
             raise _Again(failure, reconnect=True) from failure
 
-    def _commit(self, tx: Connection, transaction: RootTransaction, group: list[Item]) -> None:
+    def _commit(self, tx: Connection, transaction: Transaction, group: list[Item]) -> None:
         invalidated = {name for item in group if item.effects is not None for name in item.effects.invalidations}
         try:
             if self._faults is not None:
@@ -301,7 +301,7 @@ class GroupRunner:
             return
         self._backend.committed(sum(item.octets for item in group) + 512 * sum(item.rows for item in group))
 
-    def _roll_back(self, transaction: RootTransaction) -> None:
+    def _roll_back(self, transaction: Transaction) -> None:
         try:
             transaction.rollback()
         except Exception:  # closing a connection that cannot roll back has the same effect

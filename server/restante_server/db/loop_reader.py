@@ -42,10 +42,9 @@ class LoopReader:
         left: list[Job] = []
         try:
             tx = self._connection = self._connection or self._connect()
-            driver = _driver(tx)
-            driver.execute("BEGIN")
+            transaction = self._backend.begin(tx)
             left += [job for job in jobs if not job.unwanted and not self._is_done(job, tx)]
-            driver.execute("ROLLBACK")
+            transaction.rollback()
         except Exception as error:  # noqa: BLE001 - the reader threads judge the same trouble
             log.warning("short reads go to threads: %s: %s", type(error).__name__, error)
             self.close()
@@ -85,9 +84,7 @@ class LoopReader:
         connection = self._backend.reader()
         if self._clock is not None:
             use(connection, self._clock)
-        connection.begin()  # SQLAlchemy sees one transaction without end: its own begin and rollback cost 20 us
-        driver = _driver(connection)
-        driver.execute("ROLLBACK")
+        driver = cast(sqlite3.Connection, connection.connection.dbapi_connection)
         driver.execute("PRAGMA busy_timeout=0")
         driver.set_progress_handler(self._is_late, LOOK_STEPS)
         return connection
@@ -95,7 +92,3 @@ class LoopReader:
     def _is_late(self) -> bool:
         self._looks += 1
         return self._looks > LOOKS
-
-
-def _driver(tx: Connection) -> sqlite3.Connection:
-    return cast(sqlite3.Connection, tx.connection.dbapi_connection)

@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from restante_server.db.backend import Features, Verdict
+from restante_server.db.backend import Features, Transaction, Verdict
 from restante_server.db.errors import UnsupportedDatabase
 from restante_server.db.libpq import STATEMENTS, Statements, statements_of
 
@@ -52,6 +52,9 @@ class PostgresBackend:
 
     def reader(self) -> Connection:
         return self._reader_engine.connect()
+
+    def begin(self, tx: Connection) -> Transaction:
+        return tx.begin()
 
     def savepoint(self, tx: Connection) -> PostgresSavepoint:
         return PostgresSavepoint(statements_of(tx))

@@ -147,7 +147,7 @@ class Reader:
         raise AssertionError("unreachable")
 
     def _snapshot(self, tx: Connection, hop: list[Job]) -> int:
-        transaction = tx.begin()
+        transaction = self._backend.begin(tx)
         until = time.perf_counter() + HOP_SECONDS
         served = 0
         for job in hop:
@@ -167,7 +167,7 @@ class Reader:
                     outcomes.append(self._answer(error))
                     if not self._backend.usable(tx):  # PostgreSQL: a failed statement ends the snapshot for all
                         transaction.rollback()
-                        transaction = tx.begin()
+                        transaction = self._backend.begin(tx)
             served += 1
         transaction.rollback()
         return served
