@@ -6,9 +6,9 @@ Values are `str` with one character for each octet (latin-1), which loses nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache, wraps
+from typing import NamedTuple, TypeVar
 
 from restante_mail.header.comments import comment_end, without_comments
 from restante_mail.octets import Buffer, find, take
@@ -20,11 +20,15 @@ __all__ = [
     "fields",
     "header_end",
     "header_fields",
+    "kept",
     "message_ids",
     "raw_fields",
     "transfer_encoding",
     "unfold",
 ]
+
+
+Value = TypeVar("Value")
 
 
 class Field(NamedTuple):
@@ -59,7 +63,7 @@ _PIECE = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?$)|[^(";]++|[";]', re.DOTALL)
 _ENCODINGS = {"7bit": "7bit", "8bit": "8bit", "binary": "binary", "base64": "base64"}
 _ENCODINGS["quotedprintable"] = "quoted-printable"
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
-_SHORT_VALUE = 256  # characters of a value that is cached
+_SHORT_VALUE = 256  # characters of a value whose parsed form is kept
 
 
 def fields(block: bytes) -> Iterator[Field]:
@@ -122,13 +126,21 @@ class StructuredValue(NamedTuple):
     parameters: tuple[tuple[str, str], ...]
 
 
+def kept(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """`parse`, which keeps the results for short values: the same few are in all mail, several times for a part."""
+    known = lru_cache(maxsize=4_096)(parse)
+
+    @wraps(parse)
+    def parsed(raw: str) -> Value:
+        return known(raw) if len(raw) <= _SHORT_VALUE else parse(raw)
+
+    return parsed
+
+
+@kept
 def content_value(raw: str) -> StructuredValue:
     """Parse Content-Type, Content-Disposition and similar values (RFC 2045 5.1, RFC 2183 2). Accepts comments, doubled
     semicolons, unquoted values with spaces and missing closing quotes, which all occur."""
-    return _known_value(raw) if len(raw) <= _SHORT_VALUE else _value(raw)
-
-
-def _value(raw: str) -> StructuredValue:
     if "(" in raw:
         raw = _without_comments(raw)
     head = _TYPE.match(raw)
@@ -169,16 +181,13 @@ def _without_comments(raw: str) -> str:
     return "".join(out)
 
 
+@kept
 def transfer_encoding(raw: str) -> str:
     """Content-Transfer-Encoding in lower case, "7bit" for an empty value (RFC 2045 6.1). Accepts spellings such as
     `8 bit` and words after the encoding."""
     words = without_comments(raw).partition(";")[0].lower().replace('"', " ").split()
     together = _ENCODINGS.get("".join(words).replace("-", ""))
     return together or _ENCODINGS.get(words[0].replace("-", ""), words[0]) if words else "7bit"
-
-
-# The same few values are in all mail, and each is parsed several times for a part.
-_known_value = lru_cache(maxsize=4_096)(_value)
 
 
 def message_ids(raw: str, limit: int = 1_000) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from restante_mail.header.fields import StructuredValue, content_value, transfer_encoding
+from restante_mail.header.fields import StructuredValue, content_value, kept, transfer_encoding
 from restante_mail.header.words import decode_parameters
 
 __all__ = ["Part", "decode", "encode", "root_offsets"]
@@ -64,7 +64,7 @@ class Part:
     def charset(self) -> str:
         """The declared charset, or empty."""
         raw = self.content.get("type", "")
-        return self.parameters.get("charset", "") if "charset" in raw.lower() else ""
+        return _charset(raw) if "charset" in raw.lower() else ""
 
     @property
     def encoding(self) -> str:
@@ -112,6 +112,11 @@ class Part:
             part = waiting.pop()
             yield part
             waiting.extend(reversed(part.children))
+
+
+@kept
+def _charset(raw: str) -> str:
+    return decode_parameters(content_value(raw).parameters).get("charset", "")
 
 
 def encode(tree: Part) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from restante_mail.header.fields import fields, unfold
 from restante_mail.header.words import decode_text
-from restante_mail.mime.decoders import PartText
+from restante_mail.mime.decoders import PartText, whole_text
 from restante_mail.mime.parts import Part
 from restante_mail.octets import Buffer, take
 from restante_mail.text.html import TextOfHtml
@@ -29,9 +29,13 @@ def part_text(buffer: Buffer, part: Part, limit: int | None = None, chunk: int =
 
     Reads at most `limit` encoded octets.
     """
-    source = PartText(part)
     markup = TextOfHtml() if part.media_type == "text/html" else None
     end = part.body_end if limit is None else min(part.body_end, part.body_start + limit)
+    if end - part.body_start <= chunk:
+        text = whole_text(part, take(buffer, part.body_start, end))
+        yield markup.feed(text, final=True) if markup else text
+        return
+    source = PartText(part)
     for at in range(part.body_start, end, chunk):
         text = source.feed(take(buffer, at, min(at + chunk, end)))
         yield markup.feed(text) if markup else text

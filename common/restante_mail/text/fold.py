@@ -13,24 +13,50 @@ from collections.abc import Iterable, Iterator
 
 __all__ = ["fold", "folded_chunks", "occurs"]
 
-_SPACE = re.compile(r"\s+")
-_MARKS = dict.fromkeys(range(0x300, 0x370))
-_INVISIBLE = dict.fromkeys([0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF])  # soft hyphen, joiners: break no word
-_DROPPED = _MARKS | _INVISIBLE
-_ASCII_SPACE = str.maketrans("\t\n\v\f\r\x1c\x1d\x1e\x1f", " " * 9)
+_SPACES = re.compile("  +")
+# Diacritics; and soft hyphens and joiners, which break no word.
+_DROPPED = re.compile("[\u0300-\u036f\u00ad\u200b-\u200d\u2060\ufeff]+")
 _LONGEST_CARRY = 1_024  # characters of an unfinished word held back
+_LONGEST_KEPT = 32  # characters of a word whose fold is kept
+_MOST_KEPT = 8_192
 
 
 def fold(text: str) -> str:
     """The folded text. fold(fold(x)) == fold(x)."""
+    text = text.lower()  # changes no character to one with another fold
     if text.isascii():
-        text = text.lower().translate(_ASCII_SPACE) if not text.isprintable() else text.lower()
+        if text.isprintable() and "  " not in text:
+            return text
+        words = text.split()
     else:
-        # Twice: the case fold of a composed letter may need another decomposition (Unicode 3.13, D145).
-        text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).casefold()
-        text = unicodedata.normalize("NFC", unicodedata.normalize("NFKD", text).translate(_DROPPED))
-        text = _SPACE.sub(" ", text)
-    return _SPACE.sub(" ", text) if "  " in text else text
+        words = [word if word.isascii() else _FOLDS[word] for word in text.split()]
+    folded = " ".join(words)
+    if text[0].isspace():
+        folded = " " + folded
+    if words and text[-1].isspace():
+        folded += " "
+    return _SPACES.sub(" ", folded) if "  " in folded else folded
+
+
+def _fold_word(word: str) -> str:
+    # Twice: the case fold of a composed letter may need another decomposition (Unicode 3.13, D145).
+    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", word).casefold()).casefold()
+    return unicodedata.normalize("NFC", _DROPPED.sub("", unicodedata.normalize("NFKD", text)))
+
+
+class _Folds(dict[str, str]):
+    """{word: its fold}, of words that are not ASCII; keeps short ones, since mail repeats them."""
+
+    def __missing__(self, word: str) -> str:
+        folded = _fold_word(word)
+        if len(word) <= _LONGEST_KEPT:
+            if len(self) >= _MOST_KEPT:
+                self.clear()
+            self[word] = folded
+        return folded
+
+
+_FOLDS = _Folds()
 
 
 def folded_chunks(chunks: Iterable[str]) -> Iterator[str]:
@@ -38,6 +64,8 @@ def folded_chunks(chunks: Iterable[str]) -> Iterator[str]:
     space, so that no character is folded without its marks."""
     carry, spaced = "", False
     for chunk in chunks:
+        if not chunk:
+            continue
         text = carry + chunk
         cut = max(text.rfind(" "), text.rfind("\n"))
         if cut < 0 and len(text) < _LONGEST_CARRY:
