@@ -9,6 +9,7 @@ prepared statement of the PostgreSQL server (`libpq.py`). Measured on SQLite for
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from operator import itemgetter
 from typing import Any, Final
 
@@ -39,6 +40,33 @@ def rows(tx: Connection, statement: Statement, parameters: Parameters) -> list[R
         driver: Any = tx.connection.dbapi_connection
         found = driver.execute(compiled.sql, values).fetchall()
     return compiled.convert(found) if compiled.results else found
+
+
+def rows_while(
+    tx: Connection, statement: Statement, parameters: Parameters, take: Callable[[Row], bool]
+) -> tuple[list[Row], bool]:
+    """The rows of a SELECT before the first one for which `take` is false, and whether there is such a row.
+
+    SQLite computes no row behind it; PostgreSQL has sent all rows of the statement by then.
+    """
+    compiled = _compiled(tx, statement, None)
+    values = compiled.bind(parameters)
+    if compiled.by_server:
+        return _taken(compiled, statements_of(tx).rows(compiled.sql, values), take)
+    driver: Any = tx.connection.dbapi_connection
+    with closing(driver.execute(compiled.sql, values)) as cursor:
+        return _taken(compiled, cursor, take)
+
+
+def _taken(compiled: _Compiled, coming: Iterable[Row], take: Callable[[Row], bool]) -> tuple[list[Row], bool]:
+    found: list[Row] = []
+    for row in coming:
+        if compiled.results:
+            (row,) = compiled.convert([row])
+        if not take(row):
+            return found, True
+        found.append(row)
+    return found, False
 
 
 def first(tx: Connection, statement: Statement, parameters: Parameters) -> Row | None:

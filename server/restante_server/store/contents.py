@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, FromClause, bindparam, delete, insert, select, update
 
 from restante.errors import StoreBusy
 from restante_mail.header.fields import header_fields
@@ -43,8 +42,7 @@ class ContentState(IntEnum):
     DEAD = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """One content in the store. `octets` is None unless the content is in the database and was loaded with octets."""
 
     content_id: int
@@ -53,6 +51,12 @@ class Stored:
     file_name: str | None
     structure: bytes  # parts.encode
     octets: bytes | None = None
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Stored:
+        """From a row of the columns `STORED`, with or without octets."""
+        content_id, size_octets, place, *others = row
+        return cls(content_id, size_octets, _LOCATIONS[place], *others)
 
 
 class NewContent(NamedTuple):
@@ -65,13 +69,26 @@ class NewContent(NamedTuple):
     file_name: str | None
 
 
-_columns = (content.c.content_id, content.c.size_octets, content.c.place, content.c.file_name, content.c.structure)
+_LOCATIONS = {location.value: location for location in Location}
+STORED: Final = (
+    content.c.content_id,
+    content.c.size_octets,
+    content.c.place,
+    content.c.file_name,
+    content.c.structure,
+    content_octets.c.octets,
+)
+
+
+def with_octets(source: FromClause) -> FromClause:
+    """The FROM clause, which has `content`, together with the octets in the database."""
+    return source.outerjoin(content_octets, content.c.content_id == content_octets.c.content_id)
+
+
 _wanted = JsonRows("ids")
 _found = join_from(_wanted.rows, content, content.c.content_id == _wanted.item(0))
-_rows = select(*_columns).select_from(_found)
-_rows_with_octets = select(*_columns, content_octets.c.octets).select_from(
-    _found.outerjoin(content_octets, content.c.content_id == content_octets.c.content_id)
-)
+_rows = select(*STORED[:-1]).select_from(_found)
+_rows_with_octets = select(*STORED).select_from(with_octets(_found))
 _octets = select(content_octets.c.octets).where(content_octets.c.content_id == bindparam("id"))
 _insert_octets = insert(content_octets)
 _state = select(content.c.state).where(content.c.content_id == bindparam("id")).with_for_update()
@@ -130,7 +147,7 @@ def load(tx: Connection, content_ids: Iterable[int], *, octets: bool = False) ->
     ids = iter(dict.fromkeys(content_ids))
     while some := list(islice(ids, AT_ONCE)):
         for row in prepared.rows(tx, statement, {"ids": encode_rows((content_id,) for content_id in some)}):
-            found[row[0]] = Stored(row[0], row[1], Location(row[2]), row[3], row[4], row[5] if octets else None)
+            found[row[0]] = Stored.of(row)
     return found
 
 

@@ -5,7 +5,7 @@ Columns are plain lists, because making an object of every row costs more than r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -15,9 +15,11 @@ from sqlalchemy import ColumnElement, Connection, CursorResult, FromClause, Sele
 from restante.errors import FolderNotFound
 from restante_mail.idset import EMPTY
 from restante_server.db import prepared
-from restante_server.db.schema import folder, listing, message
+from restante_server.db.prepared import Row
+from restante_server.db.schema import content, folder, listing, message
 from restante_server.directory.rights import Place
 from restante_server.store.changes import FolderDelta
+from restante_server.store.contents import STORED, with_octets
 from restante_server.store.folders import HIGHEST_UID
 from restante_server.store.runs import join_from
 from restante_server.store.selection import Kind, Listed, Selection, chosen, key_of
@@ -50,25 +52,37 @@ def page(
     after: int = 0,
     most: int,
     changed_since: int | None = None,
+    take: Callable[[Row], bool] | None = None,
 ) -> Page:
     """At most `most` messages of a selection behind the key `after`, with these columns of OF_MESSAGE and OF_LISTING.
 
     A page before the last may be empty: continue behind its `after`. Does not check that the folder exists.
+
+    `take` gets each row before the next is read, with the columns of `contents.Stored` behind those of `order`. The
+    page ends before the first row for which it is false.
     """
     wanted = selection.page(after, most)
-    ordered = ("message_id", "uid", *sorted(names))
+    ordered = order(names)
     if not wanted.ids:
         return Page({name: [] for name in ordered}, None)
     where = wanted.parameters(place.mailbox_id, most=most)
     if changed_since is not None:
         where["since"] = changed_since
-    rows = prepared.rows(tx, _page(wanted.kind, ordered, changed_since is not None), where)
-    columns = dict(zip(ordered, columns_of(rows, len(ordered)), strict=True))
-    if len(rows) == most:
+    statement = _page(wanted.kind, ordered, changed_since is not None, take is not None)
+    rows, more = (
+        prepared.rows_while(tx, statement, where, take) if take else (prepared.rows(tx, statement, where), False)
+    )
+    columns = dict(zip(ordered, columns_of(rows, len(ordered)), strict=take is None))
+    if rows and (more or len(rows) == most):
         end = columns["uid" if selection.folder_id is not None else "message_id"][-1]
     else:
         end = wanted.ids.last
     return Page(columns, end if end < selection.ids.last else None)
+
+
+def order(names: frozenset[str]) -> tuple[str, ...]:
+    """The columns of a page's rows, in order."""
+    return ("message_id", "uid", *sorted(names))
 
 
 def changed_after(tx: Connection, place: Place, selection: Selection, change_number: int | None) -> Listed:
@@ -154,13 +168,16 @@ def _changed_after(kind: Kind) -> Select[*tuple[Any, ...]]:
 
 
 @cache
-def _page(kind: Kind, names: tuple[str, ...], changed: bool) -> Select[*tuple[Any, ...]]:
+def _page(kind: Kind, names: tuple[str, ...], changed: bool, contents: bool) -> Select[*tuple[Any, ...]]:
     source, condition = chosen(kind)
     columns: list[ColumnElement[Any]] = [listing.c[name] if name in OF_LISTING else message.c[name] for name in names]
     if not OF_LISTING.isdisjoint(names):
         same = and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.content_id == message.c.content_id)
         joined: FromClause = join_from(source, listing, same)
         source = joined
+    if contents:
+        columns += STORED
+        source = with_octets(join_from(source, content, content.c.content_id == message.c.content_id))
     statement = select(*columns).select_from(source).where(condition)
     if changed:
         statement = statement.where(message.c.change_number > bindparam("since"))

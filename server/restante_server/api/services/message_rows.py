@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +13,8 @@ from restante.errors import InvalidArgument, TooComplex
 from restante.v1 import message_pb2 as v1
 from restante.v1.types_pb2 import MessageSummary
 from restante_mail.mime.decoders import Decoding
-from restante_mail.mime.sections import Kind
 from restante_server.api.services import convert, part_trees
+from restante_server.db.prepared import Row
 from restante_server.directory.rights import Claim, Place
 from restante_server.store import contents, decoded, rows
 from restante_server.store.contents import Cut, Stored, Wanted
@@ -23,10 +23,11 @@ from restante_server.store.selection import Selection
 MOST_SECTIONS: Final = 32
 SHORT_CELLS: Final = 16  # messages, times sections: what the event loop reads itself
 BATCH_OCTETS: Final = 192 << 10  # estimated octets of a batch, so that the response stays below 256 KiB
-ROWS_AT_ONCE: Final = 512  # with listing columns
+ROWS_AT_ONCE: Final = 512  # with listing columns or sections
 PLAIN_ROWS_AT_ONCE: Final = 4_096  # with numbers alone
-SECTION_ROWS_AT_ONCE: Final = 128
-HEADER_OCTETS: Final = 4 << 10  # estimate for a usual header
+FIRST_ROWS_AT_ONCE: Final = 128  # with sections, before a batch has shown how many fit
+TREES_AT_ONCE: Final = 128
+READ_OCTETS: Final = 1 << 20  # of contents that are read for the sections of one batch
 PLAIN_OCTETS: Final = 48  # of a row with all its numbers
 DECODED_OCTETS: Final = 2 << 20  # encoded octets that are decoded for one batch
 UNKNOWN: Final = Cut(b"", 0)  # a cell whose total is to be filled in
@@ -107,15 +108,18 @@ class Ask:
     @property
     def stored_names(self) -> frozenset[str]:
         """The columns to read from the store."""
-        if self.sections:
-            return self.names - {"parts"} | {"content_id", "head", "size_octets"}
-        return self.names - {"parts"} | {"content_id"} if "parts" in self.names else self.names
+        needed = {"head"} if self.sections else set()
+        return self.names - {"parts"} | needed | {"content_id"} if "parts" in self.names else self.names | needed
 
-    @property
-    def rows_at_once(self) -> int:
-        """The number of messages for one read."""
-        if self.sections or "parts" in self.names:
-            return SECTION_ROWS_AT_ONCE
+    def rows_at_once(self, last_count: int | None = None) -> int:
+        """The number of messages for one read, of which the batch before had `last_count`.
+
+        With sections it is little more than fits, since PostgreSQL sends the contents of all of them.
+        """
+        if "parts" in self.names:
+            return TREES_AT_ONCE
+        if self.sections:
+            return min(ROWS_AT_ONCE, FIRST_ROWS_AT_ONCE if last_count is None else last_count + last_count // 4 + 16)
         return PLAIN_ROWS_AT_ONCE if rows.OF_LISTING.isdisjoint(self.names) else ROWS_AT_ONCE
 
 
@@ -133,65 +137,79 @@ class Rest:
 class Batch:
     """One batch, the key after which the next begins (None at the end), and the cells that were cut."""
 
-    rows: v1.MessageRows
+    response: v1.StreamMessagesResponse  # has the rows, which would otherwise be copied into it
     count: int
     after: int | None
-    rests: list[Rest] = field(default_factory=list)
+    rests: Sequence[Rest] = ()
     decoded_octets: int = 0  # encoded octets that were decoded for its sections
 
+    @property
+    def rows(self) -> v1.MessageRows:
+        return self.response.rows
 
-def next_batch(tx: Connection, directory: Path, ask: Ask, after: int) -> Batch:
+
+def next_batch(tx: Connection, directory: Path, ask: Ask, after: int, last_count: int | None = None) -> Batch:
     """As `read_batch`, for a read of its own: it decides the rights first. Raises as rights.decide."""
-    return read_batch(tx, ask.claim.place(tx), directory, ask, after)
+    return read_batch(tx, ask.claim.place(tx), directory, ask, after, last_count)
 
 
-def read_batch(tx: Connection, place: Place, directory: Path, ask: Ask, after: int) -> Batch:
-    """The next batch of messages with keys above `after`. It may be empty before the end."""
+def read_batch(
+    tx: Connection, place: Place, directory: Path, ask: Ask, after: int, last_count: int | None = None
+) -> Batch:
+    """The next batch of messages with keys above `after`. It may be empty before the end.
+
+    `last_count` is the number of messages in the batch before.
+    """
+    cells = _Cells(tx, directory, ask) if ask.sections else None
     page = rows.page(
         tx,
         place,
         ask.selection,
         ask.stored_names,
         after=after,
-        most=ask.rows_at_once,
+        most=ask.rows_at_once(last_count),
         changed_since=ask.changed_since,
+        take=cells.take if cells else None,
     )
     columns, end = page.columns, page.after
     count = _fitting(tx, directory, columns, ask, len(page))
     if count < len(page):
-        columns = {name: cells[:count] for name, cells in columns.items()}
-        end = columns["uid" if ask.selection.folder_id is not None else "message_id"][-1]
-    if not ask.sections:
-        return Batch(message_rows(columns, ask.names), count, end)
-    read = _Cells(tx, directory, ask.sections)
-    read.read(columns)
-    cells = read.columns
-    if len(cells[0]) < count:  # the estimate was too low
-        count = len(cells[0])
-        end = columns["uid" if ask.selection.folder_id is not None else "message_id"][count - 1] if count else end
         columns = {name: values[:count] for name, values in columns.items()}
-    made = message_rows(columns, ask.names)
-    for column in cells:
-        made.sections.add(octets=[cell.octets for cell in column], total_octets=[cell.total for cell in column])
-    return Batch(made, count, end, read.rests, read.decoded_octets)
+        end = columns["uid" if ask.selection.folder_id is not None else "message_id"][-1]
+    response = v1.StreamMessagesResponse()
+    fill(response.rows, columns, ask.names)
+    if cells is None:
+        return Batch(response, count, end)
+    for column in cells.columns:
+        response.rows.sections.add(
+            octets=[cell.octets for cell in column[:count]], total_octets=[cell.total for cell in column[:count]]
+        )
+    return Batch(response, count, end, cells.rests if count == len(page) else (), cells.decoded_octets)
 
 
 def message_rows(columns: dict[str, list[Any]], names: Iterable[str]) -> v1.MessageRows:
     """The contract's MessageRows of columns of the store: `names`, message ids and UIDs."""
-    given: dict[str, Any] = {}
+    made = v1.MessageRows()
+    fill(made, columns, names)
+    return made
+
+
+def fill(into: v1.MessageRows, columns: dict[str, list[Any]], names: Iterable[str]) -> None:
+    """Fill an empty MessageRows with columns of the store: `names`, message ids and UIDs."""
     for name in ("message_id", "uid", *names):
         cells = columns[name]
         if name == "keywords":
-            given["keyword_sets"], given["keyword_table"] = convert.keyword_columns(cells)
+            sets, table = convert.keyword_columns(cells)
+            into.keyword_sets.extend(sets)
+            into.keyword_table.extend(table)
         elif name == "received_at":
-            given["received_at_seconds"] = [moment // 1_000_000 for moment in cells]
+            into.received_at_seconds.extend([moment // 1_000_000 for moment in cells])
         elif name == "summary":
-            given["summaries"] = map(MessageSummary.FromString, cells)
-        elif name in ("uid", "folder_id"):
-            given[_FIELDS[name]] = cells if None not in cells else [number or 0 for number in cells]
+            into.summaries.extend(map(MessageSummary.FromString, cells))
         else:
-            given[_FIELDS[name]] = cells
-    return v1.MessageRows(**given)
+            if name in ("uid", "folder_id") and None in cells:
+                cells = [number or 0 for number in cells]
+            getattr(into, _FIELDS[name]).extend(cells)
 
 
 def extend(into: v1.MessageRows, more: v1.MessageRows) -> None:
@@ -211,20 +229,18 @@ def extend(into: v1.MessageRows, more: v1.MessageRows) -> None:
 
 
 def _fitting(tx: Connection, directory: Path, columns: dict[str, list[Any]], ask: Ask, count: int) -> int:
-    """The number of messages that fit one batch, at least one. Adds the column of part trees if it is wanted."""
+    """The number of messages whose columns fit one batch, at least one. Adds the part trees if they are wanted."""
     sized = [columns[name] for name in _SIZED if name in ask.names]
+    octets = PLAIN_OCTETS * count + sum(sum(map(len, cells)) for cells in sized)
+    if "parts" not in ask.names and octets <= BATCH_OCTETS:
+        return count
     made: list[v1.MessagePart] = []
     trees = part_trees.trees(tx, directory, columns["content_id"]) if "parts" in ask.names else None
     if trees is not None:
         columns["parts"] = made
-    elif not sized and not ask.sections:
-        return min(count, BATCH_OCTETS // PLAIN_OCTETS)
-    expected = [_expectation(wanted) for wanted in ask.sections]
-    sizes = columns["size_octets"] if expected else ()
     octets = 0
     for at in range(count):
         octets += PLAIN_OCTETS + sum(len(cells[at]) for cells in sized)
-        octets += sum(expect(sizes[at]) for expect in expected)
         if trees is not None:
             made.append(next(trees))
             octets += made[at].ByteSize()
@@ -233,48 +249,53 @@ def _fitting(tx: Connection, directory: Path, columns: dict[str, list[Any]], ask
     return count
 
 
-def _expectation(wanted: Wanted) -> Callable[[int], int]:
-    """The estimated octets of a section, as a function of the message's size."""
-    whole = wanted.kind in (Kind.WHOLE, Kind.TEXT)
-    most = (1 << 62) if whole else HEADER_OCTETS
-    if wanted.length is not None:
-        most = min(most, wanted.length)
-    return lambda size: min(size, most)
-
-
 class _Cells:
-    """Reads the cells of the sections, a column for each, for as many messages as fit into a batch."""
+    """Reads the cells of the sections, a column for each, for as many messages as fit into a batch.
 
-    def __init__(self, tx: Connection, directory: Path, sections: Sequence[Wanted]) -> None:
-        self._tx, self._directory, self._sections = tx, directory, sections
-        self.columns: list[list[Cut]] = [[] for _ in sections]
+    A message that does not fit whole is left to the next batch, but for the first one, whose cells are cut.
+    """
+
+    def __init__(self, tx: Connection, directory: Path, ask: Ask) -> None:
+        self._tx, self._directory = tx, directory
+        self._wanted = [(at, wanted, wanted.decoding is Decoding.NONE) for at, wanted in enumerate(ask.sections)]
+        order = rows.order(ask.stored_names)
+        self._head, self._width = order.index("head"), len(order)
+        self._sized = [order.index(name) for name in _SIZED if name in ask.names]
+        self._room, self._read_left = BATCH_OCTETS, READ_OCTETS
+        self._count = 0
+        self.columns: list[list[Cut]] = [[] for _ in ask.sections]
         self.rests: list[Rest] = []  # the missing octets of the last message
         self.decoded_octets = 0
 
-    def read(self, columns: dict[str, list[Any]]) -> None:
-        """Read the cells of these messages, up to the first one that does not fit whole."""
-        tx, directory, room = self._tx, self._directory, BATCH_OCTETS
-        found = contents.load(tx, columns["content_id"], octets=True)
-        wanted = [(at, wanted, wanted.decoding is Decoding.NONE) for at, wanted in enumerate(self._sections)]
-        ids = zip(columns["message_id"], columns["content_id"], columns["head"], strict=True)
-        for message_id, content_id, head in ids:
-            stored = found[content_id]
-            for at, section, as_stored in wanted:
-                if as_stored:
-                    cell: Cut | None = contents.cut(tx, directory, stored, bytes(head), section, max(room, 0))
-                else:
-                    cell = self._decoded(stored, section, max(room, 0))
-                if cell is None:
-                    self.columns[at].append(UNKNOWN)
-                    self.rests.append(Rest(message_id, at, 0, None))
-                    continue
-                self.columns[at].append(cell)
-                octets = len(cell.octets)
-                room -= octets
-                if octets < cell.total:
-                    self.rests.append(Rest(message_id, at, octets, cell.total))
-            if self.rests or room <= 0 or self.decoded_octets >= DECODED_OCTETS:
-                return
+    def take(self, row: Row) -> bool:
+        """Read the cells of the next message; false if the batch ends before it."""
+        room = self._room - PLAIN_OCTETS - sum(len(row[at]) for at in self._sized)
+        full = room <= 0 or self._read_left <= 0 or self.decoded_octets >= DECODED_OCTETS
+        if self.rests or (full and self._count):
+            return False
+        stored, head = Stored.of(row[self._width :]), bytes(row[self._head])
+        cells: list[Cut] = []
+        rests: list[Rest] = []
+        for at, section, as_stored in self._wanted:
+            if as_stored:
+                cell: Cut | None = contents.cut(self._tx, self._directory, stored, head, section, max(room, 0))
+            else:
+                cell = self._decoded(stored, section, max(room, 0))
+            if cell is None:
+                cell = UNKNOWN
+                rests.append(Rest(row[0], at, 0, None))
+            elif len(cell.octets) < cell.total:
+                if self._count:
+                    return False
+                rests.append(Rest(row[0], at, len(cell.octets), cell.total))
+            cells.append(cell)
+            room -= len(cell.octets)
+        for column, cell in zip(self.columns, cells, strict=True):
+            column.append(cell)
+        self._room, self.rests = room, rests
+        self._read_left -= len(stored.octets or b"")
+        self._count += 1
+        return True
 
     def _decoded(self, stored: Stored, wanted: Wanted, room: int) -> Cut | None:
         """The beginning of a decoded cell; None if its length takes reading more than the batch may."""

@@ -95,11 +95,15 @@ def _batch(tx: Connection, *, call: Call, ask: Ask, marked: sets.Chosen | None =
     place = ask.claim.place(tx)
     if marked is not None:
         flags.change_flags(tx, place, marked.selection, FlagChange.ADD, FLAG_SEEN, if_change_number=marked.limit)
-    found, limit, decoded_octets = v1.MessageRows(), min(RESULT_OCTETS, call.result_octets), 0
+    directory, limit, decoded_octets = call.core.contents.directory, min(RESULT_OCTETS, call.result_octets), 0
+    found: v1.MessageRows | None = None
     after: int | None = 0
     while after is not None:
-        batch = message_rows.read_batch(tx, place, call.core.contents.directory, ask, after)
-        message_rows.extend(found, batch.rows)
+        batch = message_rows.read_batch(tx, place, directory, ask, after)
+        if found is None:
+            found = batch.rows
+        elif batch.count:
+            message_rows.extend(found, batch.rows)
         decoded_octets += batch.decoded_octets
         if batch.rests or found.ByteSize() > limit or decoded_octets > message_rows.DECODED_OCTETS:
             raise ResultTooLarge(rpc="MessageService/StreamMessages", limit_octets=limit)
@@ -116,12 +120,14 @@ async def stream_messages(call: Call, request: v1.StreamMessagesRequest) -> Asyn
     below = chosen.below  # for the first batch
     directory = call.core.contents.directory
     after: int | None = 0
+    count: int | None = None
     while after is not None:
-        batch: Batch = await call.core.db.read(message_rows.next_batch, directory, ask, after)
+        batch: Batch = await call.core.db.read(message_rows.next_batch, directory, ask, after, count)
         rests = [await _measured(call, ask, batch.rows, rest) for rest in batch.rests]
         if batch.count:
-            yield v1.StreamMessagesResponse(rows=batch.rows, matching_below=below)
-            below = 0
+            count = batch.count
+            batch.response.matching_below, below = below, 0
+            yield batch.response
         for rest in rests:
             async for response in _remainder(call, ask, rest):
                 yield response

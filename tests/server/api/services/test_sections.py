@@ -194,7 +194,7 @@ async def test_only_the_body_of_a_part_can_be_decoded(bob: Mail, section: v1.Sec
     message_id = await append(bob, letter(b"file"))
     with pytest.raises(InvalidArgument) as refused:
         await bob.call(methods.BATCH_GET_MESSAGES, messages=by_id(message_id), sections=[section])
-    assert refused.value.metadata["field"] == "section.decoding"
+    assert refused.value.metadata["field"] == "sections[0].decoding"
     with pytest.raises(InvalidArgument) as refused:
         await content(bob, message_id, section)
     assert refused.value.metadata["field"] == "section.decoding"
