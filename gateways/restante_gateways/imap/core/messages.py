@@ -34,8 +34,14 @@ from restante_mail.ranges import Range
 INLINE_OCTETS = 512 << 10  # of a message inside an operation; a larger one is uploaded first
 _FEW_ROWS = 50  # up to this many rows an operation is cheaper than a stream
 _FEW_OCTETS = 48 << 10  # the same for octets of sections, as estimated; the core refuses an answer above 64 KiB
-_HEADER_OCTETS, _CONTENT_OCTETS = 1 << 10, 12 << 10  # estimates for a section of the header, and for any other
-_HEADERS = (SectionText.HEADER, SectionText.HEADER_FIELDS, SectionText.HEADER_FIELDS_NOT, SectionText.MIME)
+_SECTION_OCTETS = {  # of a usual message; the whole header of one that has travelled far has several KiB
+    SectionText.HEADER_FIELDS: 1 << 10,
+    SectionText.MIME: 1 << 10,
+    SectionText.HEADER: 4 << 10,
+    SectionText.HEADER_FIELDS_NOT: 4 << 10,
+    SectionText.TEXT: 12 << 10,
+    SectionText.WHOLE: 12 << 10,
+}
 _FLAG_OPERATIONS = {
     FlagOperation.ADD: message_pb2.FLAG_OPERATION_ADD,
     FlagOperation.REMOVE: message_pb2.FLAG_OPERATION_REMOVE,
@@ -242,7 +248,7 @@ class MessageCalls:
 
 def _likely_octets(item: FetchSection) -> int:
     """The octets of a section in a usual message."""
-    octets = _HEADER_OCTETS if item.section.text in _HEADERS else _CONTENT_OCTETS
+    octets = _SECTION_OCTETS[item.section.text]
     return octets if item.partial is None else min(octets, item.partial.count)
 
 
