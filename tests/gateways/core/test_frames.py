@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -49,6 +51,31 @@ async def test_operations_go_in_frames_to_a_core_of_this_machine(core: LocalCore
     link: CoreLink = await core.link("imap", open_carrier=Frames())
     await asyncio.gather(*(ask(link) for _ in range(300)))
     assert isinstance(carrier_of(link), FrameCarrier)
+
+
+async def test_operations_given_up_at_any_moment_leave_nothing_in_flight_and_delay_no_others(core: LocalCore) -> None:
+    link: CoreLink = await core.link("imap", open_carrier=Frames())
+    answered = 0
+
+    async def worker(chance: random.Random) -> None:
+        nonlocal answered
+        for _ in range(40):
+            asking = asyncio.create_task(ask(link))
+            if chance.random() < 0.3:
+                for _ in range(chance.randrange(6)):
+                    await asyncio.sleep(0)
+                asking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asking
+                answered += 1
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(worker(random.Random(number)) for number in range(50)))
+    assert answered > 1_000
+    (execution,) = core.process.server._batches._executions
+    async with asyncio.timeout(5):
+        while execution._flights or link._operations._lanes:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_core_without_the_socket_is_spoken_to_by_grpc_and_the_log_says_so_once(core: LocalCore) -> None:
