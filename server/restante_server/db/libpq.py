@@ -74,6 +74,18 @@ class Statements:
         """Run a statement; returns the number of changed rows."""
         return self._ask(sql, values).command_tuples or 0
 
+    def rows_of_each(self, sql: str, many: Sequence[Sequence[Any]]) -> list[list[Row]]:
+        """The rows that a statement returns for each set of values, in one round trip."""
+        found = []
+        for result in self._ask_each(sql, many):
+            self._values.set_pgresult(result)
+            found.append(self._values.load_rows(0, result.ntuples, tuple))
+        return found
+
+    def run_each(self, sql: str, many: Sequence[Sequence[Any]]) -> int:
+        """Run a statement for each set of values, in one round trip; returns the number of changed rows in all."""
+        return sum(result.command_tuples or 0 for result in self._ask_each(sql, many))
+
     def run_many(self, sql: str, many: Iterable[Sequence[Any]]) -> None:
         """Send a statement once for each set of values, without waiting for the answers."""
         for values in many:
@@ -120,10 +132,17 @@ class Statements:
         name = self._names.get(sql)
         if name is None or self._piped or self._begins:
             self._send(sql, values)
-            return self._answers()
+            return self._answers()[-1]
         sent, formats = self._dump(values)
         self._connection.send_query_prepared(name, sent, formats, _BINARY)
         return self._answer()
+
+    def _ask_each(self, sql: str, many: Sequence[Sequence[Any]]) -> list[pq.abc.PGresult]:
+        if not many:
+            return []
+        for values in many:
+            self._send(sql, values)
+        return self._answers()[-len(many) :]
 
     def _send(self, sql: str, values: Sequence[Any]) -> None:
         self._pipe()
@@ -162,13 +181,13 @@ class Statements:
             raise self._error(result)
         return result
 
-    def _answers(self) -> pq.abc.PGresult:
-        """Wait for all answers; returns the last one. Raises the first error among them."""
+    def _answers(self) -> list[pq.abc.PGresult]:
+        """Wait for all answers and return them. Raises the first error among them."""
         connection = self._connection
         connection.pipeline_sync()
         self._flush()
         first_error: pq.abc.PGresult | None = None
-        last: pq.abc.PGresult | None = None
+        answers: list[pq.abc.PGresult] = []
         while True:
             result = self._next()
             if result is None:  # between the results of two statements, or after the end of the connection
@@ -179,14 +198,14 @@ class Statements:
                 break
             if result.status == pq.ExecStatus.FATAL_ERROR and first_error is None:
                 first_error = result
-            last = result
+            answers.append(result)
         preparing, self._preparing = self._preparing, {}
         if connection.status == pq.ConnStatus.OK:
             connection.exit_pipeline_mode()
             self._piped = False
-            if first_error is None and last is not None:
+            if first_error is None:
                 self._names |= preparing
-                return last
+                return answers
         raise self._error(first_error)
 
     def _flush(self) -> None:

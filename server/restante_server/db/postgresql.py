@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from restante_server.db.backend import Features, Transaction, Verdict
+from restante_server.db.backend import Features, Verdict
 from restante_server.db.errors import UnsupportedDatabase
 from restante_server.db.libpq import STATEMENTS, Statements, statements_of
 
@@ -53,8 +53,13 @@ class PostgresBackend:
     def reader(self) -> Connection:
         return self._reader_engine.connect()
 
-    def begin(self, tx: Connection) -> Transaction:
-        return tx.begin()
+    def begin(self, tx: Connection) -> PostgresTransaction:
+        statements = statements_of(tx)
+        if tx.in_transaction():
+            statements.begin()
+        else:
+            tx.begin()
+        return PostgresTransaction(statements)
 
     def savepoint(self, tx: Connection) -> PostgresSavepoint:
         return PostgresSavepoint(statements_of(tx))
@@ -114,6 +119,13 @@ class PostgresBackend:
     def close(self) -> None:
         self.writer_engine.dispose()
         self._reader_engine.dispose()
+
+
+class PostgresTransaction:
+    """See Transaction. As on SQLite, SQLAlchemy sees one transaction for the life of the connection."""
+
+    def __init__(self, statements: Statements) -> None:
+        self.commit, self.rollback = statements.commit, statements.rollback
 
 
 class PostgresSavepoint:

@@ -75,6 +75,17 @@ def first(tx: Connection, statement: Statement, parameters: Parameters) -> Row |
     return found[0] if found else None
 
 
+def first_of_each(tx: Connection, statement: Statement, many: Sequence[Parameters]) -> list[Row | None]:
+    """`first` for each of many parameter sets, which costs one round trip to PostgreSQL."""
+    if not many:
+        return []
+    compiled = _compiled(tx, statement, None)
+    if not compiled.by_server:
+        return [first(tx, statement, parameters) for parameters in many]
+    found = statements_of(tx).rows_of_each(compiled.sql, [compiled.bind(parameters) for parameters in many])
+    return [compiled.convert(some)[0] if some else None for some in found]
+
+
 def run(tx: Connection, statement: Statement, parameters: Parameters) -> int:
     """Run an INSERT, UPDATE or DELETE; returns the number of changed rows."""
     compiled = _compiled(tx, statement, None)
@@ -103,6 +114,19 @@ def run_many(tx: Connection, statement: Statement, many: Sequence[Parameters]) -
         driver.execute(compiled.sql, compiled.bind(many[0]))
     else:
         driver.cursor().executemany(compiled.sql, [compiled.bind(parameters) for parameters in many])
+
+
+def run_each(tx: Connection, statement: Statement, many: Sequence[Parameters]) -> int:
+    """`run_many`, which waits for all answers; returns the number of changed rows in all."""
+    if not many:
+        return 0
+    compiled = _compiled(tx, statement, tuple(many[0]) if isinstance(statement, Insert) else None)
+    values = [compiled.bind(parameters) for parameters in many]
+    if compiled.by_server:
+        return statements_of(tx).run_each(compiled.sql, values)
+    driver: Any = tx.connection.dbapi_connection
+    count: int = driver.cursor().executemany(compiled.sql, values).rowcount
+    return count
 
 
 def kept() -> list[Statement]:

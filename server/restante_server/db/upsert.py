@@ -10,7 +10,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 def insert_into(tx: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """An insert with `on_conflict_do_nothing` and `on_conflict_do_update`."""
-    return postgresql.insert(table) if tx.dialect.name == "postgresql" else sqlite.insert(table)
+    return insert_for(tx.dialect.name, table)
+
+
+def insert_for(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """The same for a dialect."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def insert_missing(tx: Connection, table: Table) -> Insert:
@@ -20,5 +25,4 @@ def insert_missing(tx: Connection, table: Table) -> Insert:
 
 @cache
 def _insert_missing(table: Table, dialect: str) -> Insert:
-    made = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
-    return made.on_conflict_do_nothing()
+    return insert_for(dialect, table).on_conflict_do_nothing()

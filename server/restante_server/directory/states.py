@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, case, delete, select
 
+from restante_server.db import prepared
 from restante_server.db.clock import now_microseconds
 from restante_server.db.effects import Topic, events
 from restante_server.db.schema import account, account_change, revoked_session
@@ -80,7 +81,7 @@ _revoked = select(revoked_session.c.session_id, revoked_session.c.expires_at).wh
 
 def fetch(tx: Connection, account_id: int) -> AccountState | None:
     """The account's state, or None when the account does not exist."""
-    row = tx.execute(_by_id, {"wanted": account_id}).one_or_none()
+    row = prepared.first(tx, _by_id, {"wanted": account_id})
     return AccountState(*row) if row is not None else None
 
 

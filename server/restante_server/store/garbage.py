@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Insert
 
+from restante_server.db import prepared
 from restante_server.db.schema import content_garbage
-from restante_server.db.upsert import insert_into
+from restante_server.db.upsert import insert_for
 
 
 def notice(tx: Connection, content_ids: Iterable[int], now: int) -> None:
@@ -18,6 +20,11 @@ def notice(tx: Connection, content_ids: Iterable[int], now: int) -> None:
     """
     rows = [{"content_id": content_id, "noticed_at": now} for content_id in sorted(set(content_ids))]
     if rows:
-        insert = insert_into(tx, content_garbage)
-        again = {"noticed_at": insert.excluded.noticed_at}
-        tx.execute(insert.on_conflict_do_update(index_elements=["content_id"], set_=again), rows)
+        prepared.run_many(tx, _again(tx.dialect.name), rows)
+
+
+@cache
+def _again(dialect: str) -> Insert:
+    insert = insert_for(dialect, content_garbage)
+    noticed = {"noticed_at": insert.excluded.noticed_at}
+    return insert.on_conflict_do_update(index_elements=["content_id"], set_=noticed)

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from restante.errors import InvalidArgument, LimitExceeded, TooComplex
+from restante_server.db import prepared
 from restante_server.db.schema import keyword, message
 from restante_server.directory.rights import Place
 
@@ -43,19 +44,18 @@ def spell(tx: Connection, place: Place, wanted: Iterable[str], keep: Iterable[st
     spelled: set[str] = set()
     for name in valid(wanted):
         lower = name.lower()
-        known = tx.execute(_spelling, {"mailbox": place.mailbox_id, "lower": lower}).scalar()
+        known = prepared.first(tx, _spelling, {"mailbox": place.mailbox_id, "lower": lower})
         if known is None:
             _make_room(tx, place, spelled.union(keep))
-            tx.execute(_add, {"mailbox_id": place.mailbox_id, "keyword_key": lower, "keyword": name})
-            known = name
-        spelled.add(known)
+            prepared.run_many(tx, _add, [{"mailbox_id": place.mailbox_id, "keyword_key": lower, "keyword": name}])
+        spelled.add(name if known is None else known[0])
     return frozenset(spelled)
 
 
 def known(tx: Connection, place: Place, wanted: Iterable[str]) -> frozenset[str]:
     """The wanted keywords that the mailbox has, in its spelling. Raises InvalidArgument, TooComplex."""
-    found = (tx.execute(_spelling, {"mailbox": place.mailbox_id, "lower": n.lower()}).scalar() for n in valid(wanted))
-    return frozenset(name for name in found if name is not None)
+    looks = [{"mailbox": place.mailbox_id, "lower": name.lower()} for name in valid(wanted)]
+    return frozenset(row[0] for row in prepared.first_of_each(tx, _spelling, looks) if row is not None)
 
 
 def column(spelled: Iterable[str]) -> str:

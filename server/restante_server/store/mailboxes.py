@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
@@ -76,6 +76,7 @@ _room = select(mailbox.c.quota_octets, mailbox.c.used_octets).where(mailbox.c.ma
 _lease = select(maildrop_lease.c.lease, maildrop_lease.c.expires_at).where(
     maildrop_lease.c.mailbox_id == bindparam("mailbox")
 )
+_give_lease = insert(maildrop_lease)
 _drop_lease = delete(maildrop_lease).where(maildrop_lease.c.mailbox_id == bindparam("mailbox"))
 _prolong = (
     update(maildrop_lease).where(maildrop_lease.c.mailbox_id == bindparam("mailbox")).values(expires_at=bindparam("at"))
@@ -150,10 +151,10 @@ def change_numbers(tx: Connection, mailbox_ids: Iterable[int]) -> dict[int, int]
 
 def require_room(tx: Connection, place: Place, octets: int) -> None:
     """Raise QuotaExceeded when so many more octets exceed the quota, MailboxNotFound when there is no such mailbox."""
-    row = tx.execute(_room, {"mailbox": place.mailbox_id}).one_or_none()
+    row = prepared.first(tx, _room, {"mailbox": place.mailbox_id})
     if row is None:
         raise MailboxNotFound(mailbox_id=place.mailbox_id)
-    check_quota(row.quota_octets, row.used_octets, octets)
+    check_quota(row[0], row[1], octets)
 
 
 def check_quota(quota_octets: int | None, used_octets: int, more_octets: int) -> None:
@@ -171,23 +172,24 @@ def acquire_maildrop(tx: Connection, place: Place, lease: bytes) -> int:
     Raises MaildropInUse while another lease lives.
     """
     now = now_microseconds(tx)
-    held = tx.execute(_lease, {"mailbox": place.mailbox_id}).one_or_none()
+    held = _held(tx, place)
     if held is not None:
         if held.expires_at > now and held.lease != lease:
             raise MaildropInUse
-        tx.execute(_drop_lease, {"mailbox": place.mailbox_id})
+        prepared.run(tx, _drop_lease, {"mailbox": place.mailbox_id})
     expires_at = now + LEASE_MICROSECONDS
-    tx.execute(insert(maildrop_lease), {"mailbox_id": place.mailbox_id, "lease": lease, "expires_at": expires_at})
+    given = {"mailbox_id": place.mailbox_id, "lease": lease, "expires_at": expires_at}
+    prepared.run_many(tx, _give_lease, [given])
     return expires_at
 
 
 def renew_maildrop(tx: Connection, place: Place, lease: bytes) -> int:
     """Renew the lease; returns its expiry. Raises LeaseLost."""
     now = now_microseconds(tx)
-    held = tx.execute(_lease, {"mailbox": place.mailbox_id}).one_or_none()
+    held = _held(tx, place)
     if held is None or held.lease != lease or held.expires_at <= now:
         raise LeaseLost
-    tx.execute(_prolong, {"mailbox": place.mailbox_id, "at": now + LEASE_MICROSECONDS})
+    prepared.run(tx, _prolong, {"mailbox": place.mailbox_id, "at": now + LEASE_MICROSECONDS})
     return now + LEASE_MICROSECONDS
 
 
@@ -196,12 +198,22 @@ def release_maildrop(tx: Connection, place: Place, lease: bytes) -> bool:
 
     Raises LeaseLost when the lease has lapsed or another lease holds the maildrop.
     """
-    held = tx.execute(_lease, {"mailbox": place.mailbox_id}).one_or_none()
+    held = _held(tx, place)
     if held is None or held.lease != lease:
         raise LeaseLost
     if held.expires_at == 0:  # marks a released lease
         return False
     if held.expires_at <= now_microseconds(tx):
         raise LeaseLost
-    tx.execute(_prolong, {"mailbox": place.mailbox_id, "at": 0})
+    prepared.run(tx, _prolong, {"mailbox": place.mailbox_id, "at": 0})
     return True
+
+
+class _Held(NamedTuple):
+    lease: bytes
+    expires_at: int
+
+
+def _held(tx: Connection, place: Place) -> _Held | None:
+    row = prepared.first(tx, _lease, {"mailbox": place.mailbox_id})
+    return None if row is None else _Held(*row)

@@ -15,8 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 from restante.errors import RequestIdReused, StoreBusy
 from restante_server.db import prepared
 from restante_server.db.schema import request as table
-from restante_server.db.upsert import insert_into
-from restante_server.store.runs import JsonRows, encode_rows, join_from
+from restante_server.db.upsert import insert_missing
 
 
 class Key(NamedTuple):
@@ -56,19 +55,10 @@ _COLUMNS = (
     table.c.fingerprint,
     table.c.response,
 )
-_mailboxes = JsonRows("mailboxes")
 _find_one = select(*_COLUMNS).where(
     table.c.mailbox_id == bindparam("mailbox_id"),
     table.c.actor == bindparam("actor"),
     table.c.request_id == bindparam("request_id"),
-)
-_find_many = (
-    select(*_COLUMNS)
-    .select_from(join_from(_mailboxes.rows, table, table.c.mailbox_id == _mailboxes.item(0)))
-    .where(
-        table.c.actor.in_(bindparam("actors", expanding=True)),
-        table.c.request_id.in_(bindparam("ids", expanding=True)),
-    )
 )
 _insert = insert(table)
 # For upkeep, across all mailboxes.
@@ -98,7 +88,8 @@ def find(tx: Connection, request: Request) -> bytes | None:
 
 def sort(tx: Connection, requests: Sequence[Request]) -> Sorted:
     """Divide the requests of a set into those executed before, those repeated within the set, and new ones."""
-    rows = {Key(row[0], row[1], bytes(row[2])): row for row in _rows(tx, [request.key for request in requests])}
+    looks = prepared.first_of_each(tx, _find_one, [request.key._asdict() for request in requests])
+    rows = {Key(row[0], row[1], bytes(row[2])): row for row in looks if row is not None}
     made = Sorted({}, {}, [])
     first: dict[Key, int] = {}
     for at, request in enumerate(requests):
@@ -136,8 +127,7 @@ def keep(tx: Connection, answered: Iterable[tuple[Request, bytes]], *, is_locked
     if is_locked or tx.dialect.name == "sqlite":  # SQLite has one writer
         prepared.run_many(tx, _insert, rows)
         return
-    statement = insert_into(tx, table).on_conflict_do_nothing().returning(table.c.request_id)
-    if len(tx.execute(statement, rows).all()) != len(rows):
+    if prepared.run_each(tx, insert_missing(tx, table), rows) != len(rows):
         raise RequestRaced("The same request is in progress; wait for its answer.")
 
 
@@ -145,16 +135,3 @@ def forget_expired(tx: Connection, now: int, most: int) -> int:
     """Remove about `most` expired answers, across all mailboxes; returns their number."""
     last = tx.execute(_last_expired, {"before": now, "most": most}).scalar()
     return tx.execute(_expired, {"last": now - 1 if last is None else last}).rowcount
-
-
-def _rows(tx: Connection, keys: Sequence[Key]) -> Iterable[Sequence[Any]]:
-    """The rows of these keys, and possibly rows of other keys."""
-    if len(keys) == 1 or tx.dialect.name == "sqlite":  # SQLite runs in this process: one query for each key is cheaper
-        looks = (prepared.first(tx, _find_one, key._asdict()) for key in keys)
-        return [row for row in looks if row is not None]
-    where = {
-        "mailboxes": encode_rows((mailbox_id,) for mailbox_id in sorted({key.mailbox_id for key in keys})),
-        "actors": sorted({key.actor for key in keys}),
-        "ids": sorted({key.request_id for key in keys}),
-    }
-    return tx.execute(_find_many, where).all()

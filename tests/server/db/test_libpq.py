@@ -118,6 +118,20 @@ def test_a_statement_that_could_not_be_prepared_is_prepared_anew(tx: Connection)
     assert statements.rows("SELECT 1 / $1::INTEGER", (1,)) == [(1,)]
 
 
+def test_each_set_of_values_has_its_rows_also_after_statements_without_an_answer(tx: Connection) -> None:
+    with tx.begin():
+        statements = statements_of(tx)
+        statements.run_many(INSERT, [(1, "one"), (2, "two")])
+        found = statements.rows_of_each(
+            "SELECT word FROM word WHERE number >= $1::BIGINT ORDER BY number", [(2,), (3,), (1,)]
+        )
+        assert found == [[("two",)], [], [("one",), ("two",)]]
+        assert statements.run_each("DELETE FROM word WHERE number >= $1::BIGINT", [(2,), (2,), (1,)]) == 2
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            statements.run_each(INSERT, [(1, "one"), (1, "again")])
+        tx.rollback()
+
+
 def test_a_savepoint_undoes_what_an_operation_sent_without_waiting(backend: PostgresBackend, tx: Connection) -> None:
     with tx.begin():
         savepoint = backend.savepoint(tx)

@@ -9,6 +9,7 @@ from restante_server.db import prepared
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
 from restante_server.db.schema import account, domain, sealing_key
+from restante_server.db.upsert import insert_missing
 
 _insert = insert(domain)
 _insert_key = insert(sealing_key)
@@ -45,6 +46,23 @@ async def test_rows_are_inserted_read_and_changed(database: Database) -> None:
         assert found is not None
         assert found[1] == "Example.ORG"
         assert prepared.first(tx, _named, {"name": "example.edu"}) is None
+
+    await database.write(Write(run))
+
+
+async def test_a_statement_runs_for_each_of_many_parameters(database: Database) -> None:
+    def run(tx: Connection) -> None:
+        assert prepared.first_of_each(tx, _named, []) == []
+        assert prepared.run_each(tx, _rename, []) == 0
+        missing = insert_missing(tx, domain)
+        rows = [{"ascii_name": name, "name": name, "resending": 1, "created_at": 5} for name in ("a.org", "b.org")]
+        assert prepared.run_each(tx, missing, rows) == 2
+        assert prepared.run_each(tx, missing, [*rows, {**rows[0], "ascii_name": "c.org"}]) == 1
+        found = prepared.first_of_each(tx, _named, [{"name": name} for name in ("b.org", "x.org", "a.org")])
+        assert [row and row[1] for row in found] == ["b.org", None, "a.org"]
+        renamed = [{"old": "a.org", "new": "A.org"}, {"old": "x.org", "new": "X"}, {"old": "b.org", "new": "B.org"}]
+        assert prepared.run_each(tx, _rename, renamed) == 2
+        assert [row[0] for row in prepared.rows(tx, _all, {})] == ["a.org", "b.org", "c.org"]
 
     await database.write(Write(run))
 
