@@ -80,7 +80,7 @@ async def test_gateways_drain_all_at_once_and_the_core_after_them(told: list[str
 
 
 async def test_one_that_dies_is_started_again_with_growing_pauses(told: list[str], log: Path) -> None:
-    supervisor = Supervisor(told.append, 5.0, extra_seconds=1.0)
+    supervisor = Supervisor(told.append, 5.0, extra_seconds=1.0, steady_seconds=60.0)
     child = await supervisor.start("core", ["core", str(log), "0"])
     for times in (1, 2, 3):
         await said(log, "core starts", times)

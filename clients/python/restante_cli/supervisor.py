@@ -54,11 +54,13 @@ class Supervisor:
         *,
         extra_seconds: float = EXTRA_SECONDS,
         head_start_seconds: float = HEAD_START_SECONDS,
+        steady_seconds: float = STEADY_SECONDS,
     ) -> None:
         """`report` gets a line when a child dies. A child has `drain_seconds` to drain. `core_ready` returns whether
         a core serves: the restart of a gateway waits for that, at most `head_start_seconds`."""
         self._report, self._drain_seconds, self._core_ready = report, drain_seconds, core_ready
         self._extra_seconds, self._head_start_seconds = extra_seconds, head_start_seconds
+        self._steady_seconds = steady_seconds
         self.children: list[Child] = []
         self.complete = False  # set when every child has been ready once: a child that dies later is restarted
         self._ending = asyncio.Event()
@@ -120,7 +122,7 @@ class Supervisor:
             if self._ending.is_set():
                 return
             child.died.set()
-            if time.monotonic() - began > STEADY_SECONDS:
+            if time.monotonic() - began > self._steady_seconds:
                 pause = FIRST_PAUSE_SECONDS
             self._report(f"{child.name} {_ended(child.last_status)}; starting it again in {pause:.1f} s")
             if await self._ending_within(pause):
