@@ -10,7 +10,6 @@ use crate::link::authorize;
 use crate::v1;
 use crate::v1::message_service_client::MessageServiceClient;
 use crate::v1::message_set::Messages;
-use crate::v1::restriction::Condition;
 
 impl Client {
     /// Reads columns and sections of any number of messages, a batch at a time, no faster than they are taken. Octets
@@ -227,6 +226,7 @@ fn section(cells: &v1::SectionCells, index: usize) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::v1::restriction::Condition;
 
     fn range(first: i64, last: i64) -> v1::IdRange {
         v1::IdRange { first, last }

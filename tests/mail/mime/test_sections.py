@@ -202,6 +202,7 @@ def test_a_hostile_header_takes_linear_time(trap: bytes, names: list[str]) -> No
         header_fields(block, names, exclude=True)
         return time.process_time() - start
 
-    large = seconds(1 << 20)
-    assert large < 3  # at most 0.2
-    assert large < max(0.15, seconds(1 << 17) * 8 * 4)
+    # Eight times the size takes eight times as long, and 64 times where the time is quadratic. Of a few trials the
+    # shortest counts, because other processes lengthen the others.
+    large, small = (min(seconds(size) for _trial in range(4)) for size in (1 << 20, 1 << 17))
+    assert large < max(0.5, small * 32)
