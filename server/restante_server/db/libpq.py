@@ -48,7 +48,7 @@ class Statements:
 
     def __init__(self, driver: psycopg.Connection[Any], begin: bytes) -> None:
         """`begin` is the statement that begins a transaction of this connection, which is in autocommit mode."""
-        self._driver, self._connection, self._begin = driver, driver.pgconn, begin
+        self._connection, self._begin = driver.pgconn, begin
         driver.adapters.register_loader("numeric", _WholeNumber)
         self._values = Transformer(driver)
         self._readable, self._ready = select.poll(), select.poll()

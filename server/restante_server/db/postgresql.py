@@ -176,11 +176,15 @@ def _engine(url: URL, statement_seconds: float, idle_seconds: float, *, reads: b
     def connected(driver: psycopg.Connection[object], record: ConnectionPoolEntry) -> None:
         record.info[STATEMENTS] = Statements(driver, begin)
 
+    def roll_back(tx: Connection) -> None:
+        if not tx.invalidated:  # otherwise the server has rolled back, and the error that said so goes on
+            statements_of(tx).rollback()
+
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", lambda tx: statements_of(tx).begin())
     event.listen(engine, "before_cursor_execute", lambda tx, *_statement: statements_of(tx).settle())
     event.listen(engine, "commit", lambda tx: statements_of(tx).commit())
-    event.listen(engine, "rollback", lambda tx: statements_of(tx).rollback())
+    event.listen(engine, "rollback", roll_back)
     return engine
 
 

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import OperationalError
 
 from restante_server.db.libpq import Statements, statements_of
 from restante_server.db.postgresql import PostgresBackend, PostgresSettings
@@ -175,6 +176,18 @@ def test_the_error_of_a_connection_that_the_server_ended_says_why(
     if sent == "after others":
         with pytest.raises(psycopg.OperationalError):
             tx.rollback()
+
+
+def test_the_rollback_of_a_lost_connection_hides_no_error(backend: PostgresBackend) -> None:
+    def lose() -> None:
+        with backend.writer_engine.begin() as tx:
+            (process,) = statements_of(tx).rows("SELECT pg_backend_pid()", ())[0]
+            with backend.writer() as other:
+                other.exec_driver_sql(f"SELECT pg_terminate_backend({process}, 5000)")
+            tx.exec_driver_sql(COUNT)
+
+    with pytest.raises(OperationalError, match="administrator command"):
+        lose()
 
 
 def test_a_statement_is_interrupted_from_another_thread(backend: PostgresBackend, tx: Connection) -> None:
