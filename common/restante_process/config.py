@@ -210,7 +210,7 @@ class Logging:
 class Health:
     """[health]: metrics, liveness and readiness by HTTP, with one port for each process.
 
-    The second process of a kind has a port 10 higher, the third one 20 higher.
+    The second process of a kind has a port 100 higher, the third one 200 higher.
     """
 
     host: str = "127.0.0.1"  # address of all these ports

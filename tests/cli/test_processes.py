@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from restante_cli import ports, processes
+from restante_cli.up import PORTS
 from restante_process import config, config_file
 
 FILE = Path("/srv/mail/restante.toml")
@@ -69,7 +70,7 @@ def test_a_further_gateway_shares_the_listeners_and_has_a_health_port_of_its_own
     assert not settings_of(made["smtp"]).limits.reuse_port
     assert (
         (first.health.imap, second.health.imap)
-        == (9092, 9102)
+        == (9092, 9192)
         == (made["imap"].health_port, made["imap-2"].health_port)
     )
 
@@ -81,7 +82,7 @@ def test_several_cores_share_the_database_and_each_is_the_first_choice_of_as_man
     assert (second.data, second.store.url) == ("/srv/mail/core-2", "postgresql:///mail")
     assert second.contents_directory == Path("/srv/mail/contents")
     assert second.security_file == Path("/srv/mail/security-2.log")
-    assert (second.core.api_port, second.core.gateway_port, second.health.core) == (50061, -1, 9101)
+    assert (second.core.api_port, second.core.gateway_port, second.health.core) == (50151, -1, 9191)
     chosen = [
         settings_of(made[name]).core_addresses[0] for name in ("smtp", "smtp-2", "imap", "imap-2", "pop3", "relay")
     ]
@@ -100,10 +101,20 @@ def test_the_ports_of_further_processes_are_among_those_that_must_be_free() -> N
     settings = installed(store=POSTGRES, processes=config.Processes(core=2, smtp=2))
     added = set(ports.needed(settings, processes.plan(settings, FILE, 1))) - set(ports.needed(settings))
     assert {(key, port) for key, _, port in added} == {
-        ("health.core of core-2", 9101),
-        ("core.api_port of core-2", 50061),
-        ("health.smtp of smtp-2", 9104),
+        ("health.core of core-2", 9191),
+        ("core.api_port of core-2", 50151),
+        ("health.smtp of smtp-2", 9194),
     }
+
+
+def test_no_two_processes_of_the_largest_installation_above_a_base_port_want_one_port() -> None:
+    health = config.Health(up=2090, core=2091, imap=2092, pop3=2093, smtp=2094, relay=2095)
+    core = config.Core(api_port=2051, gateway_port=2052)
+    most = config.Processes(core=8, smtp=8, imap=8, pop3=8)
+    settings = installed(store=POSTGRES, processes=most, health=health, core=core)
+    wanted = [port for _, _, port in processes.further_ports(settings, processes.plan(settings, FILE, 128))]
+    assert len(wanted) == 7 * 6
+    assert len({*wanted, *range(2051, 2053), *range(2090, 2096)} - {2000 + port for port in PORTS.values()}) == 50
 
 
 def settings_of(planned: processes.Planned) -> config.Config:

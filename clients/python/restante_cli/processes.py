@@ -16,7 +16,7 @@ from pathlib import Path
 from restante_process.config import Config, ConfigError
 
 GATEWAYS = ("smtp", "imap", "pop3", "relay")
-PORT_STEP = 10  # between the ports of two processes of one kind
+PORT_STEP = 100  # between the ports of two processes of one kind; up to the eighth meets no other port above a base
 SOCKET_PATH_OCTETS = 100  # a core with a longer path has its socket elsewhere, where other processes do not look
 SPARE_PROCESSORS = 2  # up to so many, one process of each kind uses the machine
 MOST = 8  # of a kind, by default; each core has about ten connections to the database
