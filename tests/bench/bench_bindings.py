@@ -59,7 +59,7 @@ def get_numbers(_: int) -> tuple[Method[Any, Any], Any]:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a process has spent so far."""
+    """The CPU time and the task switches of a process so far."""
 
     seconds: float
     switches: int  # voluntary, of all threads

@@ -24,7 +24,7 @@ class Stream(Protocol):
         ...
 
     def next_request(self) -> bytes | None:
-        """What waits to be sent, an encoded ExecuteRequest; None: nothing. The carrier asks only when it can send."""
+        """The next encoded ExecuteRequest; None if nothing waits. The carrier asks only when it can send."""
         ...
 
     def received(self, response: ExecuteResponse) -> None:

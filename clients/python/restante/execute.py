@@ -31,9 +31,9 @@ MAX_BATCH_OCTETS = 1 << 20
 MAX_IN_FLIGHT = 1_000  # the server stops reading at 1024
 MAX_SESSION_IN_FLIGHT = 64  # above it the server answers TOO_MANY_OPERATIONS
 FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 1.0
 _OPERATION = tag(ExecuteRequest.OPERATIONS_FIELD_NUMBER)
 _REQUESTS = {each.name: tag(each.number) for each in Operation.DESCRIPTOR.oneofs_by_name["request"].fields}
-LONGEST_PAUSE_SECONDS = 1.0
 
 OpenCarrier = Callable[[bool, Stream], Carrier]
 

@@ -100,7 +100,7 @@ def _once(call: Call, request: SubmitMessageRequest) -> requests.Request:
 
 
 async def _taken(call: Call, once: requests.Request) -> Taken | None:
-    """What an earlier call with the same request id has taken."""
+    """The message that an earlier call with the same request id has taken."""
     answer = await call.core.db.read(_kept, call, once)
     return None if answer is None else take.decode(answer)
 
