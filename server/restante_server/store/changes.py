@@ -6,12 +6,12 @@ folders keep the number of their last change; removals leave tombstones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
 from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound, ResultTooLarge
 from restante_mail.idset import EMPTY, IdSet
@@ -25,6 +25,10 @@ from restante_server.store.runs import JsonRows, encode_rows, join_from
 MOST_CHANGED = 50_000  # messages in one FolderDelta
 MOST_ANSWERED = 5_000  # messages in the changes that a response carries
 MOST_NOTED = 256  # messages in a FolderDelta that the event carries to watchers
+MOST_VANISHED_OCTETS = 1 << 20  # of the packed removals in one FolderDelta
+REMOVALS_AT_ONCE = 256  # tombstones in one read, and
+REMOVAL_OCTETS_AT_ONCE = 256 << 10  # of their packed sets: the read ends with the tombstone that reaches this
+HIGHEST = (1 << 63) - 1  # of ids and change numbers
 FolderKey = tuple[int, int]  # mailbox and folder
 
 
@@ -96,32 +100,41 @@ class FolderDelta:
         )
 
     def pieces(self, most: int, keyword_octets: int) -> Iterator[FolderDelta]:
-        """Split the delta into pieces of at most `most` messages and about `keyword_octets` of different keyword sets.
+        """Split the delta into pieces of about `keyword_octets` of different keyword sets.
 
-        Yields at least one piece. Only the first has `vanished`.
+        A piece has at most `most` messages and runs of vanished UIDs. Yields at least one piece. Vanished UIDs come
+        first.
         """
+        runs = self.vanished.ranges()
+        while len(runs) > most:
+            yield self._piece(slice(0, 0), IdSet(runs[:most]))
+            runs = runs[most:]
+        room = most - len(runs)
         start = end = octets = 0
         known: set[str] = set()
         while True:
-            while end < len(self.uids) and end - start < most and octets < keyword_octets:
+            while end < len(self.uids) and end - start < room and octets < keyword_octets:
                 if (named := self.keywords[end]) not in known:
                     known.add(named)
                     octets += len(named)
                 end += 1
-            part = slice(start, end)
-            yield replace(
-                self,
-                uids=self.uids[part],
-                message_ids=self.message_ids[part],
-                flags=self.flags[part],
-                keywords=self.keywords[part],
-                change_numbers=self.change_numbers[part],
-                vanished=EMPTY if start else self.vanished,
-            )
+            yield self._piece(slice(start, end), IdSet(runs))
+            runs, room = (), most
             start, octets = end, 0
             known.clear()
             if end == len(self.uids):
                 return
+
+    def _piece(self, part: slice, vanished: IdSet) -> FolderDelta:
+        return replace(
+            self,
+            uids=self.uids[part],
+            message_ids=self.message_ids[part],
+            flags=self.flags[part],
+            keywords=self.keywords[part],
+            change_numbers=self.change_numbers[part],
+            vanished=vanished,
+        )
 
 
 class FolderState(NamedTuple):
@@ -167,10 +180,15 @@ _changed_rows = (
     .subquery("changed")
 )
 _changed = select(*(Gathered(column) for column in _changed_rows.c))
-_vanished = select(tombstone.c.uids).where(
-    tombstone.c.mailbox_id == bindparam("mailbox"),
-    tombstone.c.change_number > bindparam("since"),
-    tombstone.c.folder_id == bindparam("folder"),
+_vanished = (
+    select(tombstone.c.change_number, tombstone.c.uids)
+    .where(
+        tombstone.c.mailbox_id == bindparam("mailbox"),
+        tombstone.c.change_number > bindparam("since"),
+        tombstone.c.folder_id == bindparam("folder"),
+    )
+    .order_by(tombstone.c.change_number)
+    .limit(bindparam("most"))
 )
 _tombstones = (
     select(
@@ -181,9 +199,15 @@ _tombstones = (
         tombstone.c.uids,
         tombstone.c.message_ids,
     )
-    .where(tombstone.c.mailbox_id == bindparam("mailbox"), tombstone.c.change_number > bindparam("since"))
+    .where(
+        tombstone.c.mailbox_id == bindparam("mailbox"),
+        tombstone.c.change_number.between(bindparam("number"), bindparam("until")),
+        or_(tombstone.c.change_number > bindparam("number"), tombstone.c.folder_id > bindparam("after")),
+    )
     .order_by(tombstone.c.change_number, tombstone.c.folder_id)
+    .limit(bindparam("most"))
 )
+_tombstones_of_folder = _tombstones.where(tombstone.c.folder_id == bindparam("folder"))
 _history_from = select(mailbox.c.history_from).where(mailbox.c.mailbox_id == bindparam("mailbox"))
 _write_tombstones = insert(tombstone)
 # Reads across mailboxes to find those that have work; changes none.
@@ -293,7 +317,7 @@ def folder_changes(tx: Connection, place: Place, since: int, *, most: int = MOST
     """Everything that changed in the place's folder above the change number `since`.
 
     Raises FolderNotFound, CursorInvalid when tombstones since then have been removed, ResultTooLarge when more than
-    `most` messages changed.
+    `most` messages changed, or too many were removed.
     """
     folder_id = place.folder_id
     where = {"mailbox": place.mailbox_id, "folder": folder_id, "since": since}
@@ -304,8 +328,9 @@ def folder_changes(tx: Connection, place: Place, since: int, *, most: int = MOST
         if since < present.history_from:
             raise CursorInvalid
         (gathered,) = prepared.rows(tx, _changed, where | {"most": most + 1})
-        packed = prepared.rows(tx, _vanished, where)
-        vanished = IdSet.from_runs(run for (runs,) in packed for run in IdSet.unpack(runs).ranges())
+        vanished, more = removed_uids(tx, place, since, MOST_CHANGED, MOST_VANISHED_OCTETS)
+        if more is not None:
+            raise ResultTooLarge(rpc="FolderService/OpenFolder")
     uids, message_ids, flags, keywords, numbers = columns(gathered)
     if len(uids) > most:
         raise ResultTooLarge(rpc="FolderService/OpenFolder")
@@ -334,17 +359,51 @@ def of_folders(tx: Connection, places: Iterable[FolderKey]) -> dict[FolderKey, i
     return {(mailbox_id, folder_id): number for mailbox_id, folder_id, number in rows}
 
 
-def removals(tx: Connection, place: Place, since: int) -> list[Tombstone]:
-    """Removals in the whole mailbox above the change number `since`, in order.
+def removals(
+    tx: Connection, place: Place, since: int, *, after: Tombstone | None = None, until: int = HIGHEST
+) -> list[Tombstone]:
+    """Some removals above the change number `since` and up to `until`, in order: the first ones, or those that follow
+    the tombstone `after`; none at the end.
 
-    Raises MailboxNotFound, and CursorInvalid when tombstones since then have been removed.
+    They are those of the place's folder, or of its whole mailbox. Raises MailboxNotFound, and CursorInvalid when
+    tombstones since then have been removed.
     """
     if since < history_from(tx, place):
         raise CursorInvalid
+    number, folder_id = (after.change_number, after.folder_id) if after else (since, HIGHEST)
+    where = {"mailbox": place.mailbox_id, "number": number, "after": folder_id, "until": until}
+    where |= {"folder": place.folder_id, "most": REMOVALS_AT_ONCE}
+    statement = _tombstones_of_folder if place.folder_id else _tombstones
+    found, _ = prepared.rows_while(tx, statement, where, _octets_up_to(REMOVAL_OCTETS_AT_ONCE))
     return [
-        Tombstone(row[0], row[1], Removal(row[2]), row[3], IdSet.unpack(row[4]), IdSet.unpack(row[5]))
-        for row in tx.execute(_tombstones, {"mailbox": place.mailbox_id, "since": since})
+        Tombstone(row[0], row[1], Removal(row[2]), row[3], IdSet.unpack(row[4]), IdSet.unpack(row[5])) for row in found
     ]
+
+
+def removed_uids(tx: Connection, place: Place, since: int, most: int, octets: int) -> tuple[IdSet, int | None]:
+    """UIDs that left the place's folder above the change number `since`, from at most `most` tombstones.
+
+    The last tombstone is the one that brings the packed sets to `octets`. Also returns the change number up to which
+    removals are included; None: all are.
+    """
+    where = {"mailbox": place.mailbox_id, "folder": place.folder_id, "since": since, "most": most}
+    found, more = prepared.rows_while(tx, _vanished, where, _octets_up_to(octets))
+    uids = IdSet.from_runs(run for _, packed in found for run in IdSet.unpack(packed).ranges())
+    return uids, found[-1][0] if more or len(found) == most else None
+
+
+def _octets_up_to(limit: int) -> Callable[[Sequence[Any]], bool]:
+    """Take rows until their octets reach the limit."""
+    taken = 0
+
+    def take(row: Sequence[Any]) -> bool:
+        nonlocal taken
+        if taken >= limit:
+            return False
+        taken += sum(len(cell) for cell in row if isinstance(cell, bytes))
+        return True
+
+    return take
 
 
 def history_from(tx: Connection, place: Place) -> int:

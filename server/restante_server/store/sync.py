@@ -1,14 +1,14 @@
 """One round of synchronising a client's copy of a mailbox, or of one folder (SyncMailbox).
 
-A round begins with one read, which finds the changed folders, the changed messages and the removals. The rows of the
-messages are read afterwards, in pages, in their state at that time. Changes made meanwhile have higher change numbers
-and come in the next round.
+A round begins with one read, which finds the changed folders and the changed messages. The removals, and then the rows
+of the messages, are read afterwards, in pages, the rows in their state at that time. Changes made meanwhile have higher
+change numbers and come in the next round. So do messages beyond the first MOST_CHANGED of a round.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, select
 
@@ -21,6 +21,7 @@ from restante_server.store.changes import Tombstone
 from restante_server.store.folders import HIGHEST_UID
 from restante_server.store.selection import Selection
 
+MOST_CHANGED: Final = 50_000  # messages in one round, besides those that the copy never had
 NOTHING = -1  # below change number 0, which the folders of a new mailbox have
 
 
@@ -51,22 +52,20 @@ class FolderState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The contents of one round, to be sent in this order: folders, removals, rows of `messages` by ascending key."""
+    """One round, to be sent in this order: folders, removals, rows of `messages` by ascending key."""
 
     began: Position  # its `removed` is raised to the change number that this round reaches
     folders: list[FolderState]  # parents before children; none when the scope is one folder
-    removals: list[Tombstone]
+    removed_since: int  # the round has the removals above this change number: see `removals`
     messages: Selection
-
-    @property
-    def change_number(self) -> int:
-        """The change number that the copy has reached after the round."""
-        return self.began.removed
+    whole: bool  # no more messages have changed than those of the round
 
     @property
     def ended(self) -> Position:
         """The position of the copy after the round."""
-        return Position(self.change_number, self.change_number, 0)
+        if not self.whole:
+            return self.at(self.messages.ids.last)
+        return Position(self.began.removed, self.began.removed, 0)
 
     def at(self, key: int) -> Position:
         """The position of the copy after the rows up to this key."""
@@ -107,7 +106,8 @@ def begin(tx: Connection, place: Place, position: Position | None) -> Round:
     before = position or Position(NOTHING, now, 0)
     if before.removed > now:
         raise CursorInvalid
-    removals = changes.removals(tx, place, before.removed)
+    if before.removed < changes.history_from(tx, place):
+        raise CursorInvalid
     if folder_id is None:
         since = {"mailbox": place.mailbox_id, "since": before.sent}
         touched = [FolderState(*row) for row in tx.execute(_folders, since)]
@@ -119,35 +119,51 @@ def begin(tx: Connection, place: Place, position: Position | None) -> Round:
         if number is None:
             raise FolderNotFound(folder_id=folder_id)
         folder_ids = [folder_id] if number > before.sent else []
-        removals = [one for one in removals if one.folder_id == folder_id]
-    ids = _changed(tx, place, folder_ids, before, by_uid=folder_id is not None, last=last)
+    ids, whole = _changed(tx, place, folder_ids, before, by_uid=folder_id is not None, last=last)
     began = before._replace(removed=now)
-    return Round(began, _parents_first(touched), removals, Selection(folder_id, ids))
+    return Round(began, _parents_first(touched), before.removed, Selection(folder_id, ids), whole)
+
+
+def removals(tx: Connection, place: Place, current: Round, after: Tombstone | None) -> list[Tombstone]:
+    """Some removals of a round behind the tombstone `after` (None: the first ones), in order; none at the end.
+
+    Raises CursorInvalid when they are no longer kept.
+    """
+    return changes.removals(tx, place, current.removed_since, after=after, until=current.began.removed)
 
 
 def _changed(
     tx: Connection, place: Place, folder_ids: list[int], before: Position, *, by_uid: bool, last: int
-) -> IdSet:
+) -> tuple[IdSet, bool]:
     """Keys of the messages to send: those above the position's key that changed after `sent`, and those up to it
-    that changed again after `removed`."""
-    key: ColumnElement[int] = message.c.uid if by_uid else message.c.message_id
-    whole = EMPTY
+    that changed again after `removed`. Also returns whether they are all: of changed messages, it has at most the
+    MOST_CHANGED lowest keys.
+    """
+    key: ColumnElement[int] = (message.c.uid if by_uid else message.c.message_id) + 0  # the index is of change numbers
+    unsent = EMPTY
     condition = message.c.change_number > bindparam("since")
     since = before.sent
     if before.sent == NOTHING:  # all messages above the key are to be sent, so no query is needed for them
-        whole = IdSet(((before.key + 1, last),)) if before.key < last else EMPTY
+        unsent = IdSet(((before.key + 1, last),)) if before.key < last else EMPTY
         if not before.key:
-            return whole
+            return unsent, True
         since = before.removed
+        condition = condition & (key <= before.key)
     elif before.key:
         condition = condition & ((key > before.key) | (message.c.change_number > before.removed))
-    statement = select(key).where(
-        message.c.mailbox_id == bindparam("mailbox"), message.c.folder_id == bindparam("folder"), condition
+    statement = (
+        select(key)
+        .where(message.c.mailbox_id == bindparam("mailbox"), message.c.folder_id == bindparam("folder"), condition)
+        .order_by(key)
+        .limit(MOST_CHANGED + 1)
     )
     found: list[int] = []
     for folder_id in folder_ids:
         found += tx.execute(statement, {"mailbox": place.mailbox_id, "folder": folder_id, "since": since}).scalars()
-    return IdSet.of(found).union(whole)
+        found = sorted(found)[: MOST_CHANGED + 1]
+    if len(found) > MOST_CHANGED:
+        return IdSet.from_ascending(found[:MOST_CHANGED]), False
+    return IdSet.of(found).union(unsent), True
 
 
 def _parents_first(found: list[FolderState]) -> list[FolderState]:

@@ -6,7 +6,8 @@ import pytest
 
 from restante.errors import CursorInvalid, FolderNotFound, ResultTooLarge
 from restante_mail.idset import EMPTY, IdSet
-from restante_server.store import changes, flags, mailboxes, removal, rows
+from restante_server.store import changed, changes, flags, mailboxes, removal, rows
+from restante_server.store.changed import Behind
 from restante_server.store.flags import FlagChange
 from restante_server.store.removal import Mode
 from tests.server.store.material import NOW, Box, uids
@@ -32,6 +33,38 @@ async def test_too_many_changes_are_refused(box: Box) -> None:
         await box.read_in(box.inbox, changes.folder_changes, 0, most=2)
     with pytest.raises(FolderNotFound):
         await box.read_in(999, changes.folder_changes, 0)
+
+
+async def test_too_many_removals_are_refused(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "MOST_VANISHED_OCTETS", 4)
+    await box.fill(box.inbox, 8)
+    await box.write(removal.remove, uids(box.inbox, 1, 3), Mode.SOFT, NOW)
+    since = await box.read(mailboxes.change_number)
+    await box.write(removal.remove, uids(box.inbox, 2), Mode.SOFT, NOW)
+    await box.write(removal.remove, uids(box.inbox, 5), Mode.SOFT, NOW)
+    assert (await box.read_in(box.inbox, changes.folder_changes, since)).vanished == IdSet.of([2, 5])
+    with pytest.raises(ResultTooLarge):
+        await box.read_in(box.inbox, changes.folder_changes, 0)
+
+
+async def test_changes_in_pages_are_those_of_one_read(box: Box) -> None:
+    await box.fill(box.inbox, 12)
+    await box.fill(box.archive, 3)
+    since = await box.read(mailboxes.change_number)
+    await box.write(flags.change_flags, uids(box.inbox, (2, 9)), FlagChange.ADD, 4)
+    for uid in (1, 4, 11, 12):
+        await box.write(removal.remove, uids(box.inbox, uid), Mode.SOFT, NOW)
+    await box.write(flags.change_flags, uids(box.inbox, 3), FlagChange.ADD, 1)
+    vanished, flagged, behind, ended = EMPTY, dict[int, int](), Behind.number(since), False
+    sizes = []
+    while not ended:
+        delta, behind, ended = await box.read_in(box.inbox, changed.page, since, behind, 3)
+        vanished = vanished.union(delta.vanished)
+        flagged.update(zip(delta.uids, delta.flags, strict=True))
+        sizes.append((len(delta.uids), len(delta.vanished)))
+    whole = await box.read_in(box.inbox, changes.folder_changes, since)
+    assert (vanished, flagged) == (whole.vanished, dict(zip(whole.uids, whole.flags, strict=True)))
+    assert (sizes, behind.removed) == ([(3, 3), (3, 1), (1, 0)], whole.change_number)
 
 
 async def test_history_is_kept_for_a_time_and_then_said_to_be_gone(box: Box) -> None:
@@ -68,9 +101,12 @@ async def test_a_delta_is_cut_into_pieces_by_rows_and_by_keywords(box: Box) -> N
     await box.write(flags.change_flags, uids(box.inbox, 2), FlagChange.ADD, 0, ["bbbb"])
     await box.write(removal.remove, uids(box.inbox, 5), Mode.SOFT, NOW)
     whole = await box.read_in(box.inbox, changes.folder_changes, 0)
-    assert [piece.uids for piece in whole.pieces(3, 1_000)] == [[1, 2, 3], [4]]
+    assert [piece.uids for piece in whole.pieces(3, 1_000)] == [[1, 2], [3, 4]]
     assert [piece.uids for piece in whole.pieces(9, 6)] == [[1], [2], [3, 4]]
     assert [piece.vanished for piece in whole.pieces(3, 1_000)] == [IdSet.of([5]), EMPTY]
+    await box.write(removal.remove, uids(box.inbox, 1, 3), Mode.SOFT, NOW)
+    holes = await box.read_in(box.inbox, changes.folder_changes, 0)
+    assert [(piece.uids, len(piece.vanished)) for piece in holes.pieces(2, 99)] == [([], 2), ([2], 1), ([4], 0)]
     nothing = await box.read_in(box.archive, changes.folder_changes, 0)
     assert [piece.uids for piece in nothing.pieces(3, 9)] == [[]]
 

@@ -19,7 +19,8 @@ from restante_server.api.engine.registry import Decided, Handlers, few
 from restante_server.api.services import convert, pages
 from restante_server.directory import rights
 from restante_server.directory.rights import Claim
-from restante_server.store import changes, folders, mailboxes, removal, rows, subscriptions
+from restante_server.store import changed, changes, folders, mailboxes, removal, rows, subscriptions
+from restante_server.store.changed import Behind
 from restante_server.store.changes import FolderDelta, FolderKey
 from restante_server.store.folders import FolderFacts
 
@@ -104,7 +105,7 @@ def delete_folder(tx: Connection, call: Call, request: v1.DeleteFolderRequest) -
 async def open_folder(call: Call, request: v1.OpenFolderRequest) -> AsyncIterator[v1.OpenFolderResponse]:
     """See FolderService.OpenFolder.
 
-    A folder of at most ROWS_AT_ONCE messages is read in one snapshot. For a larger folder the last response carries the
+    A folder of at most ROWS_AT_ONCE messages is read in one snapshot. For a larger folder the last responses carry the
     changes made during the reads.
     """
     claim = call.claim(request.mailbox_id, request.folder_id)
@@ -119,9 +120,10 @@ async def open_folder(call: Call, request: v1.OpenFolderRequest) -> AsyncIterato
         delta, ended = await call.core.db.read(_further_page, claim, delta.uids[-1])
         for part in delta.pieces(ROWS_AT_ONCE, KEYWORD_OCTETS):
             yield v1.OpenFolderResponse(rows=convert.folder_changes(part))
-    if delta.change_number > since:
-        meanwhile = await call.core.db.read(_changed_meanwhile, claim, since)
-        for part in meanwhile.pieces(ROWS_AT_ONCE, KEYWORD_OCTETS):
+    ended, behind = delta.change_number == since, Behind.number(since)
+    while not ended:
+        delta, behind, ended = await call.core.db.read(_changed_page, claim, since, behind)
+        for part in delta.pieces(ROWS_AT_ONCE, KEYWORD_OCTETS):
             yield v1.OpenFolderResponse(rows=convert.folder_changes(part))
 
 
@@ -136,9 +138,9 @@ def _further_page(tx: Connection, claim: Claim, after_uid: int) -> tuple[FolderD
     return rows.folder_page(tx, place, after_uid, ROWS_AT_ONCE)
 
 
-def _changed_meanwhile(tx: Connection, claim: Claim, since: int) -> FolderDelta:
+def _changed_page(tx: Connection, claim: Claim, since: int, behind: Behind) -> tuple[FolderDelta, Behind, bool]:
     place = claim.place(tx)
-    return changes.folder_changes(tx, place, since, most=1 << 31)
+    return changed.page(tx, place, since, behind, ROWS_AT_ONCE)
 
 
 @handlers.read(methods.READ_FOLDER_CHANGES, rule=MAIL_SESSION, short=lambda request: request.since_change_number > 0)

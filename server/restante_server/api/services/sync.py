@@ -10,6 +10,7 @@ import asyncio
 import struct
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from typing import Final
 
 from sqlalchemy import Connection
@@ -105,7 +106,9 @@ async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncItera
         while True:
             hints.taken()
             current = await _begin(call, claim, position)
-            for change in _changes(current, folder_id):
+            for state in current.folders:
+                yield v1.SyncMailboxResponse(folder=_folder(state))
+            async for change in _removals(call, claim, current):
                 yield change
             async for change, key in _rows(call, current, asked):
                 yield change
@@ -115,6 +118,8 @@ async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncItera
             if moved or hints.quiet:  # a hint may be of changes that the round before has sent
                 yield _checkpoint(call, claim, position)
             followed = True
+            if not current.whole:
+                continue
             if not request.follow or not await hints.wait(QUIET_SECONDS):
                 return
     except _Reset as needed:
@@ -138,12 +143,24 @@ def _round(tx: Connection, claim: Claim, position: Position | None) -> Round:
     return sync.begin(tx, claim.place(tx), position)
 
 
-def _changes(current: Round, folder_id: int) -> Iterator[v1.SyncMailboxResponse]:
-    """The changed folders and the removals of a round. Folder names are unique once the client has all of them."""
-    for state in current.folders:
-        yield v1.SyncMailboxResponse(folder=_folder(state))
-    for tombstone in current.removals:
-        yield from _removal(tombstone, folder_id)
+async def _removals(call: Call, claim: Claim, current: Round) -> AsyncIterator[v1.SyncMailboxResponse]:
+    """The removals of a round, read as the client takes them. Raises _Reset."""
+    after: Tombstone | None = None
+    while found := await _removed(call, claim, current, after):
+        for after in found:
+            for change in _removal(after, claim.folder_id):
+                yield change
+
+
+async def _removed(call: Call, claim: Claim, current: Round, after: Tombstone | None) -> list[Tombstone]:
+    try:
+        return await call.core.db.read(_removals_page, claim, current, after)
+    except CursorInvalid:
+        raise _Reset(ResetReason.RESET_REASON_HISTORY_GONE) from None
+
+
+def _removals_page(tx: Connection, claim: Claim, current: Round, after: Tombstone | None) -> list[Tombstone]:
+    return sync.removals(tx, claim.place(tx), current, after)
 
 
 def _folder(state: FolderState) -> v1.FolderUpsert:
@@ -156,9 +173,8 @@ def _removal(tombstone: Tombstone, folder_id: int) -> Iterator[v1.SyncMailboxRes
     """The messages that left a folder. A move within one folder is sent as a changed message only, with its new UID."""
     if tombstone.kind is Removal.MOVED and tombstone.target_folder_id == tombstone.folder_id:
         return
-    ids = list(tombstone.message_ids)
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        some = ids[start : start + IDS_AT_ONCE]
+    ids = iter(tombstone.message_ids)
+    while some := list(islice(ids, IDS_AT_ONCE)):
         if tombstone.kind is Removal.MOVED:
             moved = v1.MessagesMoved(
                 from_folder_id=tombstone.folder_id, to_folder_id=tombstone.target_folder_id, message_ids=some

@@ -25,6 +25,7 @@ from restante_server.db import schema
 from restante_server.directory.keys import KeyRing
 from restante_server.directory.rights import Place
 from restante_server.store import changes, flags, folders, mailboxes, removal
+from restante_server.store import sync as store_sync
 from restante_server.store.flags import FlagChange
 from restante_server.store.folders import Role
 from restante_server.store.removal import Mode
@@ -208,11 +209,15 @@ class Life:
             pass  # it has children: nothing happened
 
 
+@pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_copy_equals_the_mailbox_wherever_its_stream_breaks(
-    box: Box, seed: int, monkeypatch: pytest.MonkeyPatch
+    box: Box, seed: int, small: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(message_rows, "PLAIN_ROWS_AT_ONCE", 3)
+    if small:  # rounds of few messages, and reads of few removals
+        monkeypatch.setattr(store_sync, "MOST_CHANGED", 4)
+        monkeypatch.setattr(changes, "REMOVALS_AT_ONCE", 2)
     rng = random.Random(seed)
     call, life = call_of(box), Life(box, rng)
     copies = [Copy(), Copy(box.inbox), Copy(box.archive)]
@@ -375,6 +380,41 @@ async def test_a_long_removal_comes_in_pieces(box: Box, monkeypatch: pytest.Monk
     await box.write(removal.remove, uids(box.inbox, (1, 8)), Mode.HARD, NOW)
     steps = [step async for step in copy.stream(call)]
     assert [len(step.deleted.message_ids) for step in steps if step.HasField("deleted")] == [3, 3, 2]
+
+
+async def test_removals_are_read_as_the_client_takes_them(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "REMOVALS_AT_ONCE", 3)
+    await box.fill(box.inbox, 10)
+    copy, call = Copy(), call_of(box)
+    await copy.catch_up(call)
+    for uid in range(1, 9):
+        await box.write(removal.remove, uids(box.inbox, uid), Mode.HARD, NOW)
+    held: list[int] = []
+    steps = copy.stream(call)
+    read = box.database.read
+
+    async def counted(function: Any, *rest: Any) -> Any:
+        found = await read(function, *rest)
+        held.append(len(found) if isinstance(found, list) else 0)
+        return found
+
+    monkeypatch.setattr(box.database, "read", counted)
+    removed = [step async for step in steps if step.HasField("deleted")]
+    assert (len(removed), max(held)) == (8, 3)
+
+
+async def test_more_changes_than_a_round_has_come_in_rounds(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_sync, "MOST_CHANGED", 3)
+    await box.fill(box.inbox, 8)
+    copy, call = Copy(), call_of(box)
+    await copy.catch_up(call)
+    await box.write(flags.change_flags, uids(box.inbox, (1, 8)), FlagChange.ADD, 4)
+    steps = [step async for step in copy.stream(call)]
+    sent = [list(step.messages.uids) for step in steps if step.HasField("messages")]
+    assert sent == [[1, 2, 3], [4, 5, 6], [7, 8]]
+    for step in steps:
+        copy.take(step)
+    await assert_equal(copy, box)
 
 
 async def test_parents_are_sent_before_their_children(box: Box) -> None:
