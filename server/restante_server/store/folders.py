@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
@@ -204,22 +205,18 @@ def inbox(tx: Connection, place: Place) -> Place:
 
 
 def tree(tx: Connection, place: Place) -> list[FolderFacts]:
-    """All folders, parents before children, then by id."""
+    """All folders: by their level, so that parents come before children, then by id."""
     subscribed = frozenset(subscriptions.paths(tx, place))
     children: dict[int, list[Row[*tuple[Any, ...]]]] = {}
     for row in tx.execute(_all, {"mailbox": place.mailbox_id}):
         children.setdefault(row.parent_folder_id, []).append(row)
     result: list[FolderFacts] = []
-    level: list[tuple[int, tuple[str, ...]]] = [(0, ())]
+    level: dict[int, tuple[str, ...]] = {0: ()}
     while level:
-        below: list[tuple[int, tuple[str, ...]]] = []
-        for parent, above in level:
-            for row in children.get(parent, ()):
-                path = (*above, row.display_name)
-                facts = _facts(row, path, path in subscribed)
-                result.append(facts)
-                below.append((facts.folder_id, path))
-        level = below
+        rows = sorted((row for parent in level for row in children.get(parent, ())), key=attrgetter("folder_id"))
+        paths = {row.folder_id: (*level[row.parent_folder_id], row.display_name) for row in rows}
+        result += [_facts(row, paths[row.folder_id], paths[row.folder_id] in subscribed) for row in rows]
+        level = paths
     return result
 
 

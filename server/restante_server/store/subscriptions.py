@@ -28,10 +28,14 @@ def contains(tx: Connection, place: Place, path: Sequence[str]) -> bool:
     return prepared.first(tx, _contains, {"mailbox": place.mailbox_id, "name": SEPARATOR.join(path)}) is not None
 
 
+def names(tx: Connection, place: Place) -> list[str]:
+    """All subscribed paths as they are spelt with separators, ascending."""
+    return sorted(tx.execute(_paths, {"mailbox": place.mailbox_id}).scalars())
+
+
 def paths(tx: Connection, place: Place) -> list[tuple[str, ...]]:
-    """All subscribed paths, ascending by their spelling with separators."""
-    found = sorted(tx.execute(_paths, {"mailbox": place.mailbox_id}).scalars())
-    return [tuple(path.split(SEPARATOR)) for path in found]
+    """All subscribed paths, in the order of `names`."""
+    return [tuple(name.split(SEPARATOR)) for name in names(tx, place)]
 
 
 def add(tx: Connection, place: Place, path: Sequence[str]) -> None:

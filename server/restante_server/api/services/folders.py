@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -22,9 +22,8 @@ from restante_server.directory.rights import Claim
 from restante_server.store import changed, changes, folders, mailboxes, removal, rows, subscriptions
 from restante_server.store.changed import Behind
 from restante_server.store.changes import FolderDelta, FolderKey
+from restante_server.store.folder_names import SEPARATOR
 from restante_server.store.folders import FolderFacts
-
-T = TypeVar("T")
 
 handlers = Handlers()
 
@@ -36,10 +35,18 @@ KEYWORD_OCTETS = 64 << 10  # of the keyword table of one message
 
 @handlers.read(methods.LIST_FOLDERS, rule=READ_SESSION)
 def list_folders(tx: Connection, call: Call, request: v1.ListFoldersRequest) -> v1.ListFoldersResponse:
-    page = pages.Page.asked("folders", request, call.result_octets)
-    found = _from(page, folders.tree(tx, call.place(tx, request.mailbox_id)))
+    page = pages.Page.asked("folders", request, call.result_octets, 2)
+    tree = folders.tree(tx, call.place(tx, request.mailbox_id))
+    if all(page.key):
+        tree = tree[bisect_right(tree, tuple(map(pages.number, page.key)), key=_level) :]
     answer = v1.ListFoldersResponse()
-    return page.fill(answer, answer.folders, found, lambda at: convert.folder(at[1]), _following)
+    found = tree[: page.most]
+    return page.fill(answer, answer.folders, found, convert.folder, lambda last: tuple(map(str, _level(last))))
+
+
+def _level(facts: FolderFacts) -> tuple[int, int]:
+    """The place of a folder in its list, which no other folder's coming or going changes."""
+    return len(facts.path), facts.folder_id
 
 
 @handlers.read(methods.GET_FOLDER, rule=READ_SESSION, short=few)
@@ -240,24 +247,15 @@ def set_subscription(tx: Connection, call: Call, request: v1.SetSubscriptionRequ
 def list_subscriptions(
     tx: Connection, call: Call, request: v1.ListSubscriptionsRequest
 ) -> v1.ListSubscriptionsResponse:
-    page = pages.Page.asked("subscriptions", request, call.result_octets)
-    found = _from(page, subscriptions.paths(tx, call.place(tx, request.mailbox_id)))
+    page = pages.Page.asked("subscriptions", request, call.result_octets, 2)
+    names = subscriptions.names(tx, call.place(tx, request.mailbox_id))
+    start = pages.behind_text(names, *page.key)
     answer = v1.ListSubscriptionsResponse()
-    return page.fill(answer, answer.subscriptions, found, lambda at: v1.FolderPath(path=at[1]), _following)
+    return page.fill(answer, answer.subscriptions, names[start : start + page.most], _path, pages.text_key)
 
 
-def _from(page: pages.Page, entries: Sequence[T]) -> list[tuple[int, T]]:
-    """The entries of a page and the one behind it, each with its position in the whole list. Raises InvalidPageToken.
-
-    The keys of such a list are positions.
-    """
-    (start,) = page.key
-    skip = pages.number(start) if start else 0
-    return list(enumerate(entries[skip : skip + page.most], skip))
-
-
-def _following(at: tuple[int, object]) -> tuple[str]:
-    return (str(at[0] + 1),)
+def _path(name: str) -> v1.FolderPath:
+    return v1.FolderPath(path=name.split(SEPARATOR))
 
 
 def _role(role: int) -> int:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -19,6 +20,7 @@ MAX_SIZE = 1_000
 MAX_TOKEN_CHARACTERS = 4_096
 MAX_DIGITS = 20
 HIGHEST = 1 << 63
+TEXT_CHARACTERS = 64  # of a text in a key
 FRAME_OCTETS = 6  # tag and length of one entry
 TOKEN_OCTETS = 1_024  # room for next_page_token and its frame
 
@@ -120,6 +122,30 @@ def number(part: str) -> int:
     if not (part.isascii() and part.isdecimal()) or len(part) > MAX_DIGITS or int(part) >= HIGHEST:
         raise InvalidPageToken
     return int(part)
+
+
+def text_key(text: str) -> tuple[str, str]:
+    """The key of an entry of a list of ascending texts, which may be longer than a token."""
+    prefix = text[:TEXT_CHARACTERS].encode()
+    return base64.b64encode(prefix).decode("ascii"), hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def behind_text(texts: Sequence[str], prefix: str, digest: str) -> int:
+    """The position in ascending texts behind the one with this key; 0 for the key of a first page.
+
+    If that text is gone, it is the position of the texts that begin as it did, or of those that followed it. Raises
+    InvalidPageToken.
+    """
+    try:
+        beginning = base64.b64decode(prefix, validate=True).decode()
+    except ValueError as error:
+        raise InvalidPageToken from error
+    first = at = bisect_left(texts, beginning)
+    while digest and at < len(texts) and texts[at].startswith(beginning):
+        if text_key(texts[at]) == (prefix, digest):
+            return at + 1
+        at += 1
+    return first
 
 
 def _mark(of: str) -> str:

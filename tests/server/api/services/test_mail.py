@@ -411,6 +411,34 @@ async def test_folders_are_made_moved_listed_and_deleted(bob: Mail) -> None:
     assert ["no", "where"] in [list(entry.path) for entry in listed.subscriptions]
 
 
+async def test_pages_of_folders_skip_and_repeat_none_of_those_that_stay(bob: Mail) -> None:
+    for name in ("A", "B", "A/below", "C"):
+        await bob.call(methods.CREATE_FOLDER, path=name.split("/"))
+    gone = (await bob.folder("Junk")).folder_id
+    first = await bob.call(methods.LIST_FOLDERS, page_size=7)
+    await bob.call(methods.DELETE_FOLDER, folder_id=gone)  # of the first page
+    second = await bob.call(methods.LIST_FOLDERS, page_size=1, page_token=first.next_page_token)
+    await bob.call(methods.CREATE_FOLDER, path=["D"])
+    third = await bob.call(methods.LIST_FOLDERS, page_size=9, page_token=second.next_page_token)
+    names = ["/".join(folder.path) for page in (first, second, third) for folder in page.folders]
+    assert names == ["Inbox", "Sent", "Drafts", "Trash", "Junk", "Archive", "A", "B", "C", "D", "A/below"]
+
+
+async def test_pages_of_subscriptions_skip_and_repeat_none_of_those_that_stay(bob: Mail) -> None:
+    for entry in (await bob.call(methods.LIST_SUBSCRIPTIONS)).subscriptions:
+        await bob.call(methods.SET_SUBSCRIPTION, path=entry.path, subscribed=False)
+    for name in ("b", "d", "f\N{ZERO WIDTH JOINER}", "h", "j"):  # the joiner is not printable
+        await bob.call(methods.SET_SUBSCRIPTION, path=[name], subscribed=True)
+    names, token = list[str](), ""
+    for gone, new in (("b", "a"), ("h", "i"), ("j", "g")):
+        page = await bob.call(methods.LIST_SUBSCRIPTIONS, page_size=2, page_token=token)
+        names += [entry.path[0] for entry in page.subscriptions]
+        token = page.next_page_token
+        await bob.call(methods.SET_SUBSCRIPTION, path=[gone], subscribed=False)
+        await bob.call(methods.SET_SUBSCRIPTION, path=[new], subscribed=True)
+    assert (names, token) == (["b", "d", "f\N{ZERO WIDTH JOINER}", "h", "i", "j"], "")
+
+
 async def test_the_maildrop_is_leased_and_given_back(bob: Mail) -> None:
     inbox = (await bob.folder("inbox")).folder_id
     ids = [(await bob.append(inbox)).message_id for _ in range(3)]

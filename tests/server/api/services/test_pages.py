@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, insert, update
 
+from restante.errors import InvalidPageToken
 from restante.methods import Method
 from restante.v1 import admin_pb2, folder_pb2, message_pb2, methods, submission_pb2
 from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS
@@ -61,6 +62,21 @@ def test_pages_end_before_their_limit_and_have_every_entry_once(sizes: list[int]
             break
         assert count, "a page before the last has an entry"
     assert found == [str(number) for number in range(len(sizes))]
+
+
+def test_a_page_of_long_texts_begins_behind_the_last_one_or_repeats_some() -> None:
+    long = "x" * 1_000
+    texts = sorted(["a", "b", long + "1", long + "2", long + "3", "z"])
+    for at, text in enumerate(texts):
+        prefix, digest = pages.text_key(text)
+        assert len(prefix + digest) < 400
+        assert pages.behind_text(texts, prefix, digest) == at + 1
+    without = [text for text in texts if text not in ("b", long + "2")]
+    assert pages.behind_text(without, *pages.text_key("b")) == 1
+    assert pages.behind_text(without, *pages.text_key(long + "2")) == 1, "no text is skipped"
+    assert pages.behind_text(texts, "", "") == 0
+    with pytest.raises(InvalidPageToken):
+        pages.behind_text(texts, "no base64", "1")
 
 
 def test_a_page_is_no_shorter_than_its_limit_asks_for() -> None:
