@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ from restante_mail.header.words import decode_parameters
 __all__ = ["Part", "decode", "encode", "root_offsets"]
 
 _VERSION = 1  # of the stored form
-_ROOT = re.compile(rb"\[1,\[([0-9]+),([0-9]+),([0-9]+),")
+_ROOT = b"[%d,[" % _VERSION
 
 
 @dataclass(slots=True)
@@ -142,10 +141,10 @@ def root_offsets(stored: bytes) -> tuple[int, int, int]:
 
     Raises ValueError for an unknown version.
     """
-    found = _ROOT.match(stored)
-    if found is None:
+    if not stored.startswith(_ROOT):
         raise ValueError(f"a stored part tree of another version than {_VERSION}")
-    return int(found[1]), int(found[2]), int(found[3])
+    header_start, body_start, body_end, _ = stored[len(_ROOT) :].split(b",", 3)
+    return int(header_start), int(body_start), int(body_end)
 
 
 def _unpacked(row: list[Any]) -> Part:

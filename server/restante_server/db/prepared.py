@@ -60,9 +60,9 @@ def rows_while(
 
 def _taken(compiled: _Compiled, coming: Iterable[Row], take: Callable[[Row], bool]) -> tuple[list[Row], bool]:
     found: list[Row] = []
+    if compiled.results:
+        coming = (compiled.convert([row])[0] for row in coming)
     for row in coming:
-        if compiled.results:
-            (row,) = compiled.convert([row])
         if not take(row):
             return found, True
         found.append(row)

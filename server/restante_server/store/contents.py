@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
-from enum import IntEnum
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum, IntEnum
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, FromClause, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, bindparam, delete, insert, select, update
 
 from restante.errors import StoreBusy
 from restante_mail.header.fields import header_fields
 from restante_mail.mime.decoders import Decoding
+from restante_mail.mime.parts import root_offsets
 from restante_mail.mime.sections import Kind, begins_with_head, stored_section
 from restante_server.db import prepared
 from restante_server.db.numbered import insert_numbered
@@ -80,9 +81,17 @@ STORED: Final = (
 )
 
 
-def with_octets(source: FromClause) -> FromClause:
-    """The FROM clause, which has `content`, together with the octets in the database."""
-    return source.outerjoin(content_octets, content.c.content_id == content_octets.c.content_id)
+class Loaded(Enum):
+    """What a statement on messages loads of their contents."""
+
+    NOTHING = "nothing"
+    STORED = "the columns of `Stored`"
+    OCTETS = "the octets alone; None if they are in a file"
+
+
+def with_octets(source: FromClause, content_id: ColumnElement[int] = content.c.content_id) -> FromClause:
+    """The FROM clause, which has `content_id`, together with the octets in the database."""
+    return source.outerjoin(content_octets, content_id == content_octets.c.content_id)
 
 
 _wanted = JsonRows("ids")
@@ -192,6 +201,42 @@ class Cut(NamedTuple):
 
 
 MISSING = Cut(b"", -1)
+
+Reader = Callable[[bytes, bytes, bytes], bytes]
+"""Makes a section of a message's head, the octets of its content, and the stored form of its parts."""
+
+
+def reader(wanted: Wanted) -> Reader | None:
+    """The Reader of a whole section of the message itself, as stored; None for any other, which `cut` reads."""
+    if wanted.path or wanted.offset or wanted.length is not None or wanted.decoding is not Decoding.NONE:
+        return None
+    if wanted.fields or wanted.exclude:
+        names, exclude = wanted.fields, wanted.exclude
+        return lambda head, octets, structure: header_fields(_header(head, octets, structure), names, exclude)
+    return _READERS.get(wanted.kind)
+
+
+def _whole(head: bytes, octets: bytes, _structure: bytes) -> bytes:
+    return head + octets if head else octets
+
+
+def _header(head: bytes, octets: bytes, structure: bytes) -> bytes:
+    start, body_start, _ = root_offsets(structure)
+    header = octets[start:body_start]
+    return head + header if head else header
+
+
+def _text(_head: bytes, octets: bytes, structure: bytes) -> bytes:
+    _, body_start, body_end = root_offsets(structure)
+    return octets[body_start:body_end]
+
+
+def need_structure(sections: Iterable[Wanted]) -> bool:
+    """Whether any Reader of these sections looks at the parts, or `cut` has to read one."""
+    return any(reader(wanted) is not _whole for wanted in sections)
+
+
+_READERS: Final[dict[Kind, Reader]] = {Kind.WHOLE: _whole, Kind.HEADER: _header, Kind.TEXT: _text}
 
 
 def cut(tx: Connection, directory: Path, stored: Stored, head: bytes, wanted: Wanted, limit: int) -> Cut:

@@ -16,10 +16,10 @@ from restante.errors import FolderNotFound
 from restante_mail.idset import EMPTY
 from restante_server.db import prepared
 from restante_server.db.prepared import Row
-from restante_server.db.schema import content, folder, listing, message
+from restante_server.db.schema import content, content_octets, folder, listing, message
 from restante_server.directory.rights import Place
 from restante_server.store.changes import FolderDelta
-from restante_server.store.contents import STORED, with_octets
+from restante_server.store.contents import STORED, Loaded, with_octets
 from restante_server.store.folders import HIGHEST_UID
 from restante_server.store.runs import join_from
 from restante_server.store.selection import Kind, Listed, Selection, chosen, key_of
@@ -53,13 +53,14 @@ def page(
     most: int,
     changed_since: int | None = None,
     take: Callable[[Row], bool] | None = None,
+    loaded: Loaded = Loaded.NOTHING,
 ) -> Page:
     """At most `most` messages of a selection behind the key `after`, with these columns of OF_MESSAGE and OF_LISTING.
 
     A page before the last may be empty: continue behind its `after`. Does not check that the folder exists.
 
-    `take` gets each row before the next is read, with the columns of `contents.Stored` behind those of `order`. The
-    page ends before the first row for which it is false.
+    `take` gets each row before the next is read, with what is `loaded` of its content behind the columns of `order`.
+    The page ends before the first row for which it is false.
     """
     wanted = selection.page(after, most)
     ordered = order(names)
@@ -68,7 +69,7 @@ def page(
     where = wanted.parameters(place.mailbox_id, most=most)
     if changed_since is not None:
         where["since"] = changed_since
-    statement = _page(wanted.kind, ordered, changed_since is not None, take is not None)
+    statement = _page(wanted.kind, ordered, changed_since is not None, loaded)
     rows, more = (
         prepared.rows_while(tx, statement, where, take) if take else (prepared.rows(tx, statement, where), False)
     )
@@ -168,16 +169,19 @@ def _changed_after(kind: Kind) -> Select[*tuple[Any, ...]]:
 
 
 @cache
-def _page(kind: Kind, names: tuple[str, ...], changed: bool, contents: bool) -> Select[*tuple[Any, ...]]:
+def _page(kind: Kind, names: tuple[str, ...], changed: bool, loaded: Loaded) -> Select[*tuple[Any, ...]]:
     source, condition = chosen(kind)
     columns: list[ColumnElement[Any]] = [listing.c[name] if name in OF_LISTING else message.c[name] for name in names]
     if not OF_LISTING.isdisjoint(names):
         same = and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.content_id == message.c.content_id)
         joined: FromClause = join_from(source, listing, same)
         source = joined
-    if contents:
+    if loaded is Loaded.STORED:
         columns += STORED
         source = with_octets(join_from(source, content, content.c.content_id == message.c.content_id))
+    elif loaded is Loaded.OCTETS:
+        columns.append(content_octets.c.octets)
+        source = with_octets(source, message.c.content_id)
     statement = select(*columns).select_from(source).where(condition)
     if changed:
         statement = statement.where(message.c.change_number > bindparam("since"))

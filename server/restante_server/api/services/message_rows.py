@@ -17,7 +17,7 @@ from restante_server.api.services import convert, part_trees
 from restante_server.db.prepared import Row
 from restante_server.directory.rights import Claim, Place
 from restante_server.store import contents, decoded, rows
-from restante_server.store.contents import Cut, Stored, Wanted
+from restante_server.store.contents import Cut, Loaded, Stored, Wanted
 from restante_server.store.selection import Selection
 
 MOST_SECTIONS: Final = 32
@@ -109,7 +109,16 @@ class Ask:
     def stored_names(self) -> frozenset[str]:
         """The columns to read from the store."""
         needed = {"head"} if self.sections else set()
-        return self.names - {"parts"} | needed | {"content_id"} if "parts" in self.names else self.names | needed
+        if "parts" in self.names or self.loaded is Loaded.OCTETS:
+            needed.add("content_id")
+        return self.names - {"parts"} | needed
+
+    @property
+    def loaded(self) -> Loaded:
+        """What to read of the contents."""
+        if not self.sections:
+            return Loaded.NOTHING
+        return Loaded.STORED if contents.need_structure(self.sections) else Loaded.OCTETS
 
     def rows_at_once(self, last_count: int | None = None) -> int:
         """The number of messages for one read, of which the batch before had `last_count`.
@@ -170,6 +179,7 @@ def read_batch(
         most=ask.rows_at_once(last_count),
         changed_since=ask.changed_since,
         take=cells.take if cells else None,
+        loaded=ask.loaded,
     )
     columns, end = page.columns, page.after
     count = _fitting(tx, directory, columns, ask, len(page))
@@ -180,10 +190,8 @@ def read_batch(
     fill(response.rows, columns, ask.names)
     if cells is None:
         return Batch(response, count, end)
-    for column in cells.columns:
-        response.rows.sections.add(
-            octets=[cell.octets for cell in column[:count]], total_octets=[cell.total for cell in column[:count]]
-        )
+    for octets, totals in cells.columns:
+        response.rows.sections.add(octets=octets[:count], total_octets=totals[:count])
     return Batch(response, count, end, cells.rests if count == len(page) else (), cells.decoded_octets)
 
 
@@ -258,44 +266,80 @@ class _Cells:
     def __init__(self, tx: Connection, directory: Path, ask: Ask) -> None:
         self._tx, self._directory = tx, directory
         self._wanted = [(at, wanted, wanted.decoding is Decoding.NONE) for at, wanted in enumerate(ask.sections)]
+        readers = [reader for wanted in ask.sections if (reader := contents.reader(wanted)) is not None]
+        self._readers = readers if len(readers) == len(ask.sections) else None
         order = rows.order(ask.stored_names)
         self._head, self._width = order.index("head"), len(order)
+        self._content_id = order.index("content_id") if ask.loaded is Loaded.OCTETS else None
         self._sized = [order.index(name) for name in _SIZED if name in ask.names]
         self._room, self._read_left = BATCH_OCTETS, READ_OCTETS
         self._count = 0
-        self.columns: list[list[Cut]] = [[] for _ in ask.sections]
+        self.columns: list[tuple[list[bytes], list[int]]] = [([], []) for _ in ask.sections]  # octets, totals
         self.rests: list[Rest] = []  # the missing octets of the last message
         self.decoded_octets = 0
 
     def take(self, row: Row) -> bool:
         """Read the cells of the next message; false if the batch ends before it."""
-        room = self._room - PLAIN_OCTETS - sum(len(row[at]) for at in self._sized)
-        full = room <= 0 or self._read_left <= 0 or self.decoded_octets >= DECODED_OCTETS
-        if self.rests or (full and self._count):
+        room = self._room - PLAIN_OCTETS
+        if self._sized:
+            room -= sum([len(row[at]) for at in self._sized])
+        if self._count and (room <= 0 or self._read_left <= 0 or self.rests or self.decoded_octets >= DECODED_OCTETS):
             return False
-        stored, head = Stored.of(row[self._width :]), bytes(row[self._head])
+        cells: Sequence[tuple[bytes, int]] | None = None
+        if at_once := self._readers is not None and row[-1] is not None:
+            cells = self._whole(row, room)
+        if cells is None and not (at_once and self._count):
+            cells = self._cut(row, max(room, 0))
+        if cells is None:
+            return False
+        for (octets, totals), (cell, total) in zip(self.columns, cells, strict=True):
+            octets.append(cell)
+            totals.append(total)
+            room -= len(cell)
+        self._room = room
+        self._read_left -= len(row[-1] or b"")
+        self._count += 1
+        return True
+
+    def _whole(self, row: Row, room: int) -> list[tuple[bytes, int]] | None:
+        """The cells of a message in the database, if its own whole sections are wanted; None if they do not fit."""
+        assert self._readers is not None
+        head, octets = bytes(row[self._head]), bytes(row[-1])
+        structure = bytes(row[-2]) if self._content_id is None else b""
+        cells = []
+        for reader in self._readers:
+            cell = reader(head, octets, structure)
+            cells.append((cell, len(cell)))
+            room -= len(cell)
+        return cells if room >= 0 else None
+
+    def _cut(self, row: Row, room: int) -> list[Cut] | None:
+        """The cells of any message. Those that do not fit are cut, but only if it is the first one of the batch."""
+        stored, head = self._stored(row), bytes(row[self._head])
         cells: list[Cut] = []
         rests: list[Rest] = []
         for at, section, as_stored in self._wanted:
             if as_stored:
-                cell: Cut | None = contents.cut(self._tx, self._directory, stored, head, section, max(room, 0))
+                cell: Cut | None = contents.cut(self._tx, self._directory, stored, head, section, room)
             else:
-                cell = self._decoded(stored, section, max(room, 0))
+                cell = self._decoded(stored, section, room)
             if cell is None:
                 cell = UNKNOWN
                 rests.append(Rest(row[0], at, 0, None))
             elif len(cell.octets) < cell.total:
                 if self._count:
-                    return False
+                    return None
                 rests.append(Rest(row[0], at, len(cell.octets), cell.total))
             cells.append(cell)
-            room -= len(cell.octets)
-        for column, cell in zip(self.columns, cells, strict=True):
-            column.append(cell)
-        self._room, self.rests = room, rests
-        self._read_left -= len(stored.octets or b"")
-        self._count += 1
-        return True
+            room = max(room - len(cell.octets), 0)
+        self.rests = rests
+        return cells
+
+    def _stored(self, row: Row) -> Stored:
+        if self._content_id is None:
+            return Stored.of(row[self._width :])
+        content_id = row[self._content_id]
+        return contents.load(self._tx, [content_id])[content_id]._replace(octets=row[-1])
 
     def _decoded(self, stored: Stored, wanted: Wanted, room: int) -> Cut | None:
         """The beginning of a decoded cell; None if its length takes reading more than the batch may."""
