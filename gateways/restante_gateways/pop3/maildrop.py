@@ -72,9 +72,15 @@ class Maildrop:
         try:
             # The client chooses the id, so that it holds the lease even if the answer to the first call was lost.
             request = mailbox_pb2.AcquireMaildropRequest(lease=os.urandom(LEASE_OCTETS))
-            lease = await core.execute(
+            page = lease = await core.execute(
                 methods.ACQUIRE_MAILDROP, request, session=session.token, client_address=client_address
             )
+            while page.next_page_token:
+                request.page_token = page.next_page_token
+                page = await core.execute(
+                    methods.ACQUIRE_MAILDROP, request, session=session.token, client_address=client_address
+                )
+                lease.MergeFrom(page)
         except BaseException:
             session.close()
             raise

@@ -124,9 +124,10 @@ def folder_page(tx: Connection, place: Place, after_uid: int, most: int) -> tupl
     return delta, len(rows) < most
 
 
-def maildrop(tx: Connection, place: Place) -> tuple[list[int], list[int], list[int]]:
-    """UIDs, message ids and sizes (octets) of all messages of the place's folder, in UID order."""
-    found = prepared.rows(tx, _maildrop, {"mailbox": place.mailbox_id, "folder": place.folder_id})
+def maildrop(tx: Connection, place: Place, after_uid: int, most: int) -> tuple[list[int], list[int], list[int]]:
+    """UIDs, message ids and sizes (octets) of at most `most` messages of the place's folder behind a UID, by UID."""
+    where = {"mailbox": place.mailbox_id, "folder": place.folder_id, "after": after_uid, "most": most}
+    found = prepared.rows(tx, _maildrop, where)
     uids, message_ids, sizes = columns_of(found, 3)
     return uids, message_ids, sizes
 
@@ -154,7 +155,12 @@ _whole = (
     .order_by(message.c.uid)
     .limit(bindparam("most"))
 )
-_maildrop = select(message.c.uid, message.c.message_id, message.c.size_octets).where(_folder).order_by(message.c.uid)
+_maildrop = (
+    select(message.c.uid, message.c.message_id, message.c.size_octets)
+    .where(_folder, message.c.uid > bindparam("after"))
+    .order_by(message.c.uid)
+    .limit(bindparam("most"))
+)
 
 
 @cache

@@ -18,6 +18,7 @@ from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.bounds import ConnectionBounds
 from restante_gateways.pop3.errors import OTHERWISE, REPLIES, response_to
 from restante_gateways.pop3.settings import SessionSettings
+from restante_server.api.services import mailboxes
 from tests.gateways.pop3.conftest import Running
 from tests.gateways.pop3.messages import MESSAGES
 from tests.harness.faulty_link import until
@@ -279,6 +280,18 @@ async def test_mail_that_arrives_inside_a_session_is_not_shown(running: Running)
         await client.ask("DELE 1")
         await client.ask("QUIT")
     assert await running.contents() == [MESSAGES["dots"]]
+
+
+async def test_a_large_maildrop_comes_in_pages(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailboxes, "MAILDROP_AT_ONCE", 2)
+    await running.fill(*[MESSAGES["plain"]] * 5)
+    async with dial(running) as client:
+        await client.log_in()
+        assert running.link.calls_since().count("AcquireMaildrop") == 3
+        assert await client.ask("STAT") == f"+OK 5 {5 * len(MESSAGES['plain'])}\r\n"
+        assert (await client.ask("DELE 5")).startswith("+OK")
+        assert (await client.ask("QUIT")).startswith("+OK")
+    assert [message.uid for message in await running.core.inbox("alice")] == [1, 2, 3, 4]
 
 
 async def test_a_dropped_connection_deletes_nothing_and_frees_the_maildrop(running: Running) -> None:  # RFC 1939 6

@@ -352,6 +352,7 @@ type AcquireMaildropRequest struct {
 	// 16 random octets that shall be the lease; empty: the server chooses. A client whose answer was lost asks again with
 	// the same octets, and holds the maildrop then, with a list of that moment.
 	Lease         []byte `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"` // From the answer before, together with its lease.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -400,17 +401,25 @@ func (x *AcquireMaildropRequest) GetLease() []byte {
 	return nil
 }
 
-// AcquireMaildropResponse is the lease and a snapshot.
+func (x *AcquireMaildropRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// AcquireMaildropResponse is the lease and a page of a snapshot.
 type AcquireMaildropResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Lease         []byte                 `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`                                     // For RenewMaildrop and ReleaseMaildrop; 16 octets.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`            // By the database's clock.
-	FolderId      int64                  `protobuf:"varint,3,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`              // The Inbox.
-	UidValidity   int64                  `protobuf:"varint,4,opt,name=uid_validity,json=uidValidity,proto3" json:"uid_validity,omitempty"`     // The Inbox's UIDVALIDITY; with the UID it makes the UIDL.
-	ChangeNumber  int64                  `protobuf:"varint,5,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"`  // The snapshot's change number.
-	Uids          []int64                `protobuf:"varint,6,rep,packed,name=uids,proto3" json:"uids,omitempty"`                               // Column: UID, ascending.
-	SizeOctets    []int64                `protobuf:"varint,7,rep,packed,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"` // Column: octets of head and content.
-	MessageIds    []int64                `protobuf:"varint,8,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"` // Column: message id.
+	Lease         []byte                 `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`                                        // For RenewMaildrop and ReleaseMaildrop; 16 octets.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`               // By the database's clock.
+	FolderId      int64                  `protobuf:"varint,3,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                 // The Inbox.
+	UidValidity   int64                  `protobuf:"varint,4,opt,name=uid_validity,json=uidValidity,proto3" json:"uid_validity,omitempty"`        // The Inbox's UIDVALIDITY; with the UID it makes the UIDL.
+	ChangeNumber  int64                  `protobuf:"varint,5,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"`     // The Inbox's change number at the time of this page.
+	Uids          []int64                `protobuf:"varint,6,rep,packed,name=uids,proto3" json:"uids,omitempty"`                                  // Column: UID, ascending.
+	SizeOctets    []int64                `protobuf:"varint,7,rep,packed,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`    // Column: octets of head and content.
+	MessageIds    []int64                `protobuf:"varint,8,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`    // Column: message id.
+	NextPageToken string                 `protobuf:"bytes,9,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"` // Empty at the end.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -499,6 +508,13 @@ func (x *AcquireMaildropResponse) GetMessageIds() []int64 {
 		return x.MessageIds
 	}
 	return nil
+}
+
+func (x *AcquireMaildropResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // RenewMaildropRequest names the lease.
@@ -754,11 +770,13 @@ const file_restante_v1_mailbox_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"s\n" +
 	"\x15ListMailboxesResponse\x122\n" +
 	"\tmailboxes\x18\x01 \x03(\v2\x14.restante.v1.MailboxR\tmailboxes\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"Q\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"p\n" +
 	"\x16AcquireMaildropRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x14\n" +
-	"\x05lease\x18\x02 \x01(\fR\x05lease\"\xb1\x02\n" +
+	"\x05lease\x18\x02 \x01(\fR\x05lease\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\xd9\x02\n" +
 	"\x17AcquireMaildropResponse\x12\x14\n" +
 	"\x05lease\x18\x01 \x01(\fR\x05lease\x129\n" +
 	"\n" +
@@ -770,7 +788,8 @@ const file_restante_v1_mailbox_proto_rawDesc = "" +
 	"\vsize_octets\x18\a \x03(\x03R\n" +
 	"sizeOctets\x12\x1f\n" +
 	"\vmessage_ids\x18\b \x03(\x03R\n" +
-	"messageIds\"O\n" +
+	"messageIds\x12&\n" +
+	"\x0fnext_page_token\x18\t \x01(\tR\rnextPageToken\"O\n" +
 	"\x14RenewMaildropRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x14\n" +

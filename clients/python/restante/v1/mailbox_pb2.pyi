@@ -194,21 +194,25 @@ class AcquireMaildropRequest(_message.Message):
 
     MAILBOX_ID_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     lease: _builtins.bytes
     """16 random octets that shall be the lease; empty: the server chooses. A client whose answer was lost asks again with
     the same octets, and holds the maildrop then, with a list of that moment.
     """
+    page_token: _builtins.str
+    """From the answer before, together with its lease."""
     def __init__(
         self,
         *,
         mailbox_id: _builtins.int = ...,
         lease: _builtins.bytes = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "mailbox_id", b"mailbox_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "mailbox_id", b"mailbox_id", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -216,7 +220,7 @@ Global___AcquireMaildropRequest: _TypeAlias = AcquireMaildropRequest  # noqa: Y0
 
 @_typing.final
 class AcquireMaildropResponse(_message.Message):
-    """AcquireMaildropResponse is the lease and a snapshot."""
+    """AcquireMaildropResponse is the lease and a page of a snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -228,6 +232,7 @@ class AcquireMaildropResponse(_message.Message):
     UIDS_FIELD_NUMBER: _builtins.int
     SIZE_OCTETS_FIELD_NUMBER: _builtins.int
     MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     lease: _builtins.bytes
     """For RenewMaildrop and ReleaseMaildrop; 16 octets."""
     folder_id: _builtins.int
@@ -235,7 +240,9 @@ class AcquireMaildropResponse(_message.Message):
     uid_validity: _builtins.int
     """The Inbox's UIDVALIDITY; with the UID it makes the UIDL."""
     change_number: _builtins.int
-    """The snapshot's change number."""
+    """The Inbox's change number at the time of this page."""
+    next_page_token: _builtins.str
+    """Empty at the end."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """By the database's clock."""
@@ -263,10 +270,11 @@ class AcquireMaildropResponse(_message.Message):
         uids: _abc.Iterable[_builtins.int] | None = ...,
         size_octets: _abc.Iterable[_builtins.int] | None = ...,
         message_ids: _abc.Iterable[_builtins.int] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "expires_at", b"expires_at", "folder_id", b"folder_id", "lease", b"lease", "message_ids", b"message_ids", "size_octets", b"size_octets", "uid_validity", b"uid_validity", "uids", b"uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "expires_at", b"expires_at", "folder_id", b"folder_id", "lease", b"lease", "message_ids", b"message_ids", "next_page_token", b"next_page_token", "size_octets", b"size_octets", "uid_validity", b"uid_validity", "uids", b"uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

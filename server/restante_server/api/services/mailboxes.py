@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -12,7 +13,7 @@ from restante.v1 import methods
 from restante_server.api.engine.access import ANY_SESSION, MAILDROP_SESSION
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers, few
-from restante_server.api.services import convert
+from restante_server.api.services import convert, pages
 from restante_server.api.services.sets import MOST_ROWS
 from restante_server.store import flags, folders, mailboxes, removal, rows
 from restante_server.store.flags import FlagChange
@@ -21,6 +22,9 @@ from restante_server.store.removal import Mode
 from restante_server.store.selection import FLAG_SEEN, Selection
 
 handlers = Handlers()
+
+MAILDROP_AT_ONCE: Final = 10_000  # messages in one response: below 256 KiB even with the largest numbers
+_MAILDROP: Final = "maildrop"
 
 
 @handlers.read(methods.GET_MAILBOX, rule=ANY_SESSION, short=few)
@@ -42,13 +46,15 @@ async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1
     lease = request.lease or secrets.token_bytes(LEASE_OCTETS)
     if len(lease) != LEASE_OCTETS:
         raise InvalidArgument(field="lease", problem=f"must have {LEASE_OCTETS} octets")
+    (last,) = pages.key(_MAILDROP, request.page_token)
+    after_uid = pages.number(last) if last else 0
 
     def run(tx: Connection) -> v1.AcquireMaildropResponse:
         place = claim.place(tx)
         expires_at = mailboxes.acquire_maildrop(tx, place, lease)
         inbox = folders.inbox(tx, place)
         facts = folders.get(tx, inbox)
-        uids, message_ids, sizes = rows.maildrop(tx, inbox)
+        uids, message_ids, sizes = rows.maildrop(tx, inbox, after_uid, MAILDROP_AT_ONCE)
         return v1.AcquireMaildropResponse(
             lease=lease,
             expires_at=convert.timestamp(expires_at),
@@ -58,6 +64,7 @@ async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1
             uids=uids,
             size_octets=sizes,
             message_ids=message_ids,
+            next_page_token=pages.token(_MAILDROP, str(uids[-1])) if len(uids) == MAILDROP_AT_ONCE else "",
         )
 
     return await call.write(request, run, claims=(claim,))

@@ -16,6 +16,7 @@ from restante.errors import (
     FolderExists,
     FolderNotFound,
     InvalidArgument,
+    InvalidPageToken,
     LeaseLost,
     MailboxNotFound,
     MaildropInUse,
@@ -35,7 +36,7 @@ from restante_process.config import Config
 from restante_server.api.engine.caller import Caller
 from restante_server.api.services import contents as _contents  # noqa: F401 - registers its handlers
 from restante_server.api.services import folders as _folders  # noqa: F401 - registers its handlers
-from restante_server.api.services import mailboxes as _mailboxes  # noqa: F401 - registers its handlers
+from restante_server.api.services import mailboxes
 from restante_server.api.services import messages as _messages  # noqa: F401 - registers its handlers
 from restante_server.store.check import check
 from restante_server.store.staging import Contents, ContentSettings
@@ -461,6 +462,24 @@ async def test_the_maildrop_is_leased_and_given_back(bob: Mail) -> None:
         await bob.call(methods.RENEW_MAILDROP, lease=drop.lease)
     folder = await bob.folder("inbox")
     assert (folder.message_count, folder.unread_count) == (1, 0)
+
+
+async def test_a_maildrop_has_pages(bob: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailboxes, "MAILDROP_AT_ONCE", 2)
+    inbox = (await bob.folder("inbox")).folder_id
+    for _ in range(3):
+        await bob.append(inbox)
+    first = await bob.call(methods.ACQUIRE_MAILDROP)
+    await bob.call(methods.DELETE_MESSAGES, messages=messages(inbox, 1), mode=v1.DELETE_MODE_SOFT)
+    await bob.append(inbox)
+    second = await bob.call(methods.ACQUIRE_MAILDROP, lease=first.lease, page_token=first.next_page_token)
+    third = await bob.call(methods.ACQUIRE_MAILDROP, lease=first.lease, page_token=second.next_page_token)
+    assert [list(page.uids) for page in (first, second, third)] == [[1, 2], [3, 4], []]
+    assert (second.lease, third.next_page_token) == (first.lease, "")
+    with pytest.raises(MaildropInUse):
+        await bob.call(methods.ACQUIRE_MAILDROP, page_token=first.next_page_token)
+    with pytest.raises(InvalidPageToken):
+        await bob.call(methods.ACQUIRE_MAILDROP, lease=first.lease, page_token="of another list")
 
 
 async def test_a_draft_is_written_from_its_parts(bob: Mail) -> None:

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/mailbox.proto.
  */
 export const file_restante_v1_mailbox: GenFile = /*@__PURE__*/
-  fileDesc("ChlyZXN0YW50ZS92MS9tYWlsYm94LnByb3RvEgtyZXN0YW50ZS52MSKYAgoHTWFpbGJveBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIcChBvd25lcl9hY2NvdW50X2lkGAIgASgDQgIwARIPCgdhZGRyZXNzGAMgASgJEhQKDGRpc3BsYXlfbmFtZRgEIAEoCRIZCg1jaGFuZ2VfbnVtYmVyGAUgASgDQgIwARIRCgVlcG9jaBgGIAEoA0ICMAESFwoLdXNlZF9vY3RldHMYByABKANCAjABEhkKDW1lc3NhZ2VfY291bnQYCCABKANCAjABEh0KDHF1b3RhX29jdGV0cxgJIAEoA0ICMAFIAIgBARIeChJyZWNvdmVyYWJsZV9vY3RldHMYCiABKANCAjABQg8KDV9xdW90YV9vY3RldHMiWQoRR2V0TWFpbGJveFJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESLAoKbWluX2NvbW1pdBgCIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuIjsKEkdldE1haWxib3hSZXNwb25zZRIlCgdtYWlsYm94GAEgASgLMhQucmVzdGFudGUudjEuTWFpbGJveCI9ChRMaXN0TWFpbGJveGVzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJZChVMaXN0TWFpbGJveGVzUmVzcG9uc2USJwoJbWFpbGJveGVzGAEgAygLMhQucmVzdGFudGUudjEuTWFpbGJveBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiPwoWQWNxdWlyZU1haWxkcm9wUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARINCgVsZWFzZRgCIAEoDCLcAQoXQWNxdWlyZU1haWxkcm9wUmVzcG9uc2USDQoFbGVhc2UYASABKAwSLgoKZXhwaXJlc19hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoJZm9sZGVyX2lkGAMgASgDQgIwARIYCgx1aWRfdmFsaWRpdHkYBCABKANCAjABEhkKDWNoYW5nZV9udW1iZXIYBSABKANCAjABEgwKBHVpZHMYBiADKAMSEwoLc2l6ZV9vY3RldHMYByADKAMSEwoLbWVzc2FnZV9pZHMYCCADKAMiPQoUUmVuZXdNYWlsZHJvcFJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESDQoFbGVhc2UYAiABKAwiRwoVUmVuZXdNYWlsZHJvcFJlc3BvbnNlEi4KCmV4cGlyZXNfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpQBChZSZWxlYXNlTWFpbGRyb3BSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEg0KBWxlYXNlGAIgASgMEioKDGRlbGV0ZWRfdWlkcxgDIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USJwoJc2Vlbl91aWRzGAQgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZSJeChdSZWxlYXNlTWFpbGRyb3BSZXNwb25zZRIZCg1kZWxldGVkX2NvdW50GAEgASgDQgIwARIoCgZjb21taXQYAiABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbjLLAwoOTWFpbGJveFNlcnZpY2USTQoKR2V0TWFpbGJveBIeLnJlc3RhbnRlLnYxLkdldE1haWxib3hSZXF1ZXN0Gh8ucmVzdGFudGUudjEuR2V0TWFpbGJveFJlc3BvbnNlElYKDUxpc3RNYWlsYm94ZXMSIS5yZXN0YW50ZS52MS5MaXN0TWFpbGJveGVzUmVxdWVzdBoiLnJlc3RhbnRlLnYxLkxpc3RNYWlsYm94ZXNSZXNwb25zZRJcCg9BY3F1aXJlTWFpbGRyb3ASIy5yZXN0YW50ZS52MS5BY3F1aXJlTWFpbGRyb3BSZXF1ZXN0GiQucmVzdGFudGUudjEuQWNxdWlyZU1haWxkcm9wUmVzcG9uc2USVgoNUmVuZXdNYWlsZHJvcBIhLnJlc3RhbnRlLnYxLlJlbmV3TWFpbGRyb3BSZXF1ZXN0GiIucmVzdGFudGUudjEuUmVuZXdNYWlsZHJvcFJlc3BvbnNlElwKD1JlbGVhc2VNYWlsZHJvcBIjLnJlc3RhbnRlLnYxLlJlbGVhc2VNYWlsZHJvcFJlcXVlc3QaJC5yZXN0YW50ZS52MS5SZWxlYXNlTWFpbGRyb3BSZXNwb25zZUKRAQoOaW8ucmVzdGFudGUudjFCDE1haWxib3hQcm90b1ABWj5naXRodWIuY29tL3Jlc3RhbnRlL3Jlc3RhbnRlL2NsaWVudHMvZ28vcmVzdGFudGUvdjE7cmVzdGFudGV2MaICA1JTVKoCC1Jlc3RhbnRlLlYxygILUmVzdGFudGVcVjHqAgxSZXN0YW50ZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_restante_v1_types]);
+  fileDesc("ChlyZXN0YW50ZS92MS9tYWlsYm94LnByb3RvEgtyZXN0YW50ZS52MSKYAgoHTWFpbGJveBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIcChBvd25lcl9hY2NvdW50X2lkGAIgASgDQgIwARIPCgdhZGRyZXNzGAMgASgJEhQKDGRpc3BsYXlfbmFtZRgEIAEoCRIZCg1jaGFuZ2VfbnVtYmVyGAUgASgDQgIwARIRCgVlcG9jaBgGIAEoA0ICMAESFwoLdXNlZF9vY3RldHMYByABKANCAjABEhkKDW1lc3NhZ2VfY291bnQYCCABKANCAjABEh0KDHF1b3RhX29jdGV0cxgJIAEoA0ICMAFIAIgBARIeChJyZWNvdmVyYWJsZV9vY3RldHMYCiABKANCAjABQg8KDV9xdW90YV9vY3RldHMiWQoRR2V0TWFpbGJveFJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESLAoKbWluX2NvbW1pdBgCIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuIjsKEkdldE1haWxib3hSZXNwb25zZRIlCgdtYWlsYm94GAEgASgLMhQucmVzdGFudGUudjEuTWFpbGJveCI9ChRMaXN0TWFpbGJveGVzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJZChVMaXN0TWFpbGJveGVzUmVzcG9uc2USJwoJbWFpbGJveGVzGAEgAygLMhQucmVzdGFudGUudjEuTWFpbGJveBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiUwoWQWNxdWlyZU1haWxkcm9wUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARINCgVsZWFzZRgCIAEoDBISCgpwYWdlX3Rva2VuGAMgASgJIvUBChdBY3F1aXJlTWFpbGRyb3BSZXNwb25zZRINCgVsZWFzZRgBIAEoDBIuCgpleHBpcmVzX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCglmb2xkZXJfaWQYAyABKANCAjABEhgKDHVpZF92YWxpZGl0eRgEIAEoA0ICMAESGQoNY2hhbmdlX251bWJlchgFIAEoA0ICMAESDAoEdWlkcxgGIAMoAxITCgtzaXplX29jdGV0cxgHIAMoAxITCgttZXNzYWdlX2lkcxgIIAMoAxIXCg9uZXh0X3BhZ2VfdG9rZW4YCSABKAkiPQoUUmVuZXdNYWlsZHJvcFJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESDQoFbGVhc2UYAiABKAwiRwoVUmVuZXdNYWlsZHJvcFJlc3BvbnNlEi4KCmV4cGlyZXNfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpQBChZSZWxlYXNlTWFpbGRyb3BSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEg0KBWxlYXNlGAIgASgMEioKDGRlbGV0ZWRfdWlkcxgDIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USJwoJc2Vlbl91aWRzGAQgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZSJeChdSZWxlYXNlTWFpbGRyb3BSZXNwb25zZRIZCg1kZWxldGVkX2NvdW50GAEgASgDQgIwARIoCgZjb21taXQYAiABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbjLLAwoOTWFpbGJveFNlcnZpY2USTQoKR2V0TWFpbGJveBIeLnJlc3RhbnRlLnYxLkdldE1haWxib3hSZXF1ZXN0Gh8ucmVzdGFudGUudjEuR2V0TWFpbGJveFJlc3BvbnNlElYKDUxpc3RNYWlsYm94ZXMSIS5yZXN0YW50ZS52MS5MaXN0TWFpbGJveGVzUmVxdWVzdBoiLnJlc3RhbnRlLnYxLkxpc3RNYWlsYm94ZXNSZXNwb25zZRJcCg9BY3F1aXJlTWFpbGRyb3ASIy5yZXN0YW50ZS52MS5BY3F1aXJlTWFpbGRyb3BSZXF1ZXN0GiQucmVzdGFudGUudjEuQWNxdWlyZU1haWxkcm9wUmVzcG9uc2USVgoNUmVuZXdNYWlsZHJvcBIhLnJlc3RhbnRlLnYxLlJlbmV3TWFpbGRyb3BSZXF1ZXN0GiIucmVzdGFudGUudjEuUmVuZXdNYWlsZHJvcFJlc3BvbnNlElwKD1JlbGVhc2VNYWlsZHJvcBIjLnJlc3RhbnRlLnYxLlJlbGVhc2VNYWlsZHJvcFJlcXVlc3QaJC5yZXN0YW50ZS52MS5SZWxlYXNlTWFpbGRyb3BSZXNwb25zZUKRAQoOaW8ucmVzdGFudGUudjFCDE1haWxib3hQcm90b1ABWj5naXRodWIuY29tL3Jlc3RhbnRlL3Jlc3RhbnRlL2NsaWVudHMvZ28vcmVzdGFudGUvdjE7cmVzdGFudGV2MaICA1JTVKoCC1Jlc3RhbnRlLlYxygILUmVzdGFudGVcVjHqAgxSZXN0YW50ZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_restante_v1_types]);
 
 /**
  * Mailbox is one mailbox.
@@ -227,6 +227,13 @@ export type AcquireMaildropRequest = Message<"restante.v1.AcquireMaildropRequest
    * @generated from field: bytes lease = 2;
    */
   lease: Uint8Array;
+
+  /**
+   * From the answer before, together with its lease.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
 };
 
 /**
@@ -237,7 +244,7 @@ export const AcquireMaildropRequestSchema: GenMessage<AcquireMaildropRequest> = 
   messageDesc(file_restante_v1_mailbox, 5);
 
 /**
- * AcquireMaildropResponse is the lease and a snapshot.
+ * AcquireMaildropResponse is the lease and a page of a snapshot.
  *
  * @generated from message restante.v1.AcquireMaildropResponse
  */
@@ -271,7 +278,7 @@ export type AcquireMaildropResponse = Message<"restante.v1.AcquireMaildropRespon
   uidValidity: string;
 
   /**
-   * The snapshot's change number.
+   * The Inbox's change number at the time of this page.
    *
    * @generated from field: int64 change_number = 5 [jstype = JS_STRING];
    */
@@ -297,6 +304,13 @@ export type AcquireMaildropResponse = Message<"restante.v1.AcquireMaildropRespon
    * @generated from field: repeated int64 message_ids = 8;
    */
   messageIds: bigint[];
+
+  /**
+   * Empty at the end.
+   *
+   * @generated from field: string next_page_token = 9;
+   */
+  nextPageToken: string;
 };
 
 /**
@@ -453,9 +467,10 @@ export const MailboxService: GenService<{
   },
   /**
    * Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
-   * at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
+   * at this moment, in UID order, at most 10000 on a page. The call for the next page keeps the lease for 60 more
+   * seconds; messages that arrive between two pages are on a later page. A message that leaves the Inbox during the session can still be read by its id
    * (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE,
-   * INVALID_ARGUMENT {field, problem} for a lease of another length.
+   * INVALID_ARGUMENT {field, problem} for a lease of another length, INVALID_PAGE_TOKEN.
    *
    * @generated from rpc restante.v1.MailboxService.AcquireMaildrop
    */
