@@ -93,11 +93,12 @@ class TakeMail:
         scheduled = ScheduledMail(tx, operations[0].settings)
         for at in asked.fresh:
             try:
+                _require_uploads(tx, operations[at].incoming)
                 scheduled.add(operations[at].incoming)
-                _use_uploads(tx, operations[at].incoming)
             except RestanteError as error:
                 outcomes[at] = error
                 continue
+            _use_uploads(tx, operations[at].incoming)
             _put_away_draft(tx, operations[at].incoming)
             ready.append(at)
         taken = enqueue(tx, [operations[at].incoming for at in ready], operations[0].settings)
@@ -123,14 +124,16 @@ def decode(kept: bytes) -> Taken:
     return Taken(numbers[0], Placed(*numbers[1:]) if len(numbers) > 1 else None)
 
 
-def _use_uploads(tx: Connection, item: Incoming) -> None:
-    """Use up the message's uploads. When it raises UploadNotFound, none is used up."""
-    owner = item.account_id or 0
+def _require_uploads(tx: Connection, item: Incoming) -> None:
+    """Raise UploadNotFound unless the message's uploads are there, and are whole."""
     for upload_id in item.uploads:
-        if uploads.get(tx, upload_id, owner, item.accepted_at).content_id is None:
+        if uploads.get(tx, upload_id, item.account_id or 0, item.accepted_at).content_id is None:
             raise UploadNotFound
+
+
+def _use_uploads(tx: Connection, item: Incoming) -> None:
     for upload_id in item.uploads:
-        garbage.notice(tx, [uploads.take(tx, upload_id, owner, item.accepted_at)], item.accepted_at)
+        garbage.notice(tx, [uploads.take(tx, upload_id, item.account_id or 0, item.accepted_at)], item.accepted_at)
 
 
 def _put_away_draft(tx: Connection, item: Incoming) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from restante.errors import AccountLimitReached
+from restante.errors import AccountLimitReached, UploadNotFound
 from restante.v1.submission_pb2 import CancelSubmissionRequest, SubmitMessageResponse
 from restante_server.api.services import convert
 from restante_server.transport.schedule import HOUR
@@ -84,3 +85,17 @@ async def test_many_at_once_do_not_slip_in_together(world: World) -> None:
     assert len(outcomes) - len(refused) == 3
     await world.pass_time(2 * HOUR)
     assert len(await world.letters("carol")) == 3
+
+
+async def test_a_refused_message_takes_no_room_of_the_others_of_its_set(world: World) -> None:
+    limit(world, max_scheduled=2)
+    fields = in_an_hour(world, "alice")
+    letter = fields.pop("content")
+    upload_id = await world.upload("alice", letter)
+    outcomes = await asyncio.gather(
+        world.submit("alice", upload_id=upload_id, **fields),
+        world.submit("alice", upload_id=upload_id, **fields),  # the upload is used up
+        world.submit("alice", letter, **fields),
+        return_exceptions=True,
+    )
+    assert Counter(map(type, outcomes)) == {SubmitMessageResponse: 2, UploadNotFound: 1}
