@@ -11,7 +11,7 @@ from restante_mail.mime.parts import Part
 from restante_mail.mime.scanner import parse
 from restante_mail.mime.structure import structures
 from restante_mail.mime.text import preview
-from restante_mail.octets import Buffer, count_lines, take
+from restante_mail.octets import Buffer, take
 
 __all__ = ["Facts", "scan"]
 
@@ -20,8 +20,6 @@ __all__ = ["Facts", "scan"]
 class Facts:
     """The facts of one content for listings, which therefore never parse."""
 
-    octets: int
-    lines: int  # line ends of the whole content
     tree: Part
     summary: Summary
     envelope: bytes  # encoded RFC 9051 ENVELOPE
@@ -36,17 +34,12 @@ def scan(content: Buffer, limits: Limits = DEFAULT_LIMITS) -> Facts:
     tree = parse(content, limits)
     header = read_header(take(content, 0, min(tree.body_start, limits.header_octets + 1)), limits)
     body_structure, body = structures(content, tree, limits)
-    simple = not tree.children and (not tree.content or tree.media_type in ("text/plain", "text/html"))
     return Facts(
-        octets=len(content),
-        lines=tree.lines + count_lines(content, 0, tree.body_start),
         tree=tree,
         summary=summary(header),
         envelope=envelope(header),
         body_structure=body_structure,
         body=body,
         preview=preview(content, tree),
-        attachment_count=0
-        if simple and "disposition" not in tree.content and "name" not in tree.content.get("type", "").lower()
-        else attachment_count(tree),
+        attachment_count=attachment_count(tree),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from restante_mail.mime.content_fields import ContentFields
 from restante_mail.mime.parts import Part
 
 __all__ = ["Numbered", "attachment_count", "numbered"]
@@ -46,7 +47,19 @@ def numbered(tree: Part, *, embedded: bool = True) -> Iterator[Numbered]:
 
 def attachment_count(tree: Part) -> int:
     """The number of attachments. An embedded message is one, with all its own attachments."""
-    return sum(found.attachment for found in numbered(tree, embedded=False))
+    if not tree.fields.is_multipart:
+        return int(_is_attachment(tree, in_html=False))
+    count, waiting = 0, [tree]
+    while waiting:
+        part = waiting.pop()
+        in_html = part.fields.media_type == "multipart/related" and _has_html(part)
+        for child in part.children:
+            fields = child.fields
+            if fields.is_multipart:
+                waiting.append(child)
+            else:
+                count += (fields.attachment or _attachment(fields))[in_html]
+    return count
 
 
 def _has_html(related: Part) -> bool:
@@ -58,14 +71,24 @@ def _has_html(related: Part) -> bool:
 def _is_attachment(part: Part, in_html: bool) -> bool:
     """Whether the part is an attachment. Not attachments are text without a file name, parts that related HTML shows
     (`in_html`), signatures, and the machine-readable parts of reports."""
-    media_type = part.media_type
-    if not part.content:
-        return media_type not in _SHOWN
-    if media_type in _SIGNATURES:
-        return False
-    if part.disposition == "attachment":
-        return True
+    return (part.fields.attachment or _attachment(part.fields))[in_html]
+
+
+def _attachment(fields: ContentFields) -> tuple[bool, bool]:
+    """Whether a part with these fields is an attachment, outside and inside of related HTML. Kept with the fields."""
+    media_type = fields.media_type
     kind, _, subkind = media_type.partition("/")
-    if media_type in _SHOWN or (kind == "message" and subkind in _REPORTS):
-        return bool(part.filename)
-    return not (in_html and part.content_id and (kind in _SHOWN_BY_HTML or media_type == "text/css"))
+    inside: bool | None = None
+    if not fields.raw:
+        outside = media_type not in _SHOWN
+    elif media_type in _SIGNATURES:
+        outside = False
+    elif fields.disposition == "attachment":
+        outside = True
+    elif media_type in _SHOWN or (kind == "message" and subkind in _REPORTS):
+        outside = bool(fields.filename)
+    else:
+        outside = True
+        inside = not (fields.content_id and (kind in _SHOWN_BY_HTML or media_type == "text/css"))
+    fields.attachment = outside, outside if inside is None else inside
+    return fields.attachment

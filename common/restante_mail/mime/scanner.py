@@ -11,17 +11,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from restante_mail.header.fields import content_value, raw_fields, wanted
+from restante_mail.header.words import decode_parameters
 from restante_mail.limits import DEFAULT_LIMITS, Limits
+from restante_mail.mime.content_fields import ContentFields, content_fields, fields_of_block
 from restante_mail.mime.parts import Part
 from restante_mail.octets import Buffer, find, line_counts, take
 
 __all__ = ["parse"]
 
-_WANTED = wanted(
-    "content-type content-transfer-encoding content-id content-description content-disposition content-language "
-    "content-location content-md5"
-)
 _PADDING = re.compile(rb"[ \t]*+")
 # Text after a closing delimiter is ignored, unless it could continue a longer boundary (RFC 2046 5.1.1).
 _END_OF_CLOSING = re.compile(rb"[ \t]*+(?:\r\n|\Z|[^0-9A-Za-z'()+_,\-./:=? \t\r\n][^\r\n]*+(?:\r\n|\Z))")
@@ -110,14 +107,14 @@ class _Scan:
                 stack[-1].part.children.append(part)
             self._parts.append(part)
             stack.append(_Open(part))
-            is_multipart = part.is_multipart
-            if not is_multipart and not part.is_message:
+            fields = part.fields
+            if not fields.is_multipart and not fields.is_message:
                 return following
             if len(stack) > self._limits.depth or self._parts_left <= 0:
-                part.media_type = "application/octet-stream"
+                part.fields = content_fields("application/octet-stream", fields.raw)
                 return following
-            if is_multipart:
-                self._expect(_boundary(part))
+            if fields.is_multipart:
+                self._expect(_boundary(fields))
                 return self._next(part.body_start)
             start, default = part.body_start, "text/plain"
 
@@ -167,15 +164,15 @@ class _Scan:
         """Give a multipart without parts a single text part without header, which is its whole body. So no text is
         hidden, and every body structure has a part."""
         part = multipart.part
-        if part.children or not part.is_multipart:
+        if part.children or not part.fields.is_multipart:
             return
         if multipart.first < 0:
-            only = Part(part.body_start, part.body_start, part.body_end)
+            only = Part(part.body_start, part.body_start, part.body_end, content_fields("text/plain", {}))
         else:  # delimiters only
             at = min(multipart.first, part.body_end)
-            only = Part(at, at, at, media_type=multipart.default)
+            only = Part(at, at, at, content_fields(multipart.default, {}))
             if only.is_message:
-                only.children.append(Part(at, at, at))
+                only.children.append(Part(at, at, at, content_fields("text/plain", {})))
         part.children.append(only)
         self._parts += only.walk()
         self._parts_left -= 1
@@ -194,46 +191,38 @@ class _Scan:
         """Read the header of the entity in [start, end)."""
         buffer = self._buffer
         if take(buffer, start, min(start + 2, end)) == b"\r\n":
-            return Part(start, start + 2, start + 2, media_type=default)
+            return Part(start, start + 2, start + 2, content_fields(default, {}))
         self._scan_left -= min(end - start, self._limits.header_octets)
         blank = find(buffer, b"\r\n\r\n", start, end)
         body_start = end if blank < 0 else blank + 4
-        part = Part(start, body_start, body_start, media_type=default)
         limit = min(body_start, start + self._limits.header_octets)
         block = take(buffer, start, limit)
-        self._read_content_fields(part, block, cut=limit < body_start)
-        if part.is_multipart and b"\n--" in block:
+        part = Part(start, body_start, body_start, self._fields(block, default, cut=limit < body_start))
+        if part.fields.is_multipart and b"\n--" in block:
             self._end_at_own_delimiter(part, block, default)
         return part
 
     def _end_at_own_delimiter(self, part: Part, block: bytes, default: str) -> None:
         """End a header without a blank line at the first delimiter of its own boundary."""
-        boundary = _boundary(part)
+        boundary = _boundary(part.fields)
         needle = b"\n--" + boundary
         at = block.find(needle) if boundary else -1
         if at < 0 or self._delimiter(part.header_start + at, needle) is None:
             return
-        body_start = part.header_start + at + 1
-        shorter = Part(part.header_start, body_start, body_start, media_type=default)
-        self._read_content_fields(shorter, block[: at + 1], cut=False)
+        shorter = self._fields(block[: at + 1], default, cut=False)
         if shorter.is_multipart and _boundary(shorter) == boundary:
-            part.media_type, part.content = shorter.media_type, shorter.content
-            part.body_start = part.body_end = body_start
+            part.fields = shorter
+            part.body_start = part.body_end = part.header_start + at + 1
 
-    def _read_content_fields(self, part: Part, block: bytes, cut: bool) -> None:
+    def _fields(self, block: bytes, default: str, cut: bool) -> ContentFields:
+        """The Content-* fields of a header block; `cut` if its last field may be incomplete."""
         if self._structure_left <= 0:
-            return
-        if cut:  # the last field may be incomplete
+            return content_fields(default, {})
+        if cut:
             block = block[: block.rfind(b"\n") + 1]
-        content = part.content
-        for name, values in raw_fields(block, _WANTED, self._limits.content_field_octets).items():
-            content[name[8:]] = values[0]
-            self._structure_left -= len(values[0])
-        raw = content.get("type")
-        if raw:
-            value = content_value(raw)
-            if value.subkind:  # without a subtype the default type applies (RFC 2045 5.2)
-                part.media_type = f"{value.kind}/{value.subkind}".lower()
+        found = fields_of_block(block, default, self._limits.content_field_octets)
+        self._structure_left -= found.octets
+        return found
 
     # Delimiters -------------------------------------------------------------------------------------------------------
 
@@ -291,10 +280,10 @@ class _Scan:
         return None
 
 
-def _boundary(part: Part) -> bytes:
-    for name, value in part.type_value.parameters:
+def _boundary(fields: ContentFields) -> bytes:
+    for name, value in fields.parameters:
         if name.lower() == "boundary":
             return value.rstrip(" \t").encode("latin-1", "replace")
-    if "boundary*" in part.content.get("type", "").lower():  # RFC 2231 syntax, although no boundary needs it
-        return part.parameters.get("boundary", "").rstrip(" \t").encode("utf-8", "replace")
+    if "boundary*" in fields.raw.get("type", "").lower():  # RFC 2231 syntax, although no boundary needs it
+        return decode_parameters(fields.parameters).get("boundary", "").rstrip(" \t").encode("utf-8", "replace")
     return b""

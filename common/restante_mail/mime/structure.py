@@ -8,6 +8,7 @@ from restante_mail.header.address_list import Tokens
 from restante_mail.header.fields import content_value
 from restante_mail.header.summary import envelope, nstring, read_header
 from restante_mail.limits import DEFAULT_LIMITS, Limits
+from restante_mail.mime.content_fields import ContentFields, language_tags
 from restante_mail.mime.parts import Part
 from restante_mail.octets import Buffer, take
 
@@ -24,24 +25,26 @@ def structures(buffer: Buffer, tree: Part, limits: Limits = DEFAULT_LIMITS) -> S
 
 def _render(buffer: Buffer, tree: Part, limits: Limits) -> tuple[str, str]:
     """Render children before parents, without recursion."""
+    if not tree.children:
+        return _leaf(tree)
     done: dict[int, tuple[str, str]] = {}
     tokens = Tokens(limits.address_tokens)
     for part in reversed(list(tree.walk())):
-        below = [done.pop(id(child)) for child in part.children]
-        if part.is_multipart and below:
-            done[id(part)] = _multipart(part, below)
-        elif part.is_message and below:
-            done[id(part)] = _message(buffer, part, below[0], limits, tokens)
-        else:
+        if not part.children:
             done[id(part)] = _leaf(part)
+        elif part.fields.is_multipart:
+            done[id(part)] = _multipart(part, [done.pop(id(child)) for child in part.children])
+        else:
+            done[id(part)] = _message(buffer, part, done.pop(id(part.children[0])), limits, tokens)
     return done[id(tree)]
 
 
 def _multipart(part: Part, below: list[tuple[str, str]]) -> tuple[str, str]:
-    subtype = nstring(part.media_type.partition("/")[2])
-    extension = f"{_parameters(part.type_value.parameters)} {_common_extension(part)}"
-    inside = "".join(full for full, _short in below)
-    return f"({inside} {subtype} {extension})", f"({''.join(short for _full, short in below)} {subtype})"
+    full_end, short_end = part.fields.rendered or _rendered(part.fields)
+    return (
+        f"({''.join([full for full, _short in below])}{full_end}",
+        f"({''.join([short for _full, short in below])}{short_end}",
+    )
 
 
 def _message(buffer: Buffer, part: Part, below: tuple[str, str], limits: Limits, tokens: Tokens) -> tuple[str, str]:
@@ -49,49 +52,50 @@ def _message(buffer: Buffer, part: Part, below: tuple[str, str], limits: Limits,
     inner = part.children[0]
     end = min(inner.body_start, inner.header_start + limits.header_octets)
     summary = envelope(read_header(take(buffer, inner.header_start, end), limits, tokens)).decode("latin-1")
-    basic = _basic(part)
-    full = f"({basic} {summary} {below[0]} {part.lines} {_leaf_extension(part)})"
-    return full, f"({basic} {summary} {below[1]} {part.lines})"
+    basic, extension = part.fields.rendered or _rendered(part.fields)
+    full = f"{basic}{part.octets} {summary} {below[0]} {part.lines}{extension}"
+    return full, f"{basic}{part.octets} {summary} {below[1]} {part.lines})"
 
 
 def _leaf(part: Part) -> tuple[str, str]:
-    short = _basic(part)
-    if part.media_type.startswith("text/"):
+    fields = part.fields
+    basic, extension = fields.rendered or _rendered(fields)
+    short = f"{basic}{part.body_end - part.body_start}"
+    if fields.is_text:
         short = f"{short} {part.lines}"
-    return f"({short} {_leaf_extension(part)})", f"({short})"
+    return f"{short}{extension}", f"{short})"
 
 
-def _basic(part: Part) -> str:
-    """The fields of every part except a multipart: type, subtype, parameters, id, description, encoding, octets."""
-    kind, _, subkind = part.media_type.partition("/")
-    content = part.content
-    parameters = part.type_value.parameters if "type" in content else ()
-    if part.media_type == "text/plain" and not any(name.lower() == "charset" for name, _value in parameters):
+def _rendered(fields: ContentFields) -> tuple[str, str]:
+    """The rendering that follows from the fields alone, kept with them. Of a multipart, the end of both forms; else the
+    beginning, up to the number of octets, and the end with extension data."""
+    kind, _, subkind = fields.media_type.partition("/")
+    if fields.is_multipart:
+        end = f" {nstring(subkind)}"
+        fields.rendered = f"{end} {_parameters(fields.parameters)} {_extension(fields)})", f"{end})"
+        return fields.rendered
+    raw, parameters = fields.raw, fields.parameters
+    if fields.media_type == "text/plain" and not any(name.lower() == "charset" for name, _value in parameters):
         parameters = (*parameters, ("charset", "us-ascii"))  # RFC 2046 4.1.2
-    return (
-        f"{nstring(kind)} {nstring(subkind)} {_parameters(parameters)} {nstring(content.get('id'))} "
-        f"{nstring(content.get('description'))} {nstring(part.encoding)} {part.octets}"
+    basic = (
+        f"({nstring(kind)} {nstring(subkind)} {_parameters(parameters)} {nstring(raw.get('id'))} "
+        f"{nstring(raw.get('description'))} {nstring(fields.encoding)} "
     )
+    fields.rendered = basic, f" {nstring(raw.get('md5'))} {_extension(fields)})"
+    return fields.rendered
 
 
-def _leaf_extension(part: Part) -> str:
-    return f"{nstring(part.content.get('md5'))} {_common_extension(part)}"
-
-
-def _common_extension(part: Part) -> str:
+def _extension(fields: ContentFields) -> str:
     """Disposition, language and location."""
-    content = part.content
-    if not content:
+    raw = fields.raw
+    if not raw:
         return "NIL NIL NIL"
-    disposition, language = _disposition(part), _language(part.languages) if "language" in content else "NIL"
-    return f"{disposition} {language} {nstring(content.get('location'))}"
-
-
-def _disposition(part: Part) -> str:
-    kind = part.disposition
-    if not kind:
-        return "NIL"
-    return f"({nstring(kind)} {_parameters(content_value(part.content['disposition']).parameters)})"
+    disposition = "NIL"
+    if fields.disposition:
+        parameters = content_value(raw["disposition"]).parameters
+        disposition = f"({nstring(fields.disposition)} {_parameters(parameters)})"
+    language = _language(language_tags(raw["language"])) if "language" in raw else "NIL"
+    return f"{disposition} {language} {nstring(raw.get('location'))}"
 
 
 def _language(tags: Sequence[str]) -> str:

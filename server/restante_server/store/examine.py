@@ -14,6 +14,7 @@ from restante_mail.header.addresses import shown
 from restante_mail.header.summary import Summary, read_header, summary
 from restante_mail.limits import DEFAULT_LIMITS
 from restante_mail.mime import parts
+from restante_mail.mime.content_fields import ContentFields
 from restante_mail.mime.parts import Part
 from restante_mail.mime.text import field_values, header_text, text_chunks
 from restante_mail.octets import Buffer, take
@@ -86,7 +87,7 @@ class Examined:
 
     def _in_body(self, needle: str) -> bool:
         tree = self._tree
-        if not tree.children and tree.octets <= _DIRECT_OCTETS and _is_direct(tree.media_type, _content_key(tree)):
+        if not tree.children and tree.octets <= _DIRECT_OCTETS and _is_direct(tree.fields):
             octets = take(self._content, tree.body_start, tree.body_end)
             if octets.isascii():  # folding ASCII changes only letter case and white space
                 word = _longest_word(needle)
@@ -111,17 +112,11 @@ def _longest_word(needle: str) -> bytes:
     return max(re.split(r"[\s:\x00-\x1f\x7f]+", needle), key=len).encode("ascii", "ignore")
 
 
-def _content_key(part: Part) -> tuple[str, str]:
-    return part.content.get("type", ""), part.content.get("transfer-encoding", "")
-
-
-@lru_cache(maxsize=256)
-def _is_direct(media_type: str, content: tuple[str, str]) -> bool:
-    """Whether ASCII octets of a part of this type, charset and encoding are its decoded text."""
-    part = Part(0, 0, 0, media_type=media_type, content={"type": content[0], "transfer-encoding": content[1]})
+def _is_direct(fields: ContentFields) -> bool:
+    """Whether ASCII octets of a part with these fields are its decoded text."""
     return (
-        media_type.startswith("text/")
-        and media_type != "text/html"
-        and part.encoding in _DIRECT_ENCODINGS
-        and part.charset.lower() in _DIRECT_CHARSETS
+        fields.is_text
+        and fields.media_type != "text/html"
+        and fields.encoding in _DIRECT_ENCODINGS
+        and fields.charset.lower() in _DIRECT_CHARSETS
     )

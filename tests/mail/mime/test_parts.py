@@ -263,6 +263,23 @@ def test_no_octets_raise(octets: bytes) -> None:
         assert decode(encode(tree)) == tree
 
 
+def test_equal_short_fields_are_one_object_and_long_ones_are_not_kept() -> None:
+    header = "Content-Type: text/plain; charset=utf-8\n"
+    one, two = parse(crlf(f"{header}\nfirst\n")), parse(crlf(f"{header}Subject: x\n\nsecond\n"))
+    assert one.fields is two.fields is decode(encode(one)).fields
+    long = crlf(f"{header}Content-Description: {'d' * 600}\n\nx\n")
+    assert parse(long).fields is not parse(long).fields
+    assert parse(long) == parse(long)
+
+
+def test_equal_header_blocks_have_the_default_type_of_their_place() -> None:  # RFC 2046 5.1.5
+    digest, mixed = (
+        parse(crlf(f"Content-Type: multipart/{kind}; boundary=b\n\n--b\nContent-ID: <x>\n\nx\n--b--\n"))
+        for kind in ("digest", "mixed")
+    )
+    assert (digest.children[0].media_type, mixed.children[0].media_type) == ("message/rfc822", "text/plain")
+
+
 def _check(content: bytes, tree: Part) -> None:
     """Check offsets, children inside their parents' bodies, in order and without overlap, and counts of lines."""
     assert (tree.header_start, tree.body_end) == (0, len(content))
