@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -31,6 +31,16 @@ class ShortRead(NamedTuple):
     """The rest of a handler that has decided on the event loop: one read of few rows, by index."""
 
     function: Callable[[Connection], Any]
+
+
+class FindThenWrite(NamedTuple):
+    """The rest of a handler that has decided on the event loop: it finds what it writes, and then writes it.
+
+    It may be cancelled while it finds, which has no effects.
+    """
+
+    find: Callable[[], Awaitable[Any]]
+    write: Callable[[Any], Awaitable[Message]]
 
 
 Response = TypeVar("Response", bound=Message)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from restante.errors import DeadlineExceeded, RestanteError
 from restante_server.api.engine import access
-from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS, Call, ShortRead
+from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS, Call, FindThenWrite, ShortRead
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.faults import translate
@@ -185,6 +185,8 @@ class Dispatcher:
                 return partial(_within, call, partial(handler.run, call, request))
             case HandlerKind.DECIDED:
                 decided: Decided = handler.run(call, request)
+                if isinstance(decided, FindThenWrite):
+                    return partial(self._find_then_write, call, decided)
                 return decided if isinstance(decided, Message | ShortRead) else partial(_within, call, decided)
 
     async def _write(
@@ -220,6 +222,9 @@ class Dispatcher:
         function = partial(_with_found, handler, call, request, found)
         return await self._write(handler, function, handler.rows(found), call, request, claims)
 
+    async def _find_then_write(self, call: Call, decided: FindThenWrite) -> Message:
+        return await decided.write(await self._found(call, decided.find))
+
     async def _found(self, call: Call, find: Callable[[], Awaitable[Any]]) -> Any:
         task = asyncio.current_task()
         self._finding.add(task)
@@ -228,9 +233,9 @@ class Dispatcher:
         finally:
             self._finding.discard(task)
 
-    def may_cancel(self, handler: Handler, task: asyncio.Future[Any]) -> bool:
+    def may_cancel(self, handler: Handler, request: Any, task: asyncio.Future[Any]) -> bool:
         """Whether a call may be cancelled now: it only reads, or its write has not begun."""
-        return handler.only_reads or task in self._finding
+        return handler.only_reads(request) or task in self._finding
 
 
 def _with_found(handler: Handler, call: Call, request: Any, found: Any, tx: Connection) -> Any:

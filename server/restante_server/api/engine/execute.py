@@ -339,7 +339,8 @@ class Execution:
     def _succeed(self, flight: Flight, response: Message) -> None:
         """Answer an operation with its response, if it is not too large."""
         handler = self._handlers[flight.field]
-        if handler.only_reads and response.ByteSize() > MAX_RESULT_OCTETS:  # a write is done: its answer has no limit
+        # A write is done: its answer has no limit.
+        if response.ByteSize() > MAX_RESULT_OCTETS and handler.only_reads(flight.request):
             alone = f"{handler.method.service}/{handler.method.name}"
             rpc = STREAMING_TWIN.get(flight.field, alone)
             self._fail(flight, ResultTooLarge(rpc=rpc, limit_octets=MAX_RESULT_OCTETS))
@@ -380,7 +381,7 @@ class Execution:
         flight.cancelled = True
         if flight.task is None:
             return  # it waits for its turn
-        if flight.needs or self._dispatcher.may_cancel(self._handlers[flight.field], flight.task):
+        if flight.needs or self._dispatcher.may_cancel(self._handlers[flight.field], flight.request, flight.task):
             flight.task.cancel()  # a write that has begun runs on, because its outcome matters
 
     def _fail(self, flight: Flight, error: RestanteError) -> None:

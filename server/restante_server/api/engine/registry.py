@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from restante.methods import Method
 from restante.v1 import methods
 from restante_server.api.engine.access import Rule
-from restante_server.api.engine.call import Call, ShortRead
+from restante_server.api.engine.call import Call, FindThenWrite, ShortRead
 from restante_server.directory.rights import Claim
 
 Request = TypeVar("Request", bound=Message)
@@ -29,9 +29,9 @@ Estimate = Callable[[Any], int]
 InTransaction = Callable[[Connection, Call, Request], Response]
 WithFound = Callable[[Connection, Call, Request, Found], Response]
 OnLoop = Callable[[Call, Request], Awaitable[Response]]
-Decided = Message | ShortRead | Callable[[], Awaitable[Message]]
+Decided = Message | ShortRead | FindThenWrite | Callable[[], Awaitable[Message]]
 AtOnce = Callable[[Call, Request], Decided]
-Short = Callable[[Any], bool]
+Condition = Callable[[Any], bool]  # on a request
 Known = Callable[[Call, Any, tuple[Claim, ...]], Awaitable[Message | None]]
 
 _WITH_MIN_COMMIT = frozenset(known for known in methods.ALL if "min_commit" in known.request.DESCRIPTOR.fields_by_name)
@@ -58,15 +58,16 @@ class Handler:
     claims: Claims  # on the mailboxes that the request names
     rows: Estimate
     octets: Estimate
-    reads: bool = False  # a coroutine without effects, which may be cancelled or repeated
+    reads: Condition | None = None  # which requests of a DIRECT or DECIDED handler have no effects
     find: Callable[[Call, Any], Any] | None = None  # see `Handlers.write_found`
     known: Known = Call.known_answer  # the first answer to a repeated request
-    short: Short | None = None  # see `Handlers.read`
+    short: Condition | None = None  # see `Handlers.read`
 
-    @property
-    def only_reads(self) -> bool:
+    def only_reads(self, request: Any) -> bool:
         """Whether the call may be cancelled at any moment and its response withheld."""
-        return self.reads or self.kind in (HandlerKind.READ, HandlerKind.SLOW_READ)
+        if self.reads is not None:
+            return self.reads(request)
+        return self.kind in (HandlerKind.READ, HandlerKind.SLOW_READ)
 
     @property
     def has_min_commit(self) -> bool:
@@ -116,6 +117,11 @@ def few(_: Any) -> bool:
     return True
 
 
+def every(_: Any) -> bool:
+    """No request has effects: see `Handlers.direct`."""
+    return True
+
+
 def _small(_: Any) -> int:
     return 1
 
@@ -132,7 +138,7 @@ class Handlers:
         self.streams: list[Streaming] = []
 
     def read(
-        self, method: Method[Request, Response], *, rule: Rule, slow: bool = False, short: Short | None = None
+        self, method: Method[Request, Response], *, rule: Rule, slow: bool = False, short: Condition | None = None
     ) -> Callable[[InTransaction[Request, Response]], InTransaction[Request, Response]]:
         """Register a handler that only reads. `slow`: it does not share its thread hop and snapshot with others.
 
@@ -188,12 +194,18 @@ class Handlers:
         return decorate
 
     def direct(
-        self, method: Method[Request, Response], *, rule: Rule, reads: bool = False, known: Known = Call.known_answer
+        self,
+        method: Method[Request, Response],
+        *,
+        rule: Rule,
+        reads: Condition | None = None,
+        known: Known = Call.known_answer,
     ) -> Callable[[OnLoop[Request, Response]], OnLoop[Request, Response]]:
         """Register a coroutine on the event loop, which reads and writes with `call.read` and `call.write`.
 
-        `reads`: it has no effects and may be cancelled halfway. `known(call, request, claims)` finds the first answer
-        to a repeated request, None if its id is new, where that is more than the answer that `call.write` has kept.
+        `reads` tells which requests have no effects and may be cancelled halfway (`every`: all). `known(call, request,
+        claims)` finds the first answer to a repeated request, None if its id is new, where that is more than the answer
+        that `call.write` has kept.
         """
 
         def decorate(run: OnLoop[Request, Response]) -> OnLoop[Request, Response]:
@@ -207,11 +219,11 @@ class Handlers:
         return decorate
 
     def decided(
-        self, method: Method[Request, Response], *, rule: Rule, reads: bool = False
+        self, method: Method[Request, Response], *, rule: Rule, reads: Condition | None = None
     ) -> Callable[[AtOnce[Request]], AtOnce[Request]]:
         """Register a function on the event loop that decides at once how a request goes on.
 
-        It returns the response, a ShortRead, or a function to await. `reads`: as `direct`.
+        It returns the response, a ShortRead, a FindThenWrite, or a function to await. `reads`: as `direct`.
         """
 
         def decorate(run: AtOnce[Request]) -> AtOnce[Request]:

@@ -15,7 +15,7 @@ from restante.v1 import methods
 from restante.v1.session_pb2 import Scope
 from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION, identities, named
 from restante_server.api.engine.call import Call
-from restante_server.api.engine.registry import Decided, Handlers, few
+from restante_server.api.engine.registry import Decided, Handlers, every, few
 from restante_server.api.services import convert, pages
 from restante_server.directory import rights
 from restante_server.directory.rights import Claim
@@ -161,7 +161,7 @@ def read_folder_changes(
     return v1.ReadFolderChangesResponse(changes=convert.folder_changes(delta))
 
 
-@handlers.decided(methods.GET_CHANGE_NUMBERS, rule=FOLLOWERS, reads=True)
+@handlers.decided(methods.GET_CHANGE_NUMBERS, rule=FOLLOWERS, reads=every)
 def get_change_numbers(call: Call, request: v1.GetChangeNumbersRequest) -> Decided:
     if len(request.folders) > MOST_FOLLOWED:
         raise InvalidArgument(field="folders", problem=f"must be at most {MOST_FOLLOWED}")

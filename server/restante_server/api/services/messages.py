@@ -15,7 +15,7 @@ from restante.v1 import methods
 from restante.v1.message_pb2 import MessageSet
 from restante.v1.types_pb2 import CommitToken, FolderChanges
 from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION
-from restante_server.api.engine.call import Call, ShortRead
+from restante_server.api.engine.call import Call, FindThenWrite, ShortRead
 from restante_server.api.engine.registry import Decided, Handlers
 from restante_server.api.services import convert, message_rows, sets
 from restante_server.api.services.message_rows import Ask, Batch, Rest
@@ -67,24 +67,29 @@ async def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessag
 # --- Reading --------------------------------------------------------------------------------------------------------
 
 
-@handlers.decided(methods.BATCH_GET_MESSAGES, rule=READ_SESSION, reads=True)
+@handlers.decided(methods.BATCH_GET_MESSAGES, rule=READ_SESSION, reads=lambda request: not request.mark_seen)
 def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) -> Decided:
     ask, chosen = _asked(call, request)
-    if isinstance(chosen, sets.Chosen) and not request.mark_seen and ask.is_short:
-        return ShortRead(partial(_batch, call=call, ask=ask))
-    return partial(_get_batch, call, request, ask, chosen)
-
-
-async def _get_batch(
-    call: Call, request: v1.BatchGetMessagesRequest, ask: Ask, chosen: sets.Chosen | sets.Pending
-) -> v1.BatchGetMessagesResponse:
-    if not isinstance(chosen, sets.Chosen):
-        chosen = await chosen()
-        ask = ask.among(chosen.selection)
     if request.mark_seen:
-        run = partial(_batch, call=call, ask=ask, marked=chosen)
-        return await call.write(request, run, claims=(ask.claim,), rows=chosen.rows)
+        MAIL_SESSION(call.caller)
+        write = partial(_mark_and_get, call, request, ask)
+        return partial(write, chosen) if isinstance(chosen, sets.Chosen) else FindThenWrite(chosen, write)
+    if isinstance(chosen, sets.Chosen) and ask.is_short:
+        return ShortRead(partial(_batch, call=call, ask=ask))
+    return partial(_get_batch, call, ask, chosen)
+
+
+async def _get_batch(call: Call, ask: Ask, chosen: sets.Chosen | sets.Pending) -> v1.BatchGetMessagesResponse:
+    if not isinstance(chosen, sets.Chosen):
+        ask = ask.among((await chosen()).selection)
     return await call.core.short_read(partial(_batch, call=call, ask=ask))
+
+
+async def _mark_and_get(
+    call: Call, request: v1.BatchGetMessagesRequest, ask: Ask, chosen: sets.Chosen
+) -> v1.BatchGetMessagesResponse:
+    run = partial(_batch, call=call, ask=ask.among(chosen.selection), marked=chosen)
+    return await call.write(request, run, claims=(ask.claim,), rows=chosen.rows)
 
 
 def _batch(tx: Connection, *, call: Call, ask: Ask, marked: sets.Chosen | None = None) -> v1.BatchGetMessagesResponse:

@@ -21,7 +21,7 @@ from restante.v1.session_pb2 import Scope
 from restante.v1.transport_pb2 import RecipientVerdict, VerifyRecipientsRequest, VerifyRecipientsResponse
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
-from restante_server.api.engine.registry import Handlers
+from restante_server.api.engine.registry import Handlers, every
 from restante_server.directory import addresses
 from restante_server.directory.known import SECONDS
 from restante_server.directory.lookup import AddressKind, Resolution, resolve_many
@@ -37,7 +37,7 @@ POSTMASTER = "postmaster"  # valid without a domain (RFC 5321 4.1.1.3)
 GATEWAY_OR_SENDER = access.identities("smtp", or_sessions=(Scope.SCOPE_SMTP_SUBMIT, Scope.SCOPE_API))
 
 
-@handlers.direct(methods.VERIFY_RECIPIENTS, rule=GATEWAY_OR_SENDER, reads=True)
+@handlers.direct(methods.VERIFY_RECIPIENTS, rule=GATEWAY_OR_SENDER, reads=every)
 async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> VerifyRecipientsResponse:
     """See TransportService.VerifyRecipients."""
     if len(request.forward_paths) > MAX_VERIFIED:

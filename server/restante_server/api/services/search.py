@@ -27,7 +27,7 @@ from restante.v1.message_pb2 import (
 from restante_mail.idset import EMPTY, IdSet
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
-from restante_server.api.engine.registry import Handlers
+from restante_server.api.engine.registry import Handlers, every
 from restante_server.api.services import convert, pages, part_trees, scans
 from restante_server.api.services.message_rows import Ask, message_rows
 from restante_server.api.services.restrictions import restriction
@@ -47,7 +47,7 @@ LATEST_FIRST: Final = (("received_at", True),)
 PAGE_TOKEN: Final = b"page of messages"
 
 
-@handlers.direct(methods.SEARCH_MESSAGES, rule=access.MAIL_SESSION, reads=True)
+@handlers.direct(methods.SEARCH_MESSAGES, rule=access.MAIL_SESSION, reads=every)
 async def search_messages(call: Call, request: SearchMessagesRequest) -> SearchMessagesResponse:
     """See MessageService.SearchMessages. A long scan is a series of short steps within the call's deadline."""
     claim = call.claim(request.mailbox_id, request.folder_id)
@@ -61,7 +61,7 @@ async def search_messages(call: Call, request: SearchMessagesRequest) -> SearchM
     )
 
 
-@handlers.direct(methods.QUERY_MESSAGES, rule=access.MAIL_SESSION, reads=True)
+@handlers.direct(methods.QUERY_MESSAGES, rule=access.MAIL_SESSION, reads=every)
 async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMessagesResponse:
     """See MessageService.QueryMessages. A page begins after the last message of the page before, despite new mail."""
     claim = call.claim(request.mailbox_id, request.folder_id)

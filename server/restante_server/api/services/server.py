@@ -25,7 +25,7 @@ from restante.v1.session_pb2 import Scope
 from restante_process.config import Limits
 from restante_server.api.engine import access, batch, execute, results
 from restante_server.api.engine.call import Call
-from restante_server.api.engine.registry import Handlers
+from restante_server.api.engine.registry import Handlers, every
 from restante_server.api.services import append, convert, pages, watcher
 
 handlers = Handlers()
@@ -61,7 +61,7 @@ PROVEN: Final = access.identities(
 )
 
 
-@handlers.direct(methods.GET_SERVER, rule=PROVEN, reads=True)
+@handlers.direct(methods.GET_SERVER, rule=PROVEN, reads=every)
 async def get_server(call: Call, request: v1.GetServerRequest) -> v1.GetServerResponse:
     """See SessionService.GetServer. It answers from memory, without a read of the store."""
     limits = _limits(call.core.settings.limits)

@@ -64,8 +64,8 @@ class FakeDispatcher:
     def begin(self, *arguments: Any, **named: Any) -> Any:
         return self.run(*arguments, **named)
 
-    def may_cancel(self, handler: Handler, task: asyncio.Task[Any]) -> bool:
-        return handler.only_reads
+    def may_cancel(self, handler: Handler, request: Message, task: asyncio.Task[Any]) -> bool:
+        return handler.only_reads(request)
 
 
 def handler(method: Any, kind: HandlerKind) -> Handler:

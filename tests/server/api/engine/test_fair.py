@@ -113,8 +113,8 @@ class Dispatcher:
     def begin(self, *arguments: Any) -> Any:
         return self.run(*arguments)
 
-    def may_cancel(self, handler: Any, task: asyncio.Task[Any]) -> bool:
-        return bool(handler.only_reads)
+    def may_cancel(self, handler: Any, request: Any, task: asyncio.Task[Any]) -> bool:
+        return bool(handler.only_reads(request))
 
 
 class Authenticator:

@@ -6,10 +6,12 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from restante import errors
 from restante.errors import (
@@ -21,6 +23,7 @@ from restante.errors import (
     MailboxNotFound,
     MaildropInUse,
     MessageNotFound,
+    PermissionDenied,
     RequestIdRequired,
     ResultTooLarge,
     UploadNotFound,
@@ -31,6 +34,7 @@ from restante.v1 import folder_pb2 as f1
 from restante.v1 import message_pb2 as v1
 from restante.v1 import methods
 from restante.v1.message_pb2 import MessageSet
+from restante.v1.session_pb2 import Scope
 from restante.v1.types_pb2 import IdRange, MailAddress, MessageIdSet, UidSet
 from restante_process.config import Config
 from restante_server.api.engine.caller import Caller
@@ -462,6 +466,39 @@ async def test_the_maildrop_is_leased_and_given_back(bob: Mail) -> None:
         await bob.call(methods.RENEW_MAILDROP, lease=drop.lease)
     folder = await bob.folder("inbox")
     assert (folder.message_count, folder.unread_count) == (1, 0)
+
+
+async def test_marking_as_read_is_a_write_where_only_reading_may_be_cancelled(bob: Mail) -> None:
+    inbox = (await bob.folder("inbox")).folder_id
+    await bob.append(inbox)
+    handler, dispatcher = RPCS.unary["batch_get_messages"], bob.bench.dispatcher
+    ways = {
+        "plain": (messages(inbox, 1), False, True),
+        "named": (messages(inbox, 1), True, False),
+        "evaluated": (v1.MessageSet(matching=v1.MatchingMessages(folder_id=inbox)), True, True),
+    }
+    for way, (named, mark_seen, may_cancel) in ways.items():
+        request = v1.BatchGetMessagesRequest(messages=named, mark_seen=mark_seen)
+        begun = dispatcher.begin(handler, bob.caller, request, time.monotonic() + 20)
+        assert not isinstance(begun, Message)
+        task = asyncio.ensure_future(begun)
+        await asyncio.sleep(0)
+        assert dispatcher.may_cancel(handler, request, task) is may_cancel, way
+        if may_cancel and mark_seen:
+            task.cancel()
+        await asyncio.wait([task])
+        assert (await bob.folder("inbox")).unread_count == (0 if way == "named" else 1), way
+        await bob.call(methods.UPDATE_MESSAGES, messages=messages(inbox, 1), operation=2, flags=1)
+
+
+async def test_a_pop3_session_marks_nothing_as_read(bob: Mail) -> None:
+    inbox = (await bob.folder("inbox")).folder_id
+    await bob.append(inbox)
+    bob.caller = replace(bob.caller, scope=Scope.SCOPE_POP3)
+    got = await bob.call(methods.BATCH_GET_MESSAGES, messages=messages(inbox, 1))
+    assert list(got.rows.uids) == [1]
+    with pytest.raises(PermissionDenied):
+        await bob.call(methods.BATCH_GET_MESSAGES, messages=messages(inbox, 1), mark_seen=True)
 
 
 async def test_a_maildrop_has_pages(bob: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
