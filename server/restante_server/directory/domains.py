@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, select, update
 
 from restante.errors import (
     AddressExists,
@@ -19,6 +19,7 @@ from restante.errors import (
 from restante_mail.envelope.paths import Path
 from restante_server.db.effects import DIRECTORY, invalidate
 from restante_server.db.schema import account, alias, domain
+from restante_server.db.upsert import insert_missing
 from restante_server.directory import addresses
 
 
@@ -70,10 +71,11 @@ def ascii_name(name: str) -> str:
 def create(tx: Connection, now: int, name: str) -> Domain:
     """Add a domain. Raises DomainExists, InvalidArgument."""
     key = ascii_name(name)
-    if tx.execute(select(domain.c.domain_id).where(domain.c.ascii_name == key)).first() is not None:
-        raise DomainExists(domain=key)
     resending = int(Resending.WITHIN_DOMAIN)
-    tx.execute(insert(domain).values(ascii_name=key, name=name, resending=resending, created_at=now))
+    values = {"ascii_name": key, "name": name, "resending": resending, "created_at": now}
+    made = tx.execute(insert_missing(tx, domain).values(values).returning(domain.c.domain_id))
+    if made.first() is None:  # no lock could say so before: another core may be making it now
+        raise DomainExists(domain=key)
     invalidate(tx, DIRECTORY)
     return get(tx, name)
 
