@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import ClauseElement, Delete, Insert, Select, Update, and_, bindparam, delete, insert, select, update
 
 import restante_server.store
-from restante_server.db.schema import content, folder, listing, message
+from restante_server.db.schema import content, folder, listing, message, recoverable
 from restante_server.store.runs import JsonRows, join_from
 from restante_server.store.selection import Kind, chosen, members
 from tests.harness.tenancy import names_mailbox
 
 MINE = message.c.mailbox_id == bindparam("mailbox")
-SAME = and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.content_id == message.c.content_id)
+SAME = and_(recoverable.c.mailbox_id == message.c.mailbox_id, recoverable.c.message_id == message.c.message_id)
 other = message.alias("other")
 held = select(other.c.mailbox_id, other.c.message_id).where(other.c.mailbox_id == bindparam("mailbox")).subquery()
 loose = select(other.c.mailbox_id, other.c.message_id).where(other.c.uid == bindparam("uid")).subquery()
@@ -27,8 +27,9 @@ pairs = JsonRows("pairs")
 
 SOUND: list[ClauseElement] = [
     select(message.c.uid).where(MINE),
-    select(message.c.uid, listing.c.preview).join_from(message, listing, SAME).where(MINE),
-    select(listing.c.preview).join_from(message, listing, SAME).where(MINE),
+    select(message.c.uid, recoverable.c.deleted_at).join_from(message, recoverable, SAME).where(MINE),
+    select(recoverable.c.deleted_at).join_from(message, recoverable, SAME).where(MINE),
+    select(listing.c.preview).join_from(message, listing, listing.c.content_id == message.c.content_id).where(MINE),
     update(message).where(MINE, message.c.uid == 1).values(flags=1),
     delete(message).where(MINE),
     insert(message),
@@ -47,8 +48,9 @@ UNSOUND: list[ClauseElement] = [
     select(message.c.uid).where(message.c.folder_id == bindparam("folder")),
     update(message).where(message.c.uid == 1).values(flags=1),
     delete(message).where(message.c.message_id == bindparam("id")),
-    select(message.c.uid, listing.c.preview).join_from(message, listing, SAME),
-    select(listing.c.preview).join_from(message, listing, listing.c.content_id == message.c.content_id).where(MINE),
+    select(message.c.uid, recoverable.c.deleted_at).join_from(message, recoverable, SAME),
+    select(message.c.uid).join_from(message, recoverable, recoverable.c.message_id == message.c.message_id).where(MINE),
+    select(listing.c.preview).join_from(message, listing, listing.c.content_id == message.c.content_id),
     insert(message).from_select(["mailbox_id"], select(message.c.mailbox_id)),
     update(message)
     .where(MINE, message.c.message_id.in_(select(other.c.message_id).where(other.c.uid == 1)))

@@ -257,8 +257,7 @@ keyword = Table(
 listing = Table(
     "listing",
     metadata,
-    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("content_id", BigInteger, primary_key=True, autoincrement=False, info=NAMES_CONTENT),
+    Column("content_id", RowId, primary_key=True, autoincrement=False, info=NAMES_CONTENT),
     Column("envelope", LargeBinary, nullable=False),  # IMAP ENVELOPE, finished octets
     Column("body_structure", LargeBinary, nullable=False),  # IMAP BODYSTRUCTURE, finished octets
     Column("body", LargeBinary, nullable=False),  # IMAP BODY, finished octets
@@ -274,8 +273,7 @@ listing = Table(
     Column("to_key", Text, nullable=False),
     Column("cc_key", Text, nullable=False),
     Column("bcc_key", Text, nullable=False),
-    sqlite_with_rowid=False,
-    comment="What lists show of a content, apart from its octets, for all messages of the mailbox that have it.",
+    comment="What lists show of a content, apart from its octets, for all messages that have it.",
 )
 
 recoverable = Table(

@@ -197,7 +197,7 @@ def _folder_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
 
 
 def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
-    key, shown = ("mailbox_id", "message_id"), ("mailbox_id", "content_id")
+    key = ("mailbox_id", "message_id")
     place = (*_MESSAGE, message.c.folder_id)
     return [
         ("message without a mailbox", select(*_MESSAGE).where(_missing(message, mailbox, "mailbox_id"))),
@@ -207,11 +207,8 @@ def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
         ),
         ("message with a folder or a UID, but not both", select(*place).where(message.c.uid.is_not(None) != _PLACED)),
         ("message with unknown flags", select(*_MESSAGE).where(message.c.flags.bitwise_and(~ALL_FLAGS) != 0)),
-        ("message without a listing", select(*_MESSAGE).where(_missing(message, listing, *shown))),
-        (
-            "listing without a message",
-            select(listing.c.mailbox_id, listing.c.content_id).where(_missing(listing, message, *shown)),
-        ),
+        ("message without a listing", select(*_MESSAGE).where(_missing(message, listing, "content_id"))),
+        ("listing without a content", select(listing.c.content_id).where(_missing(listing, content, "content_id"))),
         (
             "message without a folder, neither recoverable nor removed",
             select(*_MESSAGE).where(~_PLACED, _missing(message, recoverable, *key), _missing(message, removed, *key)),

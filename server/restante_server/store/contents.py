@@ -23,7 +23,7 @@ from restante_mail.mime.parts import root_offsets
 from restante_mail.mime.sections import Kind, begins_with_head, stored_section
 from restante_server.db import prepared
 from restante_server.db.numbered import insert_numbered
-from restante_server.db.schema import content, content_octets, content_pin
+from restante_server.db.schema import content, content_octets, content_pin, listing
 from restante_server.store.runs import JsonRows, encode_rows, join_from
 
 AT_ONCE = 256  # ids in one list
@@ -268,9 +268,10 @@ def cut(tx: Connection, directory: Path, stored: Stored, head: bytes, wanted: Wa
 
 
 def mark_dead(tx: Connection, content_ids: Sequence[int]) -> None:
-    """Mark contents dead, so that no message can name them, before their octets are removed."""
+    """Mark contents dead, so that no message can name them, before their files are removed; remove their other rows."""
     tx.execute(update(content).where(content.c.content_id.in_(content_ids)).values(state=ContentState.DEAD))
-    tx.execute(delete(content_octets).where(content_octets.c.content_id.in_(content_ids)))
+    for table in (content_octets, listing):
+        tx.execute(delete(table).where(table.c.content_id.in_(content_ids)))
 
 
 def remove(tx: Connection, content_ids: Sequence[int]) -> None:

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Delete, Insert, and_, bindparam, delete, exists, insert, select
+from sqlalchemy import BigInteger, Connection, Delete, Insert, and_, bindparam, delete, insert, select
 
 from restante_mail.idset import IdSet
 from restante_server.db import prepared
 from restante_server.db.clock import now_microseconds
-from restante_server.db.schema import listing, message, recoverable, removed
+from restante_server.db.schema import message, recoverable, removed
 from restante_server.directory.rights import Place
 from restante_server.store import garbage
-from restante_server.store.runs import JsonRows, among, encode_rows, encode_runs, join_from
+from restante_server.store.runs import JsonRows, among, encode_runs, join_from
 from restante_server.store.selection import Kind, Selection, chosen
 
 LEASE_MICROSECONDS = 3_600 * 1_000_000  # from the permanent removal of the message
@@ -55,8 +55,6 @@ def erase(tx: Connection, place: Place, message_ids: IdSet, now: int) -> None:
     content_ids = tx.execute(_contents, where).scalars().all()
     garbage.notice(tx, content_ids, now)
     tx.execute(_drop_messages, where)
-    given = {"mailbox": place.mailbox_id, "contents": encode_rows((content_id,) for content_id in content_ids)}
-    tx.execute(_drop_listings, given)
 
 
 def by_mailbox(rows: Sequence[Sequence[Any]]) -> dict[int, IdSet]:
@@ -90,15 +88,6 @@ def _lease(kind: Kind) -> Insert:
 
 
 _drop_messages, _drop_removed = by_runs("message"), by_runs("removed")
-_named = JsonRows("contents")
-# A copy in the same mailbox may still have the content. The condition is on the few contents: on the listings, it would
-# make SQLite look at all of the mailbox.
-_gone = (
-    select(_named.item(0))
-    .select_from(_named.rows)
-    .where(~exists().where(message.c.mailbox_id == bindparam("mailbox"), message.c.content_id == _named.item(0)))
-)
-_drop_listings = delete(listing).where(listing.c.mailbox_id == bindparam("mailbox"), among(listing.c.content_id, _gone))
 _contents = (
     select(message.c.content_id)
     .select_from(

@@ -169,7 +169,7 @@ def add_all(tx: Connection, placements: Sequence[Placement], *, within_quota: bo
     made: dict[int, Listing] = {}  # by identity of the facts, which the recipients of one message share
     placed: list[Placed] = []
     message_rows: list[dict[str, Any]] = []
-    listing_rows: dict[tuple[int, int], dict[str, Any]] = {}  # by mailbox and content
+    listing_rows: dict[int, dict[str, Any]] = {}  # by content
     for at, (place, item) in enumerate(placements):
         mailbox_id, folder_id = place.mailbox_id, place.folder_id
         owner, target = counters[mailbox_id], targets[mailbox_id, folder_id]
@@ -204,16 +204,16 @@ def add_all(tx: Connection, placements: Sequence[Placement], *, within_quota: bo
                 "head": item.head,
             }
         )
-        if (mailbox_id, item.content_id) in listing_rows:
+        if item.content_id in listing_rows:
             continue
         shown = item.facts if isinstance(item.facts, Listing) else made.get(id(item.facts))
         if shown is None:
             assert isinstance(item.facts, Facts)
             shown = made[id(item.facts)] = listing_of(item.facts)
-        listing_rows[mailbox_id, item.content_id] = _listing_row(mailbox_id, item.content_id, shown)
+        listing_rows[item.content_id] = _listing_row(item.content_id, shown)
     _write_counters(tx, counters, targets, within_quota)
     prepared.run_many(tx, _insert_message, message_rows)
-    # The mailbox has the listing already when it has another message with the same content.
+    # The listing is there already when an earlier message has the same content.
     prepared.run_many(tx, insert_missing(tx, listing), list(listing_rows.values()))
     _note_deltas(tx, targets, message_rows)
     return placed
@@ -326,9 +326,8 @@ def _spell(tx: Connection, placements: Sequence[Placement]) -> dict[int, str]:
     return columns
 
 
-def _listing_row(mailbox_id: int, content_id: int, shown: Listing) -> dict[str, Any]:
+def _listing_row(content_id: int, shown: Listing) -> dict[str, Any]:
     return {
-        "mailbox_id": mailbox_id,
         "content_id": content_id,
         "envelope": shown.envelope,
         "body_structure": shown.body_structure,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, CursorResult, FromClause, Select, and_, bindparam, select
+from sqlalchemy import ColumnElement, Connection, CursorResult, Select, and_, bindparam, select
 
 from restante.errors import FolderNotFound
 from restante_mail.idset import EMPTY
@@ -179,9 +179,7 @@ def _page(kind: Kind, names: tuple[str, ...], changed: bool, loaded: Loaded) -> 
     source, condition = chosen(kind)
     columns: list[ColumnElement[Any]] = [listing.c[name] if name in OF_LISTING else message.c[name] for name in names]
     if not OF_LISTING.isdisjoint(names):
-        same = and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.content_id == message.c.content_id)
-        joined: FromClause = join_from(source, listing, same)
-        source = joined
+        source = join_from(source, listing, listing.c.content_id == message.c.content_id)
     if loaded is Loaded.STORED:
         columns += STORED
         source = with_octets(join_from(source, content, content.c.content_id == message.c.content_id))

@@ -213,8 +213,7 @@ def _step(
 def _source(needs_listing: bool) -> FromClause:
     if not needs_listing:
         return message
-    same = and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.content_id == message.c.content_id)
-    return join_from(message, listing, same)
+    return join_from(message, listing, listing.c.content_id == message.c.content_id)
 
 
 def _scope(place: Place) -> list[ColumnElement[bool]]:

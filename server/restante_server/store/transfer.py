@@ -18,7 +18,6 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
-    exists,
     insert,
     select,
     true,
@@ -30,7 +29,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 from restante.errors import MessageNotFound
 from restante_mail.idset import EMPTY, IdSet
 from restante_server.db import prepared
-from restante_server.db.schema import listing, mailbox, message
+from restante_server.db.schema import mailbox, message
 from restante_server.directory import rights
 from restante_server.directory.rights import Place
 from restante_server.store import changes, folders, keywords, rows
@@ -38,7 +37,7 @@ from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import HIGHEST_UID, Reserved
 from restante_server.store.found import Found, find
 from restante_server.store.mailboxes import check_quota
-from restante_server.store.runs import JsonRows, among, encode_rows, join_from
+from restante_server.store.runs import JsonRows, encode_rows, join_from
 from restante_server.store.selection import Listed, Selection
 
 
@@ -121,8 +120,6 @@ def copy_found(
     shifts = _shifts(found.ids, reserved.uid, next_message_id - tally.messages)
     by_uid, single = selection.kind.by_uid, len(shifts) == 1
     where = _parameters(place, selection, shifts) | {"into": target.mailbox_id}
-    if target.mailbox_id != place.mailbox_id:  # else the copies have the listings of their contents already
-        prepared.run(tx, _copy_listings(by_uid, single), where)
     prepared.run(tx, _copy_messages(by_uid, single), where | {"target": target.folder_id, "number": number})
     copies = IdSet(((next_message_id - tally.messages, next_message_id - 1),))
     if target.mailbox_id != place.mailbox_id:
@@ -262,27 +259,6 @@ def _copy_messages(by_uid: bool, single: bool) -> Insert:
     }
     chosen = select(*values.values()).select_from(source.rows).where(source.condition)
     return insert(message).from_select(list(values), chosen)
-
-
-@cache
-def _copy_listings(by_uid: bool, single: bool) -> Insert:
-    """Copies into another mailbox the listings that it does not have."""
-    source = _source(by_uid, single)
-    there = listing.alias("there")
-    values: dict[str, ColumnElement[Any]] = {column.name: column for column in listing.c}
-    values["mailbox_id"] = type_coerce(bindparam("into"), BigInteger)
-    missing = (
-        select(message.c.content_id)
-        .select_from(source.rows)
-        .where(
-            source.condition,
-            ~exists().where(there.c.mailbox_id == bindparam("into"), there.c.content_id == message.c.content_id),
-        )
-    )
-    chosen = select(*values.values()).where(
-        listing.c.mailbox_id == bindparam("mailbox"), among(listing.c.content_id, missing)
-    )
-    return insert(listing).from_select(list(values), chosen)
 
 
 @cache

@@ -36,7 +36,7 @@ DAMAGE = {
     .values(uid=None),
     "message with unknown flags": update(s.message).where(s.message.c.message_id == 1).values(flags=33),
     "message without a listing": delete(s.listing).where(s.listing.c.content_id == 1),
-    "listing without a message": update(s.listing).where(s.listing.c.content_id == 1).values(content_id=88),
+    "listing without a content": update(s.listing).where(s.listing.c.content_id == 1).values(content_id=88),
     "message without a folder, neither recoverable nor removed": delete(s.removed),
     "removal entry of a message in a folder, of a recoverable one or of no message": update(s.removed).values(
         message_id=3

@@ -162,8 +162,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "listing",
-        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("content_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "content_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
         sa.Column("envelope", sa.LargeBinary(), nullable=False),
         sa.Column("body_structure", sa.LargeBinary(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
@@ -179,9 +180,8 @@ def upgrade() -> None:
         sa.Column("to_key", sa.Text(), nullable=False),
         sa.Column("cc_key", sa.Text(), nullable=False),
         sa.Column("bcc_key", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("mailbox_id", "content_id", name=op.f("pk_listing")),
-        comment="What lists show of a content, apart from its octets, for all messages of the mailbox that have it.",
-        sqlite_with_rowid=False,
+        sa.PrimaryKeyConstraint("content_id", name=op.f("pk_listing")),
+        comment="What lists show of a content, apart from its octets, for all messages that have it.",
     )
     op.create_table(
         "login_failure",
