@@ -13,6 +13,7 @@ from restante.calls import Calls
 from restante.client import Client
 from restante_cli.connect import admin_link, require_serving
 from restante_cli.inputs import read_certificates, read_password
+from restante_cli.one_command import for_one_command
 from restante_process.options import read_config
 
 TIMEOUT_SECONDS = 30.0
@@ -37,16 +38,18 @@ class Admin:
             if not self.user:
                 raise click.UsageError("--server needs --user ADDRESS, the account of an administrator.")
             password = read_password(f"Password of {self.user}", file=self.password_file)
-            async with Client.connect(
-                self.server,
-                user=self.user,
-                password=password,
-                root_certificates=read_certificates(self.ca),
-                server_name=self.server_name,
-                timeout_seconds=TIMEOUT_SECONDS,
-            ) as client:
+            async with (
+                Client.connect(
+                    self.server,
+                    user=self.user,
+                    password=password,
+                    root_certificates=read_certificates(self.ca),
+                    server_name=self.server_name,
+                    timeout_seconds=TIMEOUT_SECONDS,
+                ) as client,
+                for_one_command(client),
+            ):
                 yield client.calls
-                await client.account.log_off()
             return
         settings = read_config(self.config, self.data, ())
         link = await admin_link(settings)

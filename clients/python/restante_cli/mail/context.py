@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from restante_cli.groups import Failure
 from restante_cli.inputs import read_password
 from restante_cli.mail import saved_session
 from restante_cli.mail.saved_session import SavedSession
+from restante_cli.one_command import for_one_command
 
 RENEW_BELOW_SECONDS = 720.0
 TIMEOUT_SECONDS = 20.0
@@ -61,12 +62,11 @@ class Mail:
                 session.on_change = lambda fresh: saved_session.save(self.path, found.with_token(fresh.session_token))
                 if session.left_seconds < RENEW_BELOW_SECONDS:
                     await session.renew()
-            try:
-                yield client
-            except errors.FolderNotFound as error:
-                raise await _no_folder(client, error) from None
-            if not found.token and not session.ended.is_set():
-                await client.account.log_off()  # the session was for this command alone
+            async with nullcontext() if found.token else for_one_command(client):
+                try:
+                    yield client
+                except errors.FolderNotFound as error:
+                    raise await _no_folder(client, error) from None
 
 
 async def _no_folder(client: Client, error: errors.FolderNotFound) -> click.ClickException:
