@@ -114,7 +114,7 @@ def _write(url: URL, contents: Path, target: Path, moment: int, progress: Progre
         "made_at": moment,
         "files": len(copied.files),
         "tables": copied.tables,
-        "digests": {name: digest(target / name) for name in whole},
+        "digests": {name: digest(target / name, lambda: progress(done, total)) for name in whole},
     }
     (target / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     for path in (*target.rglob("*"), target):

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import LiteralString
 
@@ -17,6 +17,7 @@ from psycopg import sql
 FORMAT = 2
 MARKER = "incomplete"  # a file with the name of the directory's owner, until the backup is complete
 CONTENTS, TABLES = "contents", "tables"
+DIGEST_OCTETS = 1 << 20  # read at once
 _ALONE = frozenset({MARKER, "manifest.json", "store.db", "store.db-journal", "store.db-wal", "store.db-shm"})
 _CONTENT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{16,64}")
 _TABLE = re.compile(r"[a-z_]+\.copy")
@@ -122,13 +123,20 @@ def copy_statement(table: str, columns: Iterable[str], direction: LiteralString)
     return sql.SQL("COPY {} ({}) {} (FORMAT binary)").format(sql.Identifier(table), names, sql.SQL(direction))
 
 
-def digest(path: Path) -> str:
-    """The SHA-256 digest of a file in hexadecimal, "" if there is no file."""
+def digest(path: Path, step: Callable[[], None] = lambda: None) -> str:
+    """The SHA-256 digest of a file in hexadecimal, "" if there is no file.
+
+    Calls `step` after each DIGEST_OCTETS, and raises what it raises.
+    """
+    found = hashlib.sha256()
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            while octets := file.read(DIGEST_OCTETS):
+                found.update(octets)
+                step()
     except FileNotFoundError:
         return ""
+    return found.hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from restante_server.store.messages import NewMessage
 from restante_server.store.selection import Selection
 from restante_server.store.staging import Contents, ContentSettings, Form
 from restante_server.upkeep import backup, digests, restore
-from restante_server.upkeep.backup_files import BackupFailed
+from restante_server.upkeep.backup_files import DIGEST_OCTETS, BackupFailed, digest
 from restante_server.upkeep.collector import PAUSE_MICROSECONDS, Collector, pause_collection
 from tests.harness.postgres import PostgresServer
 from tests.server.store.material import erase
@@ -212,6 +213,37 @@ async def test_a_backup_that_fails_leaves_its_directory_empty(
     with pytest.raises(FileNotFoundError):
         backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
     assert not any(target.iterdir())
+
+
+def test_a_digest_stops_within_a_file_when_its_step_fails(tmp_path: Path) -> None:
+    large, steps = tmp_path / "large", list[int]()
+    large.write_bytes(b"x" * (3 * DIGEST_OCTETS + 1))
+
+    def step() -> None:
+        steps.append(1)
+        if len(steps) == 2:
+            raise BackupFailed("it was cancelled")
+
+    with pytest.raises(BackupFailed):
+        digest(large, step)
+    assert len(steps) == 2
+    assert digest(large) == hashlib.sha256(large.read_bytes()).hexdigest()
+    assert digest(tmp_path / "absent") == ""
+
+
+async def test_a_backup_is_cancelled_within_the_digest_of_its_database(
+    database: Database, database_url: str, staging: Contents, tmp_path: Path
+) -> None:
+    await fill(database, staging, 1)
+    whole = list[bool]()
+    target = tmp_path / "whole"
+
+    def progress(done: int, total: int) -> None:
+        whole.append(done == total and not (target / "manifest.json").exists())
+
+    await asyncio.to_thread(backup.write, database_url, staging.directory, target, NOW, progress)
+    copied = 2 if "sqlite" in database_url else 1  # SQLite's own copy says so, and the copy of the one file
+    assert whole.count(True) > copied
 
 
 async def test_no_collector_of_the_store_removes_anything_while_one_pauses_all(
