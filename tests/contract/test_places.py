@@ -49,7 +49,7 @@ MAKERS = {
 
 
 def store_functions() -> Iterator[tuple[str, inspect.Signature]]:
-    """Public functions of the store that take a transaction, as "module.name"."""
+    """Public functions of the store that take a transaction or make a Lookup, as "module.name"."""
     for module in pkgutil.iter_modules(restante_server.store.__path__, "restante_server.store."):
         short = module.name.rpartition(".")[2]
         if short in OTHER_DATA:
@@ -57,7 +57,8 @@ def store_functions() -> Iterator[tuple[str, inspect.Signature]]:
         for name, found in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
             signature = inspect.signature(found)
             takes_transaction = any(one.annotation == "Connection" for one in signature.parameters.values())
-            if found.__module__ == module.name and takes_transaction and not name.startswith("_"):
+            reads = takes_transaction or signature.return_annotation == "prepared.Lookup"
+            if found.__module__ == module.name and reads and not name.startswith("_"):
                 yield f"{short}.{name}", signature
 
 

@@ -82,6 +82,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def has_server(self) -> bool:
+        """Whether statements go to a PostgreSQL server, so that their answers can be awaited."""
+        ...
+
+    @property
     def locks_rows(self) -> bool:
         """Whether several transactions can write concurrently, so that rows must be locked in order."""
         ...

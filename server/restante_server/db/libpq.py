@@ -66,9 +66,7 @@ class Statements:
 
     def rows(self, sql: str, values: Sequence[Any]) -> list[Row]:
         """The rows that a statement returns. `sql` has its values as $1, $2 and so on."""
-        result = self._ask(sql, values)
-        self._values.set_pgresult(result)
-        return self._values.load_rows(0, result.ntuples, tuple)
+        return self._loaded(self._ask(sql, values))
 
     def run(self, sql: str, values: Sequence[Any]) -> int:
         """Run a statement; returns the number of changed rows."""
@@ -76,11 +74,7 @@ class Statements:
 
     def rows_of_each(self, sql: str, many: Sequence[Sequence[Any]]) -> list[list[Row]]:
         """The rows that a statement returns for each set of values, in one round trip."""
-        found = []
-        for result in self._ask_each(sql, many):
-            self._values.set_pgresult(result)
-            found.append(self._values.load_rows(0, result.ntuples, tuple))
-        return found
+        return [self._loaded(result) for result in self._ask_each(sql, many)]
 
     def run_each(self, sql: str, many: Sequence[Sequence[Any]]) -> int:
         """Run a statement for each set of values, in one round trip; returns the number of changed rows in all."""
@@ -123,6 +117,27 @@ class Statements:
                 raise
         self._end(b"ROLLBACK")
 
+    @property
+    def connection(self) -> pq.abc.PGconn:
+        """libpq's connection, for a caller that awaits the answers to `send_prepared` itself, in pipeline mode."""
+        return self._connection
+
+    def send_prepared(self, name: bytes, values: Sequence[Any]) -> None:
+        """Send a prepared statement of the caller's, without waiting for its answer."""
+        sent, formats = self._dump(values)
+        self._connection.send_query_prepared(name, sent, formats, _BINARY)
+
+    def rows_of(self, results: Sequence[pq.abc.PGresult]) -> list[Row]:
+        """The rows of the last of these results, if all are right. Raises psycopg's error of the first other one."""
+        for result in results:
+            if result.status not in _DONE:
+                raise self._error(result)
+        return self._loaded(results[-1])
+
+    def _loaded(self, result: pq.abc.PGresult) -> list[Row]:
+        self._values.set_pgresult(result)
+        return self._values.load_rows(0, result.ntuples, tuple)
+
     def _end(self, sql: bytes) -> None:
         if self._connection.transaction_status != pq.TransactionStatus.IDLE:
             self._connection.send_query(sql)
@@ -133,8 +148,7 @@ class Statements:
         if name is None or self._piped or self._begins:
             self._send(sql, values)
             return self._answers()[-1]
-        sent, formats = self._dump(values)
-        self._connection.send_query_prepared(name, sent, formats, _BINARY)
+        self.send_prepared(name, values)
         return self._answer()
 
     def _ask_each(self, sql: str, many: Sequence[Sequence[Any]]) -> list[pq.abc.PGresult]:
@@ -151,8 +165,7 @@ class Statements:
             self._made += 1
             name = self._preparing[sql] = b"restante_%d" % self._made
             self._connection.send_prepare(name, sql.encode())
-        sent, formats = self._dump(values)
-        self._connection.send_query_prepared(name, sent, formats, _BINARY)
+        self.send_prepared(name, values)
 
     def _pipe(self) -> None:
         if not self._piped:

@@ -38,6 +38,7 @@ class PostgresBackend:
     name = "postgresql"
     locks_rows = True
     reads_on_loop = False
+    has_server = True
 
     def __init__(self, url: URL, settings: PostgresSettings) -> None:
         url = url.set(drivername="postgresql+psycopg")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
 
@@ -132,6 +133,29 @@ def run_each(tx: Connection, statement: Statement, many: Sequence[Parameters]) -
 def kept() -> list[Statement]:
     """All statements compiled so far, for tests that examine them."""
     return [statement for _, statement, _ in _kept]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A read that is one statement. PostgreSQL needs no thread for it (`loop_lookups.py`)."""
+
+    statement: Statement
+    parameters: Parameters
+    found: Callable[[list[Row]], Any]
+    """Makes the result of the rows."""
+
+    def __call__(self, tx: Connection) -> Any:
+        return self.found(rows(tx, self.statement, self.parameters))
+
+    def for_server(self, tx: Connection) -> tuple[str, Row]:
+        """The statement's text for the PostgreSQL server of a connection, and its values."""
+        compiled = _compiled(tx, self.statement, None)
+        return compiled.sql, compiled.bind(self.parameters)
+
+    def answer(self, tx: Connection, rows: list[Row]) -> Any:
+        """The result of the rows that the server returned."""
+        compiled = _compiled(tx, self.statement, None)
+        return self.found(compiled.convert(rows) if compiled.results else rows)
 
 
 class _Compiled:

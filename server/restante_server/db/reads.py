@@ -1,7 +1,8 @@
 """Snapshot reads on worker threads. Short reads share a snapshot, and no read ever waits for the writer.
 
 Reads of few rows run on the event loop's thread instead, where the database permits it (`loop_reader.py`): all of one
-turn of the loop together, at its end, up to MAX_ON_LOOP.
+turn of the loop together, at its end, up to MAX_ON_LOOP. Where it has a server, a read that is one statement needs no
+thread either (`loop_lookups.py`).
 
 The parties take turns (`turns.py`): a free reader takes one read of each party in turn until its hop is full.
 """
@@ -22,7 +23,9 @@ from restante_server.db.backend import Backend
 from restante_server.db.clock import Clock
 from restante_server.db.handover import Handover
 from restante_server.db.hooks import Observer
+from restante_server.db.loop_lookups import LoopLookups
 from restante_server.db.loop_reader import LoopReader
+from restante_server.db.prepared import Lookup
 from restante_server.db.reader import Job, Outcomes, Reader, Reading
 
 MAX_HOP = 64  # reads that share one snapshot and one thread hop
@@ -56,6 +59,9 @@ class ReadPool:
             clock=clock,
         )
         self._loop_reader = LoopReader(backend, observer, clock) if backend.reads_on_loop else None
+        self._lookups = (
+            LoopLookups(backend, handover.loop, self._finished, self._leave, observer) if backend.has_server else None
+        )
         self._guard = threading.Lock()  # protects the attributes below, down to `_busy`
         self._shared: turns.Turns[Job] = turns.Turns()
         self._alone: turns.Turns[Job] = turns.Turns()
@@ -126,6 +132,8 @@ class ReadPool:
         if not self._closing:
             self._closing = True
             self._flush()
+            if self._lookups is not None:
+                self._lookups.close()
             for _ in self._readers:
                 self._wake.put(False)
             until = time.monotonic() + seconds
@@ -170,13 +178,20 @@ class ReadPool:
         for job in gathered:
             if job.make is not None:
                 job.functions = (job.make(),)
+        if self._lookups is not None:
+            lookups = self._lookups
+            gathered = [job for job in gathered if not (isinstance(job.functions[0], Lookup) and lookups.put(job))]
         if self._loop_reader is not None:
             gathered = self._without_few(self._loop_reader, gathered)
         if gathered:
-            with self._guard:
-                for job in gathered:
-                    self._shared.put(job.party, job)
-                self._rouse()
+            self._leave(gathered)
+
+    def _leave(self, jobs: Sequence[Job]) -> None:
+        """Queue shared reads for the threads."""
+        with self._guard:
+            for job in jobs:
+                self._shared.put(job.party, job)
+            self._rouse()
 
     def _without_few(self, reader: LoopReader, gathered: list[Job]) -> list[Job]:
         """Run the reads of few rows on this thread; returns the others, and those beyond MAX_ON_LOOP."""

@@ -53,6 +53,7 @@ class SqliteBackend:
     lanes = 1
     locks_rows = False
     reads_on_loop = True
+    has_server = False
 
     def __init__(self, url: URL, settings: SqliteSettings, timed: Callable[[float, int], object] | None = None) -> None:
         if not url.database or url.database == ":memory:":

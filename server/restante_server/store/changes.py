@@ -353,9 +353,12 @@ def _columns(rows: Sequence[Any]) -> Sequence[Any]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(5)]
 
 
-def of_folders(tx: Connection, places: Iterable[FolderKey]) -> dict[FolderKey, int]:
-    """The change numbers of these folders; folders that do not exist are left out."""
-    rows = prepared.rows(tx, _of_folders, {"places": encode_rows(places)})
+def of_folders(places: Iterable[FolderKey]) -> prepared.Lookup:
+    """A read of the change numbers of these folders, a dict; folders that do not exist are left out."""
+    return prepared.Lookup(_of_folders, {"places": encode_rows(places)}, _by_folder)
+
+
+def _by_folder(rows: list[tuple[int, int, int]]) -> dict[FolderKey, int]:
     return {(mailbox_id, folder_id): number for mailbox_id, folder_id, number in rows}
 
 

@@ -65,7 +65,7 @@ class ChangeNumbers:
     def _begin(self) -> Read:
         """The read of all folders that wait. Later requests wait for the next read."""
         waiting, self._waiting = self._waiting, []
-        return partial(changes.of_folders, places={key for key, _ in waiting})
+        return changes.of_folders({key for key, _ in waiting})
 
     def _begun(
         self,

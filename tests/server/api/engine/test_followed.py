@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from restante.v1.types_pb2 import IdRange, UidSet
 from restante_server import app, opening
 from restante_server.api.engine.followed import MOST_KNOWN, ChangeNumbers, Read
 from restante_server.db.engine import open_database
+from restante_server.db.prepared import Lookup
 from restante_server.store import changes
 from restante_server.store.changes import Touched
 from tests.harness.faults import DatabaseFaults, raising
@@ -72,9 +73,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[set[changes.FolderKey]]:
     made: list[set[changes.FolderKey]] = []
     real = changes.of_folders
 
-    def counted(tx: Any, places: set[changes.FolderKey]) -> dict[changes.FolderKey, int]:
+    def counted(places: set[changes.FolderKey]) -> Lookup:
         made.append(places)
-        return real(tx, places)
+        return real(places)
 
     monkeypatch.setattr(changes, "of_folders", counted)
     return made
@@ -289,10 +290,12 @@ async def test_an_operation_returns_the_followed_folders_number_whatever_its_out
 async def test_a_number_that_cannot_be_read_does_not_undo_the_answer_that_it_comes_with(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fails(_tx: Any, places: set[changes.FolderKey]) -> dict[changes.FolderKey, int]:
-        raise ValueError(f"a fault while {places} is read")
+    real = changes.of_folders
 
-    monkeypatch.setattr(changes, "of_folders", fails)
+    def fails(_rows: Any) -> None:
+        raise ValueError("a fault while numbers are read")
+
+    monkeypatch.setattr(changes, "of_folders", lambda places: replace(real(places), found=fails))
     wanted = message_pb2.AppendMessageRequest(folder_id=INBOX, content=MESSAGE, request_id=request_id())
     followed = operation("MessageService/AppendMessage", wanted, token=house.token, followed_folder_id=2)
     (result,) = await house.core.operate(followed)
