@@ -55,7 +55,7 @@ class Core:
 class Gateway:
     """[gateway]: all gateways."""
 
-    execute: Literal["frames", "grpc"] = "frames"  # form of operations to a core on this machine; other cores: grpc
+    execute: Literal["frames", "grpc"] = "frames"  # form of operations and reads on this machine; else grpc
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import click
 import uvloop
 
 from restante.link import CoreLink
-from restante_gateways.core.cores import open_carrier, show_moves, targets
+from restante_gateways.core.cores import frames, show_moves, targets
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.runtime import Runtime, RuntimeSettings
 from restante_process import logs
@@ -79,7 +79,10 @@ def certificate_files(config: Config) -> tuple[CertificateFiles, ...]:
 
 async def serve(config: Config, name: str, read: Callable[[], Config]) -> None:
     """Run one gateway until a signal or `Runtime.end` ends it. Raises ConfigError, CertificateError, OSError."""
-    core = await CoreLink.connect(targets(config, name), open_carrier=open_carrier(config))
+    other = frames(config)
+    core = await CoreLink.connect(
+        targets(config, name), open_carrier=other, open_server_stream=other.call if other is not None else None
+    )
     try:
         async with Runtime.open(runtime_settings(config, name)) as runtime:
             show_moves(core, name, runtime.metrics.registry)

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante_process.frames import (
+    FIRST_ROOM_OCTETS,
     MAX_HELLO_OCTETS,
+    FrameBuffer,
     FrameReader,
     FrameTooLarge,
     Kind,
@@ -39,6 +41,42 @@ def test_frames_cut_anywhere_are_read_whole(frames: Frames, cuts: list[int]) -> 
     places = [0, *sorted(cut for cut in cuts if cut < len(octets)), len(octets)]
     pieces = [octets[start:end] for start, end in itertools.pairwise(places)]
     assert read(FrameReader(300), *pieces) == frames
+
+
+def received(buffer: FrameBuffer, octets: bytes, most: int) -> Frames:
+    """All frames of some octets, of which the buffer receives at most `most` at a time."""
+    found: Frames = []
+    while octets:
+        room = buffer.room
+        count = min(len(room), most, len(octets))
+        if count:
+            room[:count], octets = octets[:count], octets[count:]
+            buffer.received(count)
+        if not count or most % 2:  # otherwise only when the buffer is full
+            found += [(kind, bytes(content)) for kind, content in iter(buffer.next_frame, None)]
+    return found + [(kind, bytes(content)) for kind, content in iter(buffer.next_frame, None)]
+
+
+@given(FRAMES, st.integers(1, 1_000))
+def test_a_buffer_reads_frames_cut_anywhere(frames: Frames, most: int) -> None:
+    octets = b"".join(frame(*each) for each in frames)
+    assert received(FrameBuffer(300), octets, most) == frames
+
+
+@pytest.mark.parametrize("most", [4_099, 1 << 20])
+def test_a_buffer_grows_for_the_largest_frame_alone(most: int) -> None:
+    sizes = [10, FIRST_ROOM_OCTETS, 3 * FIRST_ROOM_OCTETS, 5, FIRST_ROOM_OCTETS - 5, 200_000, 0]
+    frames = [(Kind.MESSAGE, bytes([number]) * size) for number, size in enumerate(sizes)]
+    buffer = FrameBuffer(1 << 20)
+    assert received(buffer, b"".join(frame(*each) for each in frames), most) == frames
+    assert buffer.next_frame() is None
+    assert len(buffer.room) <= max(sizes) + 5 + FIRST_ROOM_OCTETS
+
+
+def test_a_buffer_refuses_a_frame_by_its_head() -> None:
+    for octets in (frame(Kind.MESSAGE, bytes(11)), b"\0\0\0\0\x09"):
+        with pytest.raises(MalformedFrame):
+            received(FrameBuffer(10), octets[:5], 5)
 
 
 @given(FRAMES)

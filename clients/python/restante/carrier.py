@@ -1,17 +1,21 @@
-"""The transport of one Execute stream, and the multiplexer's side of it."""
+"""The transport of one Execute stream, and the multiplexer's side of it; other transports of server streams."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import grpc.aio
+from google.protobuf.message import Message
 
 from restante import errors, streams
+from restante.target import Target
 from restante.v1.batch_pb2 import ExecuteResponse
 
 Metadata = tuple[tuple[str, str], ...]
 Call = grpc.aio.StreamStreamCall[bytes, ExecuteResponse]
+Response = TypeVar("Response", bound=Message)
+Streamed_co = TypeVar("Streamed_co", bound=Message, covariant=True)
 PATH = "/restante.v1.BatchService/Execute"
 
 
@@ -45,6 +49,28 @@ class Carrier(Protocol):
 
     async def close(self) -> None:
         """End the stream without waiting for answers."""
+        ...
+
+
+class ServerStream(Protocol[Streamed_co]):
+    """A call whose response streams, by another transport than gRPC. The first `read` begins it."""
+
+    async def read(self) -> Streamed_co | None:
+        """The next response, None after the last. Raises RestanteError."""
+        ...
+
+    def close(self) -> None:
+        """End the call. A waiting `read` raises Draining."""
+        ...
+
+
+class OpenServerStream(Protocol):
+    """Begins calls whose response streams by another transport than gRPC."""
+
+    def __call__(
+        self, target: Target, rpc: str, metadata: Metadata, request: Message, response: type[Response], /
+    ) -> ServerStream[Response] | None:
+        """A call of an RPC such as "MessageService/StreamMessages". None: this core has no other transport."""
         ...
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from restante import streams
 from restante.accept import AcceptStream
-from restante.carrier import Carrier, GrpcCarrier, Stream
+from restante.carrier import Carrier, GrpcCarrier, Metadata, OpenServerStream, ServerStream, Stream
+from restante.carrier import Response as Streamed
 from restante.execute import Followed, Multiplexer
 from restante.failover import PACE, Failover, Health, Move, Pace, ask_health
 from restante.methods import Method, Request, Response
@@ -59,8 +61,10 @@ class CoreLink:
         patience_seconds: float = 5.0,
         pace: Pace = PACE,
         open_carrier: OpenCarrier | None = None,
+        open_server_stream: OpenServerStream | None = None,
     ) -> None:
-        """An operation waits `patience_seconds` for an unreachable core. Without `open_carrier` it goes by gRPC.
+        """An operation waits `patience_seconds` for an unreachable core. Without `open_carrier` it goes by gRPC, and
+        so do reads of folders and messages without `open_server_stream`.
 
         The link uses one of several targets at a time, beginning with the first. When that core cannot be reached,
         drains or is not ready, the link moves to a ready one: it sends unanswered operations again there, in order,
@@ -75,7 +79,8 @@ class CoreLink:
         self._retired: dict[asyncio.Task[None], grpc.aio.Channel] = {}
         self._watched_on = self._accepted_on = self._channel
         self.session: Callable[[], bytes] = _no_session
-        self._open_carrier = open_carrier
+        self._open_carrier, self._open_server_stream = open_carrier, open_server_stream
+        self._server_streams: set[ServerStream[Any]] = set()  # those that gRPC does not carry
         self._operations = Multiplexer(self._open_execute, patience_seconds=patience_seconds)
         self.watch = WatchStream(self._open_watch, lambda: bool(self.session()))
         self.accept = AcceptStream(self._open_accept)
@@ -93,9 +98,16 @@ class CoreLink:
         patience_seconds: float = 5.0,
         pace: Pace = PACE,
         open_carrier: OpenCarrier | None = None,
+        open_server_stream: OpenServerStream | None = None,
     ) -> CoreLink:
         """A link on the running event loop."""
-        return cls(target, patience_seconds=patience_seconds, pace=pace, open_carrier=open_carrier)
+        return cls(
+            target,
+            patience_seconds=patience_seconds,
+            pace=pace,
+            open_carrier=open_carrier,
+            open_server_stream=open_server_stream,
+        )
 
     async def close(self) -> None:
         """End all streams and connections."""
@@ -104,6 +116,7 @@ class CoreLink:
         await self._operations.close()
         await self.watch.close()
         await self.accept.close()
+        _end(set(self._server_streams))
         retired = dict(self._retired)
         for closing in retired:
             closing.cancel()
@@ -140,6 +153,7 @@ class CoreLink:
         grace_seconds = 0.0 if abandon else LEFT_SECONDS
         self._operations.replace(grace_seconds)
         self.accept.replace()
+        asyncio.get_running_loop().call_later(grace_seconds, _end, set(self._server_streams))
         self._retire(old, grace_seconds)
         self.watch.reopen()
 
@@ -186,22 +200,34 @@ class CoreLink:
         self, request: folder_pb2.OpenFolderRequest, *, session: bytes = b"", client_address: str = ""
     ) -> AsyncIterator[folder_pb2.OpenFolderResponse]:
         """FolderService.OpenFolder: a snapshot in pieces."""
+        metadata, response = self._metadata(session, client_address), folder_pb2.OpenFolderResponse
+        other = self._by_other("FolderService/OpenFolder", metadata, request, response)
+        if other is not None:
+            return other
         stub = folder_pb2_grpc.FolderServiceStub(self._channel)
-        return streams.responses(stub.OpenFolder(request, metadata=self._metadata(session, client_address)))
+        return streams.responses(stub.OpenFolder(request, metadata=metadata))
 
     def stream_messages(
         self, request: message_pb2.StreamMessagesRequest, *, session: bytes = b"", client_address: str = ""
     ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
         """MessageService.StreamMessages: batches. The next one is read only when the caller asks for it."""
+        metadata, response = self._metadata(session, client_address), message_pb2.StreamMessagesResponse
+        other = self._by_other("MessageService/StreamMessages", metadata, request, response)
+        if other is not None:
+            return other
         stub = message_pb2_grpc.MessageServiceStub(self._channel)
-        return streams.responses(stub.StreamMessages(request, metadata=self._metadata(session, client_address)))
+        return streams.responses(stub.StreamMessages(request, metadata=metadata))
 
     def read_content(
         self, request: content_pb2.ReadContentRequest, *, session: bytes = b"", client_address: str = ""
     ) -> AsyncIterator[content_pb2.ReadContentResponse]:
         """ContentService.ReadContent: octets of one message."""
+        metadata, response = self._metadata(session, client_address), content_pb2.ReadContentResponse
+        other = self._by_other("ContentService/ReadContent", metadata, request, response)
+        if other is not None:
+            return other
         stub = content_pb2_grpc.ContentServiceStub(self._channel)
-        return streams.responses(stub.ReadContent(request, metadata=self._metadata(session, client_address)))
+        return streams.responses(stub.ReadContent(request, metadata=metadata))
 
     async def upload(
         self,
@@ -244,6 +270,24 @@ class CoreLink:
         stub = job_pb2_grpc.JobServiceStub(self._channel)
         return streams.responses(stub.WatchJob(request, metadata=self._metadata(session)))
 
+    def _by_other(
+        self, rpc: str, metadata: Metadata, request: Message, response: type[Streamed]
+    ) -> AsyncIterator[Streamed] | None:
+        """A server stream by another transport than gRPC, if the core has one."""
+        if self._open_server_stream is None:
+            return None
+        stream = self._open_server_stream(self.target, rpc, metadata, request, response)
+        return None if stream is None else self._responses(stream)
+
+    async def _responses(self, stream: ServerStream[Streamed]) -> AsyncIterator[Streamed]:
+        self._server_streams.add(stream)
+        try:
+            while (response := await stream.read()) is not None:
+                yield response
+        finally:
+            self._server_streams.discard(stream)
+            stream.close()
+
     def _metadata(self, session: bytes = b"", client_address: str = "") -> tuple[tuple[str, str], ...]:
         return streams.call_metadata(self.target.metadata, session, client_address)
 
@@ -282,3 +326,8 @@ class CoreLink:
         """Check the core before opening a stream: the last one may have broken or drained."""
         if self._failover is not None:
             self._failover.suspect()
+
+
+def _end(server_streams: set[ServerStream[Any]]) -> None:
+    for stream in server_streams:
+        stream.close()

@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from restante.failover import Move
-from restante.link import CoreLink, OpenCarrier
+from restante.link import CoreLink
 from restante.target import ProcessIdentity, Target
 from restante_gateways.core.frames import Frames
 from restante_process.config import Config, ConfigError
@@ -79,8 +79,8 @@ def _by_mutual_tls(config: Config, address: str) -> Target:
     )
 
 
-def open_carrier(config: Config) -> OpenCarrier | None:
-    """The transport of Execute that the configuration asks for; None is gRPC."""
+def frames(config: Config) -> Frames | None:
+    """The transport of Execute and of server streams that the configuration asks for; None is gRPC."""
     return Frames() if config.gateway.execute == "frames" else None
 
 

@@ -1,6 +1,7 @@
-"""Execute in frames, to a core on this machine (docs/design.md "Frames"; `restante_process.frames` has the form).
+"""Execute and server streams in frames, to a core on this machine (docs/design.md "Frames").
 
-A core without the socket of frames, which is older or on another machine, is spoken to by gRPC.
+`restante_process.frames` has the form. A core without the socket of frames, which is older or on another machine, is
+spoken to by gRPC.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from typing import cast
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
 from restante import errors
-from restante.carrier import Carrier, Stream
+from restante.carrier import Carrier, Metadata, Response, ServerStream, Stream
 from restante.target import MAX_MESSAGE_OCTETS, Target
 from restante.v1.batch_pb2 import ExecuteResponse
-from restante_process.frames import SOCKET_NAME, FrameReader, Kind, MalformedFrame, frame, hello
+from restante_gateways.core.frame_streams import CONNECT_SECONDS, FrameStream
+from restante_process.frames import RPC, SOCKET_NAME, FrameReader, Kind, MalformedFrame, frame, hello
 
 log = structlog.get_logger("core")
 
-CONNECT_SECONDS = 5.0
 SCHEME = "unix:"
 
 
@@ -35,7 +36,27 @@ class Frames:
         self._said: set[str] = set()  # addresses whose use of gRPC is in the log
 
     def __call__(self, target: Target, stream: Stream) -> Carrier | None:
-        """Begin to carry a stream to a core; None if it has to go by gRPC."""
+        """Begin to carry an Execute stream to a core; None if it has to go by gRPC."""
+        found = self._find(target)
+        return None if found is None else FrameCarrier(found[0], target, stream, lambda: self._dead.add(found))
+
+    def call(
+        self, target: Target, rpc: str, metadata: Metadata, request: Message, response: type[Response]
+    ) -> ServerStream[Response] | None:
+        """A call of an RPC whose response streams, such as "MessageService/StreamMessages"; None: it has to go by
+        gRPC."""
+        found = self._find(target)
+        if found is None:
+            return None
+
+        async def refused() -> None:
+            if await _answers(target):
+                self._dead.add(found)
+
+        return FrameStream(found[0], {**dict(metadata), RPC: rpc}, request, response, refused)
+
+    def _find(self, target: Target) -> tuple[Path, int] | None:
+        """The socket of a core, with its inode; None if the core has none that answers."""
         if not target.address.startswith(SCHEME):
             self._tell(target, "the core is on another machine")
             return None
@@ -50,7 +71,7 @@ class Frames:
         if found in self._dead:
             self._tell(target, f"{socket}: no core answers there")
             return None
-        return FrameCarrier(socket, target, stream, lambda: self._dead.add(found))
+        return found
 
     def _tell(self, target: Target, why: str) -> None:
         if target.address not in self._said:

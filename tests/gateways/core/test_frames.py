@@ -17,7 +17,7 @@ from restante.link import CoreLink
 from restante.target import ProcessIdentity, Target
 from restante.v1 import methods
 from restante.v1.folder_pb2 import GetChangeNumbersRequest
-from restante_gateways.core.cores import open_carrier
+from restante_gateways.core import cores
 from restante_gateways.core.frames import FrameCarrier, Frames
 from restante_process import config_file
 from restante_process.frames import SOCKET_NAME
@@ -43,8 +43,8 @@ def carrier_of(link: CoreLink) -> object:
 
 
 def test_the_configuration_chooses(tmp_path: Path) -> None:
-    assert open_carrier(config_file.load(None, {}, {"gateway.execute": "grpc"})) is None
-    assert isinstance(open_carrier(config_file.load(None, {}, {"gateway.execute": "frames"})), Frames)
+    assert cores.frames(config_file.load(None, {}, {"gateway.execute": "grpc"})) is None
+    assert isinstance(cores.frames(config_file.load(None, {}, {"gateway.execute": "frames"})), Frames)
 
 
 async def test_operations_go_in_frames_to_a_core_of_this_machine(core: LocalCore) -> None:

@@ -1,7 +1,8 @@
-"""Execute in frames, for gateways of this machine (docs/design.md "Frames"; `restante_process.frames` has the form).
+"""The socket of frames, and Execute in them, for gateways of this machine (docs/design.md "Frames";
+`restante_process.frames` has the form).
 
-A connection is one Execute stream. Requests are taken as they arrive, and whatever has been answered in a turn of the
-event loop is written together, without a task.
+A connection is one Execute stream, or a call whose response streams (`frame_streams`). Requests of Execute are taken as
+they arrive, and whatever has been answered in a turn of the event loop is written together, without a task.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -18,9 +20,10 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from restante.errors import InvalidSession, to_status
+from restante.errors import InvalidSession, UnknownOperation, to_status
 from restante_process.frames import (
     MAX_HELLO_OCTETS,
+    RPC,
     FrameReader,
     FrameTooLarge,
     Kind,
@@ -32,6 +35,7 @@ from restante_server.api.engine.batch import parse
 from restante_server.api.engine.batches import Batches
 from restante_server.api.engine.execute import Execution
 from restante_server.api.engine.faults import translate
+from restante_server.api.engine.frame_streams import FramedRpc, StreamConnection
 from restante_server.api.engine.grpc_options import MAX_RECEIVED_OCTETS
 from restante_server.api.engine.identity import LOCAL
 
@@ -42,11 +46,12 @@ CLOSE_SECONDS = 5.0  # for the client to close the connection after the last fra
 
 
 class FrameServer:
-    """Serves the Execute streams of `batches` on a Unix socket that only our own user can reach."""
+    """Serves Execute streams of `batches` and calls of `rpcs` on a Unix socket that only our own user can reach."""
 
-    def __init__(self, batches: Batches) -> None:
-        self.batches = batches
-        self.connections: set[Connection] = set()
+    def __init__(self, batches: Batches, rpcs: Mapping[str, FramedRpc]) -> None:
+        """`rpcs` by service and name: "MessageService/StreamMessages"."""
+        self.batches, self.rpcs = batches, rpcs
+        self.connections: set[Connection | StreamConnection] = set()
         self._listener: asyncio.Server | None = None
         self._idle = asyncio.Event()  # there is no connection
 
@@ -72,7 +77,7 @@ class FrameServer:
         for connection in list(self.connections):
             connection.abort()
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Connection | StreamConnection) -> None:
         """Remove an ended connection."""
         self.connections.discard(connection)
         if not self.connections:
@@ -162,13 +167,31 @@ class Connection(asyncio.Protocol):
     def _begin(self, kind: Kind, content: bytes) -> None:
         if kind is not Kind.HELLO:
             raise MalformedFrame(f"the first frame is {kind.name}")
-        batches = self._server.batches
-        caller = batches.executor.authenticator.process(parse_hello(content), LOCAL)
+        batches, metadata = self._server.batches, parse_hello(content)
+        caller = batches.executor.authenticator.process(metadata, LOCAL)
         if not caller.identity:
             raise InvalidSession("Only a process with an identity may use this socket.")
+        if RPC in metadata:
+            self._hand_over(metadata)
+            return
         self._limit.cancel()
         self._reader.max_octets = MAX_RECEIVED_OCTETS
         self._execution = batches.open(caller, self._changed)
+
+    def _hand_over(self, metadata: Mapping[str, str]) -> None:
+        """Let the connection be a call of the RPC that its first frame names."""
+        server = self._server
+        rpc = server.rpcs.get(metadata[RPC])
+        if rpc is None:
+            raise UnknownOperation(operation=metadata[RPC])
+        self._limit.cancel()
+        self._ended = True
+        self._reader.max_octets = MAX_RECEIVED_OCTETS
+        call = StreamConnection(self._transport, self._reader, rpc, metadata, server.forget)
+        self._transport.set_protocol(call)
+        server.connections.add(call)
+        server.connections.discard(self)
+        call.take()
 
     def _end(self) -> None:
         """Take nothing more, and close after the last answer."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import grpc.aio
+from typing import Any, Protocol
 
 from restante.errors import RestanteError, to_status
 from restante_server.api.engine.allowances import Allowances, Resource
@@ -17,7 +15,25 @@ from restante_server.api.engine.faults import translate
 from restante_server.api.engine.identity import LOCAL, Authenticator, Channel
 from restante_server.api.engine.registry import Handler
 
-Context = grpc.aio.ServicerContext[Any, Any]
+
+class Context(Protocol):
+    """A call's side of its binding. gRPC's context has these methods."""
+
+    def invocation_metadata(self) -> Any:
+        """The metadata of the call, as pairs."""
+
+    def peer(self) -> str:
+        """The binding's name of the connection."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the client's deadline, if it has one."""
+
+    async def abort(self, code: Any, details: str = "", trailing_metadata: Any = ()) -> Any:
+        """End the call with a status. Raises."""
+
+
+STATUS_DETAILS = "grpc-status-details-bin"
+"""The trailing metadata with the google.rpc.Status of a call that failed."""
 
 
 def _local(_peer: str) -> Channel:
@@ -58,5 +74,5 @@ def unary(
 async def abort(context: Context, error: RestanteError) -> Any:
     """End a call with the status of an error, details included. Does not return."""
     status = to_status(error)
-    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    details = ((STATUS_DETAILS, status.SerializeToString()),)
     await context.abort(error.code, error.detail, trailing_metadata=details)

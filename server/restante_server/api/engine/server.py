@@ -34,6 +34,7 @@ from restante_server.api.engine.batches import Batches
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.dispatch import Dispatcher
 from restante_server.api.engine.execute import Executor
+from restante_server.api.engine.frame_streams import FramedRpc
 from restante_server.api.engine.frames import FrameServer
 from restante_server.api.engine.grpc_options import KEEPALIVE, Keepalive, handshake_options, server_options
 from restante_server.api.engine.observe import CallObserver
@@ -76,13 +77,13 @@ class ApiServer:
         self._authenticator, self._allowances = core.authenticator, core.allowances
         self._streams = Streams(dispatcher, core.authenticator, core.allowances, core.guards, observer)
         self._batches = Batches(self.executor)
-        self._frames = FrameServer(self._batches)
+        self._frames = FrameServer(self._batches, self._framed())
         self._options = server_options(keepalive)
         self._servers: list[grpc.aio.Server] = []
         self._health = health.aio.HealthServicer()
 
     async def start(self, listeners: Sequence[Listener], frames: Path | None = None) -> None:
-        """Serve on every listener, and Execute in frames on the Unix socket `frames`.
+        """Serve on every listener, and Execute and server streams in frames on the Unix socket `frames`.
 
         Each listener has a separate server: gRPC does not reveal the listener that a call used. Raises OSError.
         """
@@ -109,6 +110,18 @@ class ApiServer:
         await asyncio.gather(
             self._frames.stop(grace_seconds), *(server.stop(grace_seconds) for server in self._servers)
         )
+
+    def _framed(self) -> dict[str, FramedRpc]:
+        """The RPCs whose response alone streams, for calls in frames."""
+        found, symbols, listener = {}, symbol_database.Default(), Listener("frames")
+        for service in SERVICES:
+            for method in service.methods:
+                streaming = self.registry.streams.get((service.name, method.name))
+                if streaming is not None and method.server_streaming and not method.client_streaming:
+                    path = f"{service.name}/{method.name}"
+                    request = symbols.GetSymbol(method.input_type.full_name)
+                    found[path] = FramedRpc(path, request, self._streams.many(streaming, listener))
+        return found
 
     def _serve_on(self, server: grpc.aio.Server, listener: Listener) -> None:
         for service in SERVICES:
