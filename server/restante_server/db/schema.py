@@ -423,7 +423,14 @@ transport_message = Table(
     Column("internet_message_id", Text, nullable=False),
     Column("send_at", BigInteger),
     Column("accepted_at", BigInteger, nullable=False),
-    Index(None, "account_id", "transport_id"),
+    # Received messages have no account, and settled ones no content: neither index has them.
+    Index(
+        "ix_transport_message_account",
+        "account_id",
+        "transport_id",
+        sqlite_where=text("account_id IS NOT NULL"),
+        postgresql_where=text("account_id IS NOT NULL"),
+    ),
     Index(None, "internet_message_id"),
     Index(None, "reverse_path"),
     Index(
@@ -433,7 +440,12 @@ transport_message = Table(
         sqlite_where=text("send_at IS NOT NULL"),
         postgresql_where=text("send_at IS NOT NULL"),
     ),
-    Index("ix_transport_message_content", "content_id"),
+    Index(
+        "ix_transport_message_content",
+        "content_id",
+        sqlite_where=text("content_id IS NOT NULL"),
+        postgresql_where=text("content_id IS NOT NULL"),
+    ),
     Index("ix_transport_message_age", "accepted_at"),
     sqlite_autoincrement=True,
 )
@@ -448,6 +460,7 @@ transport_recipient = Table(
     Column("notify", Integer, nullable=False),  # sum of 1 << NotifyCondition; 0: not given
     Column("state", Integer, nullable=False),  # RecipientState
     Column("mailbox_id", BigInteger),  # of local recipients
+    Column("message_id", BigInteger),  # in that mailbox, once delivered; recipients of one mailbox share it
     Column("destination", Text, nullable=False),  # of foreign recipients; "" for local ones
     Column("promised", Boolean, nullable=False),  # accepted at RCPT: delivered even beyond the quota
     Column("next_attempt_at", BigInteger),  # NULL in final states
@@ -458,7 +471,7 @@ transport_recipient = Table(
     Column("status", Text, nullable=False),
     Column("diagnostic", Text, nullable=False),
     Column("expires_at", BigInteger, nullable=False),  # the queue then gives up
-    # Settled recipients, which are nearly all, are in neither of these two.
+    # Settled recipients, which are nearly all, are in none of these three.
     Index(
         "ix_transport_recipient_due",
         "state",
@@ -472,22 +485,15 @@ transport_recipient = Table(
         sqlite_where=text("lease_id IS NOT NULL"),
         postgresql_where=text("lease_id IS NOT NULL"),
     ),
-    Index("ix_transport_recipient_destination", "destination", "state"),
+    Index(
+        "ix_transport_recipient_destination",
+        "destination",
+        "next_attempt_at",
+        sqlite_where=text("next_attempt_at IS NOT NULL"),
+        postgresql_where=text("next_attempt_at IS NOT NULL"),
+    ),
     Index("ix_transport_recipient_path", "forward_path"),
     sqlite_with_rowid=False,
-)
-
-delivered = Table(
-    "delivered",
-    metadata,
-    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("transport_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("recipient_id", Integer, primary_key=True, autoincrement=False),
-    Column("message_id", BigInteger, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Index("ix_delivered_age", "created_at"),
-    sqlite_with_rowid=False,
-    comment="Written with the message it placed: one acceptance reaches a mailbox once.",
 )
 
 trace_event = Table(

@@ -6,16 +6,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, exists, func, or_, select
 
-from restante_server.db.schema import delivered, transport_message, transport_recipient
+from restante_server.db.schema import transport_message, transport_recipient
 from restante_server.transport.states import FINAL, WAITING, State
 
 MOST_NAMED = 10  # examples listed for one broken invariant
 
-_r, _m, _d = transport_recipient, transport_message, delivered
+_r, _m = transport_recipient, transport_message
 _ids = (_r.c.transport_id, _r.c.recipient_id)
 _of_message = _r.c.transport_id == _m.c.transport_id
 _waiting = _r.c.state.in_(sorted(WAITING))
-_key = and_(_d.c.transport_id == _r.c.transport_id, _d.c.recipient_id == _r.c.recipient_id, _d.c.mailbox_id > 0)
 
 _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
     ("recipient with an unknown state", select(*_ids).where(_r.c.state.not_in(sorted(FINAL | WAITING)))),
@@ -49,18 +48,19 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
         select(_m.c.transport_id).where(_m.c.content_id.is_not(None), ~exists().where(_of_message, _waiting)),
     ),
     (
-        "delivered recipient without a delivery key",
-        select(*_ids).where(_r.c.state == State.DELIVERED, ~exists().where(_key)),
+        "delivered recipient without its message",
+        select(*_ids).where(_r.c.state == State.DELIVERED, or_(_r.c.mailbox_id.is_(None), _r.c.message_id.is_(None))),
     ),
     (
-        "delivery key of a recipient that is not delivered",
-        select(*_ids).where(_r.c.state != State.DELIVERED, exists().where(_key)),
+        "message of a recipient that is not delivered",
+        select(*_ids).where(_r.c.state != State.DELIVERED, _r.c.message_id.is_not(None)),
     ),
     (
         "mailbox reached by several messages of one acceptance",
-        select(_d.c.mailbox_id, _d.c.transport_id)
-        .group_by(_d.c.mailbox_id, _d.c.transport_id)
-        .having(func.count(_d.c.message_id.distinct()) > 1),
+        select(_r.c.mailbox_id, _r.c.transport_id)
+        .where(_r.c.message_id.is_not(None))
+        .group_by(_r.c.mailbox_id, _r.c.transport_id)
+        .having(func.count(_r.c.message_id.distinct()) > 1),
     ),
     ("recipient without a message", select(*_ids).where(~exists().where(_of_message))),
     ("message without recipients", select(_m.c.transport_id).where(~exists().where(_of_message))),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, func, select, update
 
 from restante_server.db.effects import events
-from restante_server.db.schema import delivered, trace_event, transport_message, transport_recipient
+from restante_server.db.schema import trace_event, transport_message, transport_recipient
 from restante_server.transport import rows
 from restante_server.transport.outbound import recipients, reports
 from restante_server.transport.outbound.dsn import Action
@@ -51,16 +51,6 @@ _old = (
     )
     .order_by(_m.c.accepted_at)
     .limit(AT_ONCE)
-)
-
-
-_reached = (
-    select(_r.c.mailbox_id, _r.c.transport_id)
-    .where(_r.c.transport_id.in_(bindparam("ids", expanding=True)), _r.c.state == int(State.DELIVERED))
-    .distinct()
-)
-_forget_key = delete(delivered).where(
-    delivered.c.mailbox_id == bindparam("mailbox"), delivered.c.transport_id == bindparam("message")
 )
 
 
@@ -153,17 +143,12 @@ def warn(tx: Connection, settings: TransportSettings, ids: Sequence[int], now: i
 def forget(tx: Connection, before: int) -> int:
     """Remove settled messages accepted and, if scheduled, to be sent before this moment; returns their number.
 
-    Their recipients, delivery keys and trace go with them.
+    Their recipients and trace go with them.
     """
     ids = sorted(tx.scalars(_old, {"before": before}))
     ids = sorted(rows.lock(tx, ids))
     if not ids:
         return 0
-    reached = tx.execute(_reached, {"ids": ids}).all()
-    if reached:
-        tx.execute(
-            _forget_key, [{"mailbox": mailbox_id, "message": transport_id} for mailbox_id, transport_id in reached]
-        )
     for table in (trace_event, transport_recipient, transport_message):
         tx.execute(delete(table).where(table.c.transport_id.in_(ids)))
     return len(ids)

@@ -73,7 +73,7 @@ def enqueue(tx: Connection, items: Sequence[Incoming], settings: TransportSettin
     unheld = [
         content_id
         for content_id, waiting, delivery in zip(content_ids, waits, deliveries, strict=True)
-        if not waiting and not delivery.is_placed
+        if not waiting and not delivery.messages
     ]
     garbage.notice(tx, unheld, now)
     return [
@@ -119,7 +119,12 @@ def _ends(item: Incoming, delivery: Delivery) -> list[Planned]:
     for number, planned in enumerate(item.recipients, 1):
         end = delivery.dispositions.get(number)
         if end is not None:
-            planned = planned._replace(state=end.state, status=end.status, diagnostic=end.reason)
+            planned = planned._replace(
+                state=end.state,
+                status=end.status,
+                diagnostic=end.reason,
+                message_id=delivery.message_of(number, planned.mailbox_id),
+            )
         elif item.send_at is not None and planned.state is State.PENDING:
             planned = planned._replace(state=State.SCHEDULED)
         ended.append(planned)

@@ -24,7 +24,7 @@ _waiting = _r.c.state.in_(sorted(WAITING))
 _queue = (
     select(*recipients.COLUMNS, _m.c.reverse_path, _m.c.size_octets, _m.c.accepted_at)
     .join(_m, _m.c.transport_id == _r.c.transport_id)
-    .where(_waiting)
+    .where(_waiting, _r.c.next_attempt_at.is_not(None))
     .order_by(_r.c.next_attempt_at, _r.c.transport_id, _r.c.recipient_id)
 )
 

@@ -38,6 +38,7 @@ class Planned(NamedTuple):
     notify: int = 0
     original_recipient: str = ""
     mailbox_id: int = 0  # local ones
+    message_id: int = 0  # in that mailbox, once delivered
     destination: str = ""  # foreign ones: domain in A-labels, or an address literal
     status: str = ""
     diagnostic: str = ""

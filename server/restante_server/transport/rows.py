@@ -114,6 +114,7 @@ def _recipient_row(
         "notify": planned.notify,
         "state": int(planned.state),
         "mailbox_id": planned.mailbox_id or None,
+        "message_id": planned.message_id or None,
         "destination": planned.destination,
         "promised": planned.promised,
         "next_attempt_at": due_at if waits else None,

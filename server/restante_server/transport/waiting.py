@@ -2,7 +2,7 @@
 reports.
 
 Several cores may work on the same message: the operation locks the transport message and reads the states again, and
-writes the delivery key in `delivered` together with the placed message.
+writes the state and the message's id to the recipient's row in the transaction that places the message.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from restante_server.store import contents
 from restante_server.store.contents import Stored
 from restante_server.store.listing import Listing
 from restante_server.transport import rows
-from restante_server.transport.inbound.deliver import Addressee, Letter, deliver, reached
-from restante_server.transport.inbound.dispose import GONE, Disposition
+from restante_server.transport.inbound.deliver import Addressee, Delivery, Letter, deliver, reached
+from restante_server.transport.inbound.dispose import GONE
 from restante_server.transport.outbound import recipients
 from restante_server.transport.outbound.dsn import Action
 from restante_server.transport.outbound.recipients import Postponement, Row, Settlement
@@ -121,16 +121,18 @@ class DeliverWaiting:
             self.listing,
             addressees,
             now,
-            reached=reached(tx, origin.transport_id, self.work.mailbox_ids),
+            reached=reached(tx, origin.transport_id),
         )
         (delivery,) = deliver(tx, [letter])
-        ends = [_settlement(row, delivery.dispositions.get(row.recipient_id, GONE)) for row in waiting]
+        ends = [_settlement(row, delivery) for row in waiting]
         recipients.settle(tx, self.settings, {origin.transport_id: origin}, ends, now)
 
 
-def _settlement(row: Row, end: Disposition) -> Settlement:
+def _settlement(row: Row, delivery: Delivery) -> Settlement:
+    end = delivery.dispositions.get(row.recipient_id, GONE)
     action = Action.DELIVERED if end.state is State.DELIVERED else Action.FAILED
-    return Settlement(row, end.state, end.status, end.reason, action)
+    message_id = delivery.message_of(row.recipient_id, row.mailbox_id)
+    return Settlement(row, end.state, end.status, end.reason, action, message_id=message_id or None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,20 @@
 """Delivery of a set of messages into mailboxes; all mail of the transport enters a mailbox here.
 
-`deliver` lets `dispose` decide about each recipient, places the messages, and writes the key of each delivery in the
-same transaction. An accepted message therefore reaches a mailbox once, however many recipients resolve to the mailbox
-and however often a delivery is tried.
+`deliver` lets `dispose` decide about each recipient and places the messages. The caller writes the end of each delivery
+and its message to the recipient's row, in the same transaction and under the lock of the accepted message. The message
+therefore reaches a mailbox once, however many recipients resolve to the mailbox and however often a delivery is tried.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, insert, select
+from sqlalchemy import Connection, and_, bindparam, select
 
 from restante_server.db import prepared
-from restante_server.db.schema import account, delivered, folder, mailbox
+from restante_server.db.schema import account, folder, mailbox, transport_recipient
 from restante_server.directory import rights
 from restante_server.store import messages
 from restante_server.store.folders import Role
@@ -57,7 +57,12 @@ class Delivery(NamedTuple):
 
     dispositions: dict[int, Disposition]  # by recipient
     copy: Placed | None
-    is_placed: bool  # the mailbox of a recipient holds the content
+    messages: dict[int, int]  # {mailbox: message} of all mailboxes that have the letter
+
+    def message_of(self, recipient_id: int, mailbox_id: int | None) -> int:
+        """The message of a recipient to whom the letter was delivered; 0 for the others."""
+        end = self.dispositions.get(recipient_id)
+        return self.messages[mailbox_id or 0] if end is not None and end.state is State.DELIVERED else 0
 
 
 _wanted = JsonRows("mailboxes")
@@ -72,11 +77,8 @@ _inboxes = select(mailbox.c.mailbox_id, folder.c.folder_id, mailbox.c.quota_octe
         and_(folder.c.mailbox_id == mailbox.c.mailbox_id, folder.c.role == int(Role.INBOX)),
     )
 )
-_insert_delivered = insert(delivered)
-_reached = (
-    select(delivered.c.mailbox_id, delivered.c.message_id)
-    .select_from(join_from(_wanted.rows, delivered, delivered.c.mailbox_id == _wanted.item(0)))
-    .where(delivered.c.transport_id == bindparam("id"))
+_reached = select(transport_recipient.c.mailbox_id, transport_recipient.c.message_id).where(
+    transport_recipient.c.transport_id == bindparam("id"), transport_recipient.c.message_id.is_not(None)
 )
 
 
@@ -89,10 +91,9 @@ def inboxes(tx: Connection, mailbox_ids: Iterable[int]) -> dict[int, Inbox]:
     return {row[0]: Inbox(row[1], None if row[2] is None else row[2] - row[3]) for row in rows}
 
 
-def reached(tx: Connection, transport_id: int, mailbox_ids: Iterable[int]) -> dict[int, int]:
+def reached(tx: Connection, transport_id: int) -> dict[int, int]:
     """{mailbox: message} for the mailboxes to which earlier transactions have delivered this message."""
-    wanted = encode_rows((mailbox_id,) for mailbox_id in sorted(set(mailbox_ids)))
-    return {row[0]: row[1] for row in prepared.rows(tx, _reached, {"mailboxes": wanted, "id": transport_id})}
+    return dict(prepared.rows(tx, _reached, {"id": transport_id}))
 
 
 def deliver(tx: Connection, letters: Sequence[Letter]) -> list[Delivery]:
@@ -105,25 +106,12 @@ def deliver(tx: Connection, letters: Sequence[Letter]) -> list[Delivery]:
     sorted_out = [_Sorting(letter, found) for letter in letters]
     placements = [placement for sorting in sorted_out for placement in sorting.placements]
     placed = iter(messages.add_all(tx, placements, within_quota=False))
-    keys: list[dict[str, Any]] = []
     results: list[Delivery] = []
     for letter, sorting in zip(letters, sorted_out, strict=True):
         at = dict(letter.reached)
         for mailbox_id in sorting.new:
             at[mailbox_id] = next(placed).message_id
-        keys += [
-            {
-                "mailbox_id": one.mailbox_id,
-                "transport_id": letter.transport_id,
-                "recipient_id": one.recipient_id,
-                "message_id": at[one.mailbox_id],
-                "created_at": letter.now,
-            }
-            for one in letter.addressees
-            if sorting.dispositions[one.recipient_id].state is State.DELIVERED
-        ]
-        results.append(Delivery(sorting.dispositions, next(placed) if letter.copy is not None else None, bool(at)))
-    prepared.run_many(tx, _insert_delivered, keys)
+        results.append(Delivery(sorting.dispositions, next(placed) if letter.copy is not None else None, at))
     return results
 
 

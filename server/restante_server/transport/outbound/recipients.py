@@ -49,6 +49,7 @@ _settle = (
     .where(table.c.transport_id == bindparam("message"), table.c.recipient_id == bindparam("recipient"))
     .values(
         state=bindparam("new_state"),
+        message_id=bindparam("new_message"),
         status=bindparam("new_status"),
         diagnostic=bindparam("new_diagnostic"),
         attempt_count=bindparam("attempts"),
@@ -80,6 +81,7 @@ class Settlement(NamedTuple):
     action: Action | None = None  # the action of the report to the sender; None: no report
     remote_host: str = ""
     attempts: int = 0  # added to the row's attempt count
+    message_id: int | None = None  # the message in the recipient's mailbox that a delivery has placed
 
 
 class Postponement(NamedTuple):
@@ -115,6 +117,7 @@ def settle(
                 "message": one.row.transport_id,
                 "recipient": one.row.recipient_id,
                 "new_state": int(one.state),
+                "new_message": one.message_id,
                 "new_status": one.status,
                 "new_diagnostic": one.diagnostic[: rows.LONGEST_DIAGNOSTIC],
                 "attempts": one.row.attempt_count + one.attempts,

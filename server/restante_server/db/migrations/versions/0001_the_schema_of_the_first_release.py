@@ -67,18 +67,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_content_pin_expiry", "content_pin", ["expires_at"], unique=False)
     op.create_table(
-        "delivered",
-        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("transport_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("recipient_id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("message_id", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("mailbox_id", "transport_id", "recipient_id", name=op.f("pk_delivered")),
-        comment="Written with the message it placed: one acceptance reaches a mailbox once.",
-        sqlite_with_rowid=False,
-    )
-    op.create_index("ix_delivered_age", "delivered", ["created_at"], unique=False)
-    op.create_table(
         "domain",
         sa.Column("domain_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("ascii_name", sa.Text(), nullable=False),
@@ -370,13 +358,22 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(
-        op.f("ix_transport_message_account_id_transport_id"),
+        "ix_transport_message_account",
         "transport_message",
         ["account_id", "transport_id"],
         unique=False,
+        sqlite_where=sa.text("account_id IS NOT NULL"),
+        postgresql_where=sa.text("account_id IS NOT NULL"),
     )
     op.create_index("ix_transport_message_age", "transport_message", ["accepted_at"], unique=False)
-    op.create_index("ix_transport_message_content", "transport_message", ["content_id"], unique=False)
+    op.create_index(
+        "ix_transport_message_content",
+        "transport_message",
+        ["content_id"],
+        unique=False,
+        sqlite_where=sa.text("content_id IS NOT NULL"),
+        postgresql_where=sa.text("content_id IS NOT NULL"),
+    )
     op.create_index(
         op.f("ix_transport_message_internet_message_id"), "transport_message", ["internet_message_id"], unique=False
     )
@@ -398,6 +395,7 @@ def upgrade() -> None:
         sa.Column("notify", sa.Integer(), nullable=False),
         sa.Column("state", sa.Integer(), nullable=False),
         sa.Column("mailbox_id", sa.BigInteger(), nullable=True),
+        sa.Column("message_id", sa.BigInteger(), nullable=True),
         sa.Column("destination", sa.Text(), nullable=False),
         sa.Column("promised", sa.Boolean(), nullable=False),
         sa.Column("next_attempt_at", sa.BigInteger(), nullable=True),
@@ -411,7 +409,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("transport_id", "recipient_id", name=op.f("pk_transport_recipient")),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_transport_recipient_destination", "transport_recipient", ["destination", "state"], unique=False)
+    op.create_index(
+        "ix_transport_recipient_destination",
+        "transport_recipient",
+        ["destination", "next_attempt_at"],
+        unique=False,
+        sqlite_where=sa.text("next_attempt_at IS NOT NULL"),
+        postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
+    )
     op.create_index(
         "ix_transport_recipient_due",
         "transport_recipient",
