@@ -29,6 +29,8 @@ ACROSS = {
     "removal.ownerless": "finds work for upkeep",
     "erasure.lapsed": "finds work for upkeep",
     "messages.add_all": "each of its placements has a place",
+    "changes.touch_folders": "each of its numbers has a place",
+    "changes.note_deltas": "each of its deltas has a place",
 }
 MAKERS = {
     "Place": {"directory/rights.py"},

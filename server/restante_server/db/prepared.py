@@ -8,13 +8,13 @@ prepared statement of the PostgreSQL server (`libpq.py`). Measured on SQLite for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, Delete, Insert, LargeBinary, Select, Update
+from sqlalchemy import Boolean, Connection, Delete, Insert, LargeBinary, Select, Update
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import TypeEngine
 
@@ -108,13 +108,13 @@ def run_many(tx: Connection, statement: Statement, many: Sequence[Parameters]) -
         return
     compiled = _compiled(tx, statement, tuple(many[0]) if isinstance(statement, Insert) else None)
     if compiled.by_server:
-        statements_of(tx).run_many(compiled.sql, map(compiled.bind, many))
+        statements_of(tx).run_many(compiled.sql, compiled.bind_each(many))
         return
     driver: Any = tx.connection.dbapi_connection
     if len(many) == 1:
         driver.execute(compiled.sql, compiled.bind(many[0]))
     else:
-        driver.cursor().executemany(compiled.sql, [compiled.bind(parameters) for parameters in many])
+        driver.cursor().executemany(compiled.sql, compiled.bind_each(many))
 
 
 def run_each(tx: Connection, statement: Statement, many: Sequence[Parameters]) -> int:
@@ -122,11 +122,10 @@ def run_each(tx: Connection, statement: Statement, many: Sequence[Parameters]) -
     if not many:
         return 0
     compiled = _compiled(tx, statement, tuple(many[0]) if isinstance(statement, Insert) else None)
-    values = [compiled.bind(parameters) for parameters in many]
     if compiled.by_server:
-        return statements_of(tx).run_each(compiled.sql, values)
+        return statements_of(tx).run_each(compiled.sql, list(compiled.bind_each(many)))
     driver: Any = tx.connection.dbapi_connection
-    count: int = driver.cursor().executemany(compiled.sql, values).rowcount
+    count: int = driver.cursor().executemany(compiled.sql, compiled.bind_each(many)).rowcount
     return count
 
 
@@ -172,7 +171,10 @@ class _Compiled:
         self._names: tuple[str, ...] = tuple(compiled.positiontup)
         self._get = itemgetter(*self._names) if len(self._names) > 1 else None
         self._constants = {name: bind.value for name, bind in binds.items() if not bind.required}
-        bound = ((name, bind.type) for name, bind in binds.items())
+        # SQLite's driver takes truth values as they are.
+        bound = (
+            (name, bind.type) for name, bind in binds.items() if self.by_server or not isinstance(bind.type, Boolean)
+        )
         self._processes = _processes(bound, lambda kind: kind.dialect_impl(dialect).bind_processor(dialect))
         returned = enumerate(column.type for column in statement.exported_columns)
         self.results = _processes(returned, lambda kind: kind.dialect_impl(dialect).result_processor(dialect, None))
@@ -186,6 +188,12 @@ class _Compiled:
             ordered: Row = self._get(values)
             return ordered
         return tuple(values[name] for name in self._names)
+
+    def bind_each(self, many: Iterable[Parameters]) -> Iterator[Row]:
+        """`bind` for each of many parameter sets."""
+        if self._get is None or self._constants or self._processes:
+            return map(self.bind, many)
+        return map(self._get, many)
 
     def convert(self, found: list[Row]) -> list[Row]:
         """The rows with their values converted by the column types."""

@@ -7,7 +7,7 @@ folders keep the number of their last change; removals leave tombstones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -63,8 +63,7 @@ class Tombstone(NamedTuple):
     message_ids: IdSet
 
 
-@dataclass(frozen=True, slots=True)
-class FolderDelta:
+class FolderDelta(NamedTuple):
     """The changes of a folder above the change number `since`, as columns with one entry a message, UIDs ascending."""
 
     folder_id: int
@@ -88,8 +87,7 @@ class FolderDelta:
         cells = zip(later.uids, later.message_ids, later.flags, later.keywords, later.change_numbers, strict=True)
         rows.update((row[0], row) for row in cells)
         uids, message_ids, flags, keywords, numbers = _columns([rows[uid] for uid in sorted(rows)])
-        return replace(
-            later,
+        return later._replace(
             since=min(self.since, later.since),
             uids=uids,
             message_ids=message_ids,
@@ -126,8 +124,7 @@ class FolderDelta:
                 return
 
     def _piece(self, part: slice, vanished: IdSet) -> FolderDelta:
-        return replace(
-            self,
+        return self._replace(
             uids=self.uids[part],
             message_ids=self.message_ids[part],
             flags=self.flags[part],
@@ -257,7 +254,17 @@ def touch(tx: Connection, place: Place, change_number: int, *folder_ids: int) ->
 
     The caller writes the number to the folders' rows.
     """
+    _touch(events(tx, CHANGED), place, change_number, folder_ids)
+
+
+def touch_folders(tx: Connection, folders: Iterable[tuple[Place, int]]) -> None:
+    """`touch` for each of many folders: their places and change numbers."""
     touched = events(tx, CHANGED)
+    for place, change_number in folders:
+        _touch(touched, place, change_number, (place.folder_id,))
+
+
+def _touch(touched: dict[int, Touched], place: Place, change_number: int, folder_ids: Iterable[int]) -> None:
     known = touched.get(place.mailbox_id)
     if known is None:
         known = touched[place.mailbox_id] = Touched(change_number, first=change_number)
@@ -269,15 +276,17 @@ def touch(tx: Connection, place: Place, change_number: int, *folder_ids: int) ->
         known.deltas.pop(folder_id, None)  # the delta is no longer complete
 
 
-def note_delta(tx: Connection, place: Place, delta: FolderDelta) -> None:
-    """Add the complete changes of a folder above `delta.since` to the event, so that watchers need not read them.
+def note_deltas(tx: Connection, deltas: Iterable[tuple[Place, FolderDelta]]) -> None:
+    """Add the complete changes of folders above `delta.since` to the event, so that watchers need not read them.
 
-    Call it directly after `touch` of the folder; another `touch` drops the delta. A delta of more than MOST_NOTED
+    Call it directly after `touch` of the folders; another `touch` drops the delta. A delta of more than MOST_NOTED
     messages is not kept: watchers then read the changes, in responses of bounded size.
     """
-    known = (peek(tx, CHANGED) or {}).get(place.mailbox_id)
-    if known is not None and delta.folder_id in known.folders and len(delta.uids) <= MOST_NOTED:
-        known.deltas[delta.folder_id] = delta
+    touched = peek(tx, CHANGED) or {}
+    for place, delta in deltas:
+        known = touched.get(place.mailbox_id)
+        if known is not None and delta.folder_id in known.folders and len(delta.uids) <= MOST_NOTED:
+            known.deltas[delta.folder_id] = delta
 
 
 def response_covers(tx: Connection, place: Place) -> None:

@@ -25,8 +25,7 @@ from restante_server.store.selection import FLAG_DELETED, FLAG_DRAFT, FLAG_SEEN
 ALL_FLAGS = 31  # seen, answered, flagged, deleted, draft
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(NamedTuple):
     """A message to be placed. Its content must be in the store, and locked or made in this transaction.
 
     `facts` may be the Listing that `listing_of` makes of them. A Listing made before the write is queued takes no time
@@ -226,6 +225,7 @@ def _note_deltas(tx: Connection, targets: dict[tuple[int, int], _Target], rows: 
     placed: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for row in rows:
         placed.setdefault((row["mailbox_id"], row["folder_id"]), []).append(row)
+    deltas = []
     for (mailbox_id, folder_id), new in placed.items():
         target = targets[mailbox_id, folder_id]
         delta = changes.FolderDelta(
@@ -241,7 +241,8 @@ def _note_deltas(tx: Connection, targets: dict[tuple[int, int], _Target], rows: 
             uid_next=new[-1]["uid"] + 1,
             recent_uid=target.recent_uid,
         )
-        changes.note_delta(tx, target.place, delta)
+        deltas.append((target.place, delta))
+    changes.note_deltas(tx, deltas)
 
 
 def is_draft(tx: Connection, place: Place, message_id: int) -> bool:
@@ -284,7 +285,6 @@ def _write_counters(
     for owner in counters.values():
         if within_quota:
             check_quota(owner.quota_octets, owner.used_octets, owner.octets)
-        changes.touch(tx, owner.place, owner.change_number + 1)
     prepared.run_many(
         tx,
         _add_to_mailbox,
@@ -298,7 +298,6 @@ def _write_counters(
         if target.uid_next + target.count - 1 > HIGHEST_UID:
             raise LimitExceeded(limit="uids", value=HIGHEST_UID)
         number = counters[mailbox_id].change_number + 1
-        changes.touch(tx, target.place, number, folder_id)
         rows.append(
             {
                 "mailbox": mailbox_id,
@@ -310,6 +309,8 @@ def _write_counters(
                 "octets": target.octets,
             }
         )
+    touched = [(target.place, counters[target.place.mailbox_id].change_number + 1) for target in targets.values()]
+    changes.touch_folders(tx, touched)
     prepared.run_many(tx, _add_to_folder, rows)
 
 

@@ -78,7 +78,7 @@ def find(tx: Connection, request: Request) -> bytes | None:
 
     Raises RequestIdReused when the key belongs to a different request.
     """
-    row = prepared.first(tx, _find_one, request.key._asdict())
+    row = prepared.first(tx, _find_one, _scope(request.key))
     if row is None:
         return None
     if (row[3], bytes(row[4])) != (request.method, request.fingerprint):
@@ -88,7 +88,7 @@ def find(tx: Connection, request: Request) -> bytes | None:
 
 def sort(tx: Connection, requests: Sequence[Request]) -> Sorted:
     """Divide the requests of a set into those executed before, those repeated within the set, and new ones."""
-    looks = prepared.first_of_each(tx, _find_one, [request.key._asdict() for request in requests])
+    looks = prepared.first_of_each(tx, _find_one, [_scope(request.key) for request in requests])
     rows = {Key(row[0], row[1], bytes(row[2])): row for row in looks if row is not None}
     made = Sorted({}, {}, [])
     first: dict[Key, int] = {}
@@ -114,7 +114,7 @@ def keep(tx: Connection, answered: Iterable[tuple[Request, bytes]], *, is_locked
     """
     rows: list[dict[str, Any]] = [
         {
-            **request.key._asdict(),
+            **_scope(request.key),
             "method": request.method,
             "fingerprint": request.fingerprint,
             "response": answer,
@@ -129,6 +129,10 @@ def keep(tx: Connection, answered: Iterable[tuple[Request, bytes]], *, is_locked
         return
     if prepared.run_each(tx, insert_missing(tx, table), rows) != len(rows):
         raise RequestRaced("The same request is in progress; wait for its answer.")
+
+
+def _scope(key: Key) -> dict[str, Any]:
+    return {"mailbox_id": key.mailbox_id, "actor": key.actor, "request_id": key.request_id}
 
 
 def forget_expired(tx: Connection, now: int, most: int) -> int:

@@ -18,6 +18,8 @@ from sqlalchemy.types import NullType
 
 from restante_mail.idset import IdSet
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for each call
+
 __all__ = ["JsonRows", "among", "encode_rows", "encode_runs", "join_from"]
 
 
@@ -136,4 +138,4 @@ def encode_runs(ids: IdSet) -> str:
 
 def encode_rows(rows: Iterable[Sequence[int]]) -> str:
     """Lists of integers as the parameter of JsonRows."""
-    return json.dumps([list(row) for row in rows], separators=(",", ":"))
+    return _encode(list(rows))

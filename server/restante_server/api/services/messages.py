@@ -182,7 +182,7 @@ def _changes(tx: Connection, place: Place, messages: MessageSet, asked: bool, si
 
 def _noted(tx: Connection, place: Place, delta: FolderDelta) -> FolderChanges:
     """The changes for an answer, which the watchers' event has too."""
-    changes.note_delta(tx, place, delta)
+    changes.note_deltas(tx, [(place, delta)])
     changes.response_covers(tx, place)
     return convert.folder_changes(delta)
 

@@ -7,7 +7,6 @@ import random
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -415,7 +414,7 @@ async def test_a_hundred_thousand_messages_are_changed_in_one_folder_and_in_the_
     def fill(tx: Connection) -> None:
         place = rights.system(bob.caller.mailbox_id, inbox)
         items = new_messages(tx, 20_000)
-        messages.add(tx, place, [replace(item, flags=at % 2) for at, item in enumerate(items)])
+        messages.add(tx, place, [item._replace(flags=at % 2) for at, item in enumerate(items)])
 
     for _ in range(5):
         await bench.core.db.write(Write(fill, mailboxes=frozenset({bob.caller.mailbox_id})))
