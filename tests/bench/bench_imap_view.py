@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from restante.v1.types_pb2 import FolderChanges, IdRange
 from restante_gateways.imap.core import convert
-from restante_gateways.imap.grammar.fetch import fetch_items
+from restante_gateways.imap.grammar.fetch import fetch_layout
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.values import Cells, Rows
 from restante_gateways.imap.view.folder import FolderView
@@ -67,7 +67,7 @@ def rendering(count: int) -> dict[str, float]:
     full = Rows(uids=range(1, 129), sections=[Cells(octets=[b"x" * 2000] * 128, total_octets=[2000] * 128)])
 
     def write(items: bytes, batch: Rows) -> None:
-        RowWriter(session, fetch_items(Parser(items)), (), False).batch(batch)
+        RowWriter(session, fetch_layout(Parser(items)), (), False).batch(batch)
 
     return {
         "flags_per_second": count / best(lambda: list(session.flag_responses(whole, False, False))),

@@ -14,18 +14,16 @@ from restante_gateways.imap.commands.session import Session
 from restante_gateways.imap.commands.table import SELECTED, command
 from restante_gateways.imap.errors import Refusal
 from restante_gateways.imap.grammar import condstore
-from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem, FetchSection, fetch_items
+from restante_gateways.imap.grammar.fetch import FetchFact, Layout, fetch_layout
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status
 from restante_gateways.imap.grammar.sets import SequenceSet, Span
 from restante_gateways.imap.values import FlagOperation, Messages, RemovedMessages, Rest
-from restante_gateways.imap.view.ahead import Wanted
 from restante_gateways.imap.view.departed import Lapsed
 from restante_gateways.imap.view.rows import BrokenRows, RowWriter
 from restante_mail.ranges import Range
 
-_VIEW_FACTS = frozenset((FetchFact.FLAGS, FetchFact.UID, FetchFact.MODSEQ))
 _MAX_SECTIONS = 32  # of one request
 _MOST_MESSAGE_IDS = 1_000  # of one request
 
@@ -37,37 +35,34 @@ class Fetch:
 
     messages: SequenceSet
     uid: bool
-    items: tuple[FetchItem, ...]
+    layout: Layout
     changed_since: int | None = None
 
     @classmethod
     def parse(cls, p: Parser) -> Fetch:
         messages = p.sp().sequence_set()
-        items = fetch_items(p.sp())
+        layout = fetch_layout(p.sp())
         changed_since = condstore.changed_since(p)
         p.end()
-        if changed_since is not None and FetchFact.MODSEQ not in items:
-            items += (FetchFact.MODSEQ,)  # RFC 7162 3.1.4.1
-        if p.uid and FetchFact.UID not in items:
-            items = (FetchFact.UID, *items)  # RFC 3501 6.4.8
-        return cls(messages, p.uid, items, changed_since)
+        if changed_since is not None:
+            layout = layout.with_fact(FetchFact.MODSEQ)  # RFC 7162 3.1.4.1
+        return cls(messages, p.uid, layout, changed_since)
 
     async def run(self, s: Session) -> Status:
-        view = s.folder.view
-        by_view = _VIEW_FACTS.issuperset(self.items)
-        if by_view or self.changed_since is not None:
+        view, layout = s.folder.view, self.layout
+        if layout.by_view or self.changed_since is not None:
             await s.folder.catch_up()
         spans = view.spans(self.messages, self.uid)
         if spans is None:
             return BAD("A message number is above the number of messages.")
-        if FetchFact.MODSEQ in self.items:
+        if FetchFact.MODSEQ in layout.facts:
             enable_condstore(s)
         if self.changed_since is not None:
             spans = view.changed_since(spans, self.changed_since)
         if not spans:
             pass
-        elif by_view:
-            await s.client.write_blocks(view.fact_responses(spans, self.items))
+        elif layout.by_view:
+            await s.client.write_blocks(view.fact_responses(spans, layout.facts))
         else:
             await self._from_core(s, spans)
         return OK("FETCH completed.")
@@ -79,18 +74,19 @@ class Fetch:
         the core no longer has such a message.
         """
         view = s.folder.view
-        if sum(isinstance(item, FetchSection) for item in self.items) > _MAX_SECTIONS:
+        if len(self.layout.sections) > _MAX_SECTIONS:
             raise Refusal(NO(f"FETCH may ask for at most {_MAX_SECTIONS} sections.", b"LIMIT"))
-        seen_now = await self._mark_seen(s, spans)
-        writer = RowWriter(view, self.items, seen_now, s.announcements.with_change_numbers)
+        seen_now = await self._mark_seen(s, spans) if self.layout.sets_seen else ()
+        writer = RowWriter(view, self.layout, seen_now, s.announcements.with_change_numbers)
         try:
             if there := view.still_there(spans):
                 count = sum(stop - first for first, stop in there)
-                if count == 1 and writer.sections:
+                if count == 1 and self.layout.sections:
                     await self._write_next(s, writer, there[0][0])
                 else:
                     await self._write_rows(s, writer, s.folder.messages(there), count)
-            removed = list(view.message_ids(writer.missing(spans)).items())
+            missing = writer.missing(spans)
+            removed = list(view.message_ids(missing).items()) if missing else []
             for start in range(0, len(removed), _MOST_MESSAGE_IDS):
                 some = dict(removed[start : start + _MOST_MESSAGE_IDS])
                 writer.expect(some)
@@ -100,7 +96,7 @@ class Fetch:
             if not writer.unfinished:
                 raise
             s.client.abort()
-        if writer.missing(spans):
+        if removed and writer.missing(spans):
             raise Lapsed
 
     async def _write_next(self, s: Session, writer: RowWriter, position: int) -> None:
@@ -108,11 +104,12 @@ class Fetch:
         folder, view, ahead = s.folder, s.folder.view, s.folder.ahead
         uid = view.uids[position]
         following = view.uids[position + 1] if position + 1 < view.count else 0
-        rows = ahead.take(Wanted(tuple(writer.facts), tuple(writer.sections)), uid, following)
+        layout = self.layout
+        rows = ahead.take(layout, uid, following)
         count = 0 if rows is not None else min(ahead.window(), view.count - position)
         while count:
             messages = folder.messages([(position, position + count)])
-            answer = await s.account.messages.few_rows(messages, writer.facts, writer.sections)
+            answer = await s.account.messages.few_rows(messages, layout.facts, layout.sections)
             if answer is not None:
                 rows = ahead.keep(uid, answer)
                 break
@@ -127,15 +124,15 @@ class Fetch:
         self, s: Session, writer: RowWriter, messages: Messages | RemovedMessages, count: int | None
     ) -> None:
         """Write messages as they arrive. `count`: how many; None if they are too large for an operation."""
-        async for answer in s.account.messages.rows(messages, count, writer.facts, writer.sections):
+        async for answer in s.account.messages.rows(messages, count, self.layout.facts, self.layout.sections):
             s.client.write(writer.continued(answer) if isinstance(answer, Rest) else writer.batch(answer))
             await s.client.flow()
         writer.finish()
 
     async def _mark_seen(self, s: Session, spans: Sequence[Span]) -> Sequence[Range]:
-        """Mark unread messages \\Seen if an item requires it. Return their UIDs, whose responses must carry FLAGS."""
+        """Mark unread messages \\Seen. Return their UIDs, whose responses must carry FLAGS."""
         folder, view = s.folder, s.folder.view
-        if view.read_only or not any(isinstance(item, FetchSection) and item.sets_seen for item in self.items):
+        if view.read_only:
             return ()
         unseen = view.without_flag(SystemFlag.SEEN, view.still_there(spans))
         if not unseen:

@@ -9,8 +9,10 @@ from restante_gateways.imap.commands.session import Session
 from restante_gateways.imap.commands.table import LOGGED_IN, SELECTED, command, extension
 from restante_gateways.imap.grammar import condstore
 from restante_gateways.imap.grammar.parser import Parser
-from restante_gateways.imap.grammar.responses import OK, Status, untagged
+from restante_gateways.imap.grammar.responses import OK, Status
 from restante_gateways.imap.values import Messages
+
+_FACTS = b"* %d EXISTS\r\n* %d RECENT\r\n* OK [UIDVALIDITY %d] UIDs valid.\r\n* OK [UIDNEXT %d] Next UID.\r\n"
 
 
 def _name_and_condstore(p: Parser) -> tuple[str, bool]:
@@ -27,18 +29,18 @@ async def _open(s: Session, name: str, with_condstore: bool, read_only: bool) ->
     if with_condstore:
         enable_condstore(s)
     view = (await s.select(named, read_only)).view
-    unseen = view.folder.first_unseen()
-    answers = [
-        view.flags_in_use(),
-        untagged(b"%d EXISTS" % view.count),
-        untagged(b"%d RECENT" % view.recent_count()),
-        OK("UIDs valid.", b"UIDVALIDITY %d" % view.folder.uid_validity).encode(),
-        OK("Next UID.", b"UIDNEXT %d" % view.folder.uid_next).encode(),
-        condstore.highest(view.announced_change_number).encode(),
-    ]
-    if unseen is not None:
-        answers.append(OK("First unseen.", b"UNSEEN %d" % (unseen + 1)).encode())
-    s.client.write(b"".join(answers))
+    folder, unseen = view.folder, view.folder.first_unseen()
+    facts = view.count, view.recent_count(), folder.uid_validity, folder.uid_next
+    s.client.write(
+        b"".join(
+            (
+                view.flags_in_use(),
+                _FACTS % facts,
+                condstore.highest(view.announced_change_number).encode(),
+                b"" if unseen is None else b"* OK [UNSEEN %d] First unseen.\r\n" % (unseen + 1),
+            )
+        )
+    )
     return OK("EXAMINE completed.", b"READ-ONLY") if read_only else OK("SELECT completed.", b"READ-WRITE")
 
 

@@ -51,19 +51,22 @@ class Freshness:
         """
         loop = asyncio.get_running_loop()
         if not self._waiting:
-            loop.call_soon(self._send)
+            task = loop.create_task(self._send())  # begins in the next turn
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         folder = FollowedFolder(session_token=session_token, mailbox_id=place.mailbox_id, folder_id=place.folder_id)
         question = _Question(folder, loop.create_future())
         self._waiting.append(question)
         return question.answer
 
-    def _send(self) -> None:
+    async def _send(self) -> None:
         """Send the waiting questions; later ones form the next request."""
         waiting, self._waiting = self._waiting, []
-        for start in range(0, len(waiting), _MOST_FOLDERS):
-            task = asyncio.get_running_loop().create_task(self._ask(waiting[start : start + _MOST_FOLDERS]))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if len(waiting) <= _MOST_FOLDERS:
+            await self._ask(waiting)
+            return
+        starts = range(0, len(waiting), _MOST_FOLDERS)
+        await asyncio.gather(*(self._ask(waiting[start : start + _MOST_FOLDERS]) for start in starts))
 
     async def _ask(self, questions: list[_Question]) -> None:
         request = GetChangeNumbersRequest(folders=[question.folder for question in questions])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from restante_gateways.imap.grammar import encoder
@@ -94,6 +96,38 @@ class FetchSection:
 
 FetchItem: TypeAlias = FetchFact | FetchSection
 
+_BY_VIEW = frozenset((FetchFact.FLAGS, FetchFact.UID, FetchFact.MODSEQ))
+_MOST_KEPT = 512  # octets of items whose Layout is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The parts of a FETCH response in order: facts, then sections, regardless of the requested order."""
+
+    facts: tuple[FetchFact, ...]
+    sections: tuple[FetchSection, ...]
+    labels: tuple[bytes, ...]  # of the sections
+    by_view: bool  # every part is known to the session's view
+    sets_seen: bool  # see FetchSection
+
+    @classmethod
+    def of(cls, items: Collection[FetchItem]) -> Layout:
+        """The Layout of requested items."""
+        facts = tuple(fact for fact in FetchFact if fact in items)
+        sections = tuple(item for item in items if isinstance(item, FetchSection))
+        return cls(
+            facts,
+            sections,
+            tuple(section.label() for section in sections),
+            not sections and _BY_VIEW.issuperset(facts),
+            any(section.sets_seen for section in sections),
+        )
+
+    def with_fact(self, fact: FetchFact) -> Layout:
+        """The same with one more fact."""
+        return self if fact in self.facts else Layout.of((*self.facts, fact, *self.sections))
+
+
 MACROS: dict[bytes, tuple[FetchItem, ...]] = {
     b"ALL": (FetchFact.FLAGS, FetchFact.INTERNALDATE, FetchFact.SIZE, FetchFact.ENVELOPE),
     b"FAST": (FetchFact.FLAGS, FetchFact.INTERNALDATE, FetchFact.SIZE),
@@ -111,6 +145,27 @@ _LEGACY = {
     Legacy.RFC822_TEXT.value: FetchSection(Section(text=SectionText.TEXT), legacy=Legacy.RFC822_TEXT),
 }
 _TEXTS = {text.value: text for text in SectionText if text.value}
+
+
+def fetch_layout(p: Parser) -> Layout:
+    """Parse items, as `fetch_items`; with UID in a command with that prefix (RFC 3501 6.4.8).
+
+    Clients ask for the same few combinations again and again, so those of short commands are kept.
+    """
+    text = p.octets[p.at :]
+    layout, length = (_layout if len(text) > _MOST_KEPT else _kept_layout)(text, p.uid)
+    p.at += length
+    return layout
+
+
+def _layout(text: bytes, uid: bool) -> tuple[Layout, int]:
+    """The Layout of the items at the beginning of a text, and their length."""
+    p = Parser(text)
+    layout = Layout.of(fetch_items(p))
+    return layout.with_fact(FetchFact.UID) if uid else layout, p.at
+
+
+_kept_layout = lru_cache(maxsize=256)(_layout)
 
 
 def fetch_items(p: Parser) -> tuple[FetchItem, ...]:

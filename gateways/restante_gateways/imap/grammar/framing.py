@@ -94,6 +94,9 @@ class _Mode(enum.Enum):
     DEAD = enum.auto()  # a fatal TooLong was the last event
 
 
+_LINE = _Mode.LINE
+
+
 class CommandReader:
     """Octets in, events out. Returns one event at a time, because the reaction to it (STARTTLS, a refused literal)
     decides the meaning of the octets after it. Holds at most the limits' octets plus those of the last feed."""
@@ -133,6 +136,8 @@ class CommandReader:
 
     def next_event(self) -> Event | None:
         """The next event, or None if more octets are needed."""
+        if self._mode is _LINE:  # nearly always
+            return self._next_line() if self._buffer else None
         while True:
             match self._mode:
                 case _Mode.LINE:
@@ -192,7 +197,9 @@ class CommandReader:
         return of_id if of_id is not None and _ID.match(begun) else self.limits
 
     def _next_line(self) -> Event | None:
-        limits = self._limits_of(self._prefix or self._buffer)
+        limits = self.limits
+        if limits.of_id is not None:
+            limits = self._limits_of(self._prefix or self._buffer)
         allowed = limits.line - (len(self._prefix) - self._kept)
         end = self._find_line_end()
         if end is None:
@@ -202,9 +209,8 @@ class CommandReader:
             self._forget_command()
             self._mode = _Mode.SKIPPING_LINE
             return TooLong(tag, literal=False, fatal=False)
-        line = self._take(end)
-        self._take(2)
-        header = _LITERAL_HEADER.search(line)
+        line = self._take_line(end)
+        header = _LITERAL_HEADER.search(line) if line.endswith(b"}") else None
         if end > allowed:
             tag = _tag_of(self._prefix or line)
             self._drop_after(header)
@@ -241,8 +247,7 @@ class CommandReader:
             self._forget_command()
             self._mode = _Mode.SKIPPING_LINE
             return TooLong(None, literal=False, fatal=False)
-        line = self._take(end)
-        self._take(2)
+        line = self._take_line(end)
         self._drop_after(_LITERAL_HEADER.search(line))
         return CommandRest(line)
 
@@ -288,6 +293,13 @@ class CommandReader:
             return end
         self._scanned = max(0, len(self._buffer) - 1)
         return None
+
+    def _take_line(self, end: int) -> bytes:
+        """The octets before a line end at `end`, which is removed, too."""
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 2]
+        self._scanned = 0
+        return line
 
     def _take(self, count: int) -> bytes:
         taken = bytes(self._buffer[:count])

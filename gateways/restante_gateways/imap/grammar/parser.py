@@ -79,12 +79,15 @@ class Parser:
     def expect(self, octets: bytes) -> Parser:
         """Read these octets. Raises ParseError if they do not come next."""
         if not self.accept(octets):
-            raise ParseError(f"{octets.decode('ascii')!r} expected" if octets != b" " else "space expected")
+            raise ParseError(f"{octets.decode('ascii')!r} expected")
         return self
 
     def sp(self) -> Parser:
         """Read one space."""
-        return self.expect(b" ")
+        if not self.octets.startswith(b" ", self.at):
+            raise ParseError("space expected")
+        self.at += 1
+        return self
 
     @property
     def at_end(self) -> bool:
@@ -93,7 +96,7 @@ class Parser:
 
     def end(self) -> None:
         """Raise ParseError unless the command ends here."""
-        if not self.at_end:
+        if self.at != len(self.octets):
             raise ParseError("end of command expected")
 
     # --- words ---
@@ -179,6 +182,8 @@ class Parser:
     def sequence_set(self) -> SequenceSet:
         """A set such as `1:4,7,9:*`. Time and memory depend on the length of its text, not on the numbers it spans."""
         spelled = self.match(_SEQUENCE_SET, "sequence set")[0]
+        if b"," not in spelled:
+            return SequenceSet((_read_range(spelled),))
         return SequenceSet(tuple(_read_range(item) for item in spelled.split(b",")))
 
     def flag(self) -> str:

@@ -8,23 +8,14 @@ each time, within the octets of one answer. This bounds what a session keeps; an
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
-from restante_gateways.imap.grammar.fetch import FetchFact, FetchSection
+from restante_gateways.imap.grammar.fetch import Layout
 from restante_gateways.imap.values import Cells, Rows
 
 MOST_MESSAGES = 32  # of one answer
 ANSWER_OCTETS = 48 << 10  # aimed at; the core refuses an answer above 64 KiB
 ROW_OCTETS = 300  # of a message besides its sections, estimated
 KEPT_OCTETS = 8 << 20  # of a process
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a FETCH reads of each message."""
-
-    facts: tuple[FetchFact, ...]
-    sections: tuple[FetchSection, ...]
 
 
 class AheadBudget:
@@ -50,21 +41,21 @@ class AheadBudget:
 class ReadAhead:
     """The rows that one session has read ahead in its selected folder, and the course of its FETCHes."""
 
-    __slots__ = ("_budget", "_following", "_octets", "_rows", "_steps", "_wanted")
+    __slots__ = ("_budget", "_following", "_layout", "_octets", "_rows", "_steps")
 
     def __init__(self, budget: AheadBudget) -> None:
         self._budget = budget
-        self._wanted: Wanted | None = None  # of the last FETCH of one message
+        self._layout: Layout | None = None  # of the last FETCH of one message
         self._following = 0  # UID of the message after that one; 0: none
         self._steps = 0  # messages fetched one after another so far
         self._octets = 0  # of a message in the last answer, on average
         self._rows: dict[int, Rows] = {}  # read ahead, by UID
 
-    def take(self, wanted: Wanted, uid: int, following: int) -> Rows | None:
+    def take(self, layout: Layout, uid: int, following: int) -> Rows | None:
         """The row of a message that was read ahead, or None. `following` is the UID of the next message; 0: none."""
-        if wanted != self._wanted or uid != self._following:
+        if layout is not self._layout or uid != self._following:
             self.forget()
-            self._wanted, self._steps, self._octets = wanted, 0, 0
+            self._layout, self._steps, self._octets = layout, 0, 0
         self._following = following
         self._steps += 1
         row = self._rows.pop(uid, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from restante_gateways.imap.grammar import encoder, sets
-from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem, FetchSection
+from restante_gateways.imap.grammar.fetch import FetchFact, Layout
 from restante_gateways.imap.grammar.sets import Span
 from restante_gateways.imap.values import Rest, Rows
 from restante_gateways.imap.view.session import SessionView
@@ -24,14 +24,9 @@ class RowWriter:
     section of a batch's last message.
     """
 
-    def __init__(
-        self, view: SessionView, items: Sequence[FetchItem], seen_now: Sequence[Range], condstore: bool
-    ) -> None:
+    def __init__(self, view: SessionView, layout: Layout, seen_now: Sequence[Range], condstore: bool) -> None:
         self._view, self._seen_now = view, seen_now
-        facts = [item for item in items if isinstance(item, FetchFact)]
-        self.facts = [fact for fact in FetchFact if fact in facts]
-        self.sections = [item for item in items if isinstance(item, FetchSection)]
-        self._labels = [section.label() for section in self.sections]
+        self._facts, self._labels = layout.facts, layout.labels
         self._condstore = condstore
         self._next_position = 0
         self._by_message_id: Mapping[int, int] | None = None
@@ -53,7 +48,7 @@ class RowWriter:
         count = len(rows.uids)
         if not count:
             return b""
-        has_flags = FetchFact.FLAGS in self.facts or self._seen_now
+        has_flags = FetchFact.FLAGS in self._facts or self._seen_now
         # Without an await before the flags are rendered.
         keywords = self._view.announce_keywords() if has_flags else b""
         positions = self._positions(rows)
@@ -90,7 +85,7 @@ class RowWriter:
         """Sections of the incomplete message from the current one on, up to the next incomplete one."""
         rows, pieces = self._open, list[bytes]()
         assert rows is not None
-        while self._open_section < len(self.sections):
+        while self._open_section < len(self._labels):
             cells = rows.sections[self._open_section]
             octets, total = cells.octets[-1], cells.total_octets[-1]
             separator = b" " if self._open_section else b""
@@ -111,6 +106,8 @@ class RowWriter:
 
     def missing(self, spans: Sequence[Span]) -> list[Span]:
         """The positions among these without a row so far."""
+        if self._answered == spans:
+            return []
         return sets.without(spans, sets.unite(self._answered, ()))
 
     def _positions(self, rows: Rows) -> Sequence[int | None]:
@@ -155,7 +152,7 @@ class RowWriter:
             else (at + 1 if at is not None else 0 for at in positions[:count])
         ]
         pieces = []
-        for fact in self.facts:
+        for fact in self._facts:
             piece, column = self._fact_column(fact, rows, positions, count)
             pieces.append(piece)
             columns.append(column)
@@ -163,7 +160,7 @@ class RowWriter:
             pieces.append(label.replace(b"%", b"%%") + b" %b")
             columns.append(map(_cell, cells.octets[:count], cells.total_octets))
         template = b"* %d FETCH (" + b" ".join(pieces) + b"%b)\r\n"
-        if self._seen_now and FetchFact.FLAGS not in self.facts:
+        if self._seen_now and FetchFact.FLAGS not in self._facts:
             columns.append(map(self._seen_cell, positions[:count]))
         else:
             columns.append((b"",) * count)
@@ -202,7 +199,7 @@ class RowWriter:
     def _fact_cells(self, rows: Rows, row: int, at: int) -> list[bytes]:
         """The encoded facts of one row."""
         cells = []
-        for fact in self.facts:
+        for fact in self._facts:
             piece, column = self._fact_column(fact, rows, (at,) * (row + 1), row + 1)
             cells.append(piece % (list(column)[row],))
         return cells
@@ -215,7 +212,7 @@ class RowWriter:
 
     def _seen_cell(self, position: int | None) -> bytes:
         """FLAGS of a message that this FETCH marked \\Seen; empty if the client requested FLAGS anyway."""
-        if position is None or FetchFact.FLAGS in self.facts:
+        if position is None or FetchFact.FLAGS in self._facts:
             return b""
         if not ranges.contains(self._seen_now, self._view.uids[position]):
             return b""

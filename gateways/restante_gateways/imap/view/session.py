@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
 
 from restante_gateways.imap.grammar import encoder, sets
 from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem
@@ -14,6 +15,13 @@ from restante_gateways.imap.view.numbering import Numbering, spans_of
 from restante_gateways.imap.view.rendering import blocks, flags, numbers
 from restante_mail import ranges
 from restante_mail.ranges import Range
+
+
+@lru_cache(maxsize=64)
+def _flags_in_use(keywords: tuple[str, ...], read_only: bool) -> bytes:
+    flags = [*SYSTEM_FLAG_NAMES.values(), *keywords]
+    permanent = permanent_flags([] if read_only else [*flags, "\\*"])
+    return untagged(b"FLAGS " + encoder.flag_list(flags)) + OK("Permanent flags.", permanent).encode()
 
 
 class SessionView(Numbering):
@@ -123,9 +131,7 @@ class SessionView(Numbering):
 
     def flags_in_use(self) -> bytes:
         """FLAGS with system flags and all keywords seen in the folder, then PERMANENTFLAGS."""
-        flags = [*SYSTEM_FLAG_NAMES.values(), *self.folder.table.keywords.values()]
-        permanent = permanent_flags([] if self.read_only else [*flags, "\\*"])
-        return untagged(b"FLAGS " + encoder.flag_list(flags)) + OK("Permanent flags.", permanent).encode()
+        return _flags_in_use(tuple(self.folder.table.keywords.values()), self.read_only)
 
     def note_own_change(self, before: int, change_number: int, uids: Sequence[Range]) -> None:
         """Record a flag change of this session to these UIDs, which needs no announcement.

@@ -28,11 +28,13 @@ from restante_gateways.imap.grammar.fetch import (
     FetchFact,
     FetchItem,
     FetchSection,
+    Layout,
     Legacy,
     Partial,
     Section,
     SectionText,
     fetch_items,
+    fetch_layout,
 )
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 from restante_gateways.imap.grammar.parser import ParseError, Parser
@@ -114,10 +116,13 @@ COMMANDS: list[tuple[bytes, object]] = [
         b"a UID STORE 1 (UNCHANGEDSINCE 0) FLAGS.SILENT ()",
         Store(ONE, True, FlagOperation.REPLACE, True, Flags(), 0),
     ),
-    (b"a FETCH 1 FAST", Fetch(ONE, False, MACROS[b"FAST"])),
-    (b"a UID FETCH 1 FLAGS", Fetch(ONE, True, (FetchFact.UID, FetchFact.FLAGS))),  # RFC 3501 6.4.8
-    (b"a FETCH 1 (FLAGS FLAGS)", Fetch(ONE, False, (FetchFact.FLAGS,))),  # RFC 3501 6.4.5
-    (b"a FETCH 1 FLAGS (CHANGEDSINCE 9)", Fetch(ONE, False, (FetchFact.FLAGS, FetchFact.MODSEQ), 9)),  # RFC 7162 3.1.4
+    (b"a FETCH 1 FAST", Fetch(ONE, False, Layout.of(MACROS[b"FAST"]))),
+    (b"a UID FETCH 1 FLAGS", Fetch(ONE, True, Layout.of((FetchFact.UID, FetchFact.FLAGS)))),  # RFC 3501 6.4.8
+    (b"a FETCH 1 (FLAGS FLAGS)", Fetch(ONE, False, Layout.of((FetchFact.FLAGS,)))),  # RFC 3501 6.4.5
+    (
+        b"a FETCH 1 FLAGS (CHANGEDSINCE 9)",
+        Fetch(ONE, False, Layout.of((FetchFact.FLAGS, FetchFact.MODSEQ)), 9),
+    ),  # RFC 7162 3.1.4
     (b"a SEARCH ALL", Search(SearchAnd(), uid=False)),
     (
         b"a UID SEARCH RETURN () UNSEEN 1",
@@ -321,6 +326,24 @@ def test_fetch_items_are_read_as_they_are_spelled(wanted: list[FetchItem]) -> No
     p = Parser(b"(" + b" ".join(map(encode_fetch_item, wanted)) + b")")
     assert fetch_items(p) == tuple(wanted)
     p.end()
+
+
+@given(st.lists(items, min_size=1, max_size=5, unique=True), st.booleans())
+def test_a_layout_is_that_of_the_items_and_leaves_the_rest_of_the_command(wanted: list[FetchItem], uid: bool) -> None:
+    octets = b"(" + b" ".join(map(encode_fetch_item, wanted)) + b")"
+    with_uid = [FetchFact.UID, *wanted] if uid else wanted
+    for _ in range(2):  # the second comes from memory
+        p = Parser(octets + b" (X)", uid=uid)
+        assert fetch_layout(p) == Layout.of(with_uid)
+        assert p.at == len(octets)
+
+
+def test_layouts_of_short_commands_are_the_same_object() -> None:
+    text = b"(UID FLAGS BODY.PEEK[])"
+    assert fetch_layout(Parser(text)) is fetch_layout(Parser(text))
+    assert fetch_layout(Parser(text)) is not fetch_layout(Parser(text, uid=True))
+    long = b"BODY[HEADER.FIELDS (%b)]" % (b"x" * 600)
+    assert fetch_layout(Parser(long)) is not fetch_layout(Parser(long))
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from restante_gateways.imap.grammar.fetch import FetchFact, fetch_items
+from restante_gateways.imap.grammar.fetch import FetchFact, Layout, fetch_items
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.values import Cells, Rows
-from restante_gateways.imap.view.ahead import ANSWER_OCTETS, MOST_MESSAGES, AheadBudget, ReadAhead, Wanted
+from restante_gateways.imap.view.ahead import ANSWER_OCTETS, MOST_MESSAGES, AheadBudget, ReadAhead
 
 (WHOLE,) = fetch_items(Parser(b"BODY.PEEK[]"))
-WANTED = Wanted((FetchFact.UID,), (WHOLE,))  # type: ignore[arg-type]
+WANTED = Layout.of((FetchFact.UID, WHOLE))
 
 
 def answer(first: int, count: int, octets: int = 2_000) -> Rows:
@@ -26,7 +26,7 @@ class Client:
         self.ahead, self.octets = ahead, octets
         self.read: list[int] = []  # messages in each operation
 
-    def fetch(self, uid: int, wanted: Wanted = WANTED) -> None:
+    def fetch(self, uid: int, wanted: Layout = WANTED) -> None:
         row = self.ahead.take(wanted, uid, uid + 1)
         if row is None:
             self.read.append(self.ahead.window())
@@ -56,7 +56,7 @@ def test_other_items_begin_anew() -> None:
     for uid in (1, 2):
         client.fetch(uid)
     assert budget.octets > 0
-    client.fetch(3, Wanted((), (WHOLE,)))  # type: ignore[arg-type]
+    client.fetch(3, Layout.of((WHOLE,)))
     assert client.read == [1, 4, 1] and budget.octets == 0
 
 

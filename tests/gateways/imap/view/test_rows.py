@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from restante_gateways.imap.grammar.fetch import fetch_items
+from restante_gateways.imap.grammar.fetch import Layout, fetch_items
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.values import Cells, Changes, Rest, Rows
 from restante_gateways.imap.view.folder import FolderView
@@ -22,7 +22,7 @@ def session(*uids: int) -> SessionView:
 def writer(
     view: SessionView, items: bytes, seen_now: tuple[tuple[int, int], ...] = (), condstore: bool = False
 ) -> RowWriter:
-    return RowWriter(view, fetch_items(Parser(items)), seen_now, condstore)
+    return RowWriter(view, Layout.of(fetch_items(Parser(items))), seen_now, condstore)
 
 
 def cells(*octets: bytes, totals: tuple[int, ...] | None = None) -> Cells:
