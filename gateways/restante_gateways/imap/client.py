@@ -59,8 +59,10 @@ class Client:
     # --- reading ---
 
     async def next_event(self, interruptible: bool = True) -> Event | None:
-        """The next event; None at the end of the stream. Raises Interruption."""
+        """The next event; None at the end of the stream. Raises Interruption, also when the stream is out of sync."""
         while (event := self._reader.next_event()) is None:
+            if self._reader.out_of_sync:
+                raise SessionOver("Command stream out of sync.")
             octets = await self.connection.read(interruptible=interruptible)
             if not octets:
                 return None

@@ -96,15 +96,13 @@ class Session:
                 await self._command(octets)
             case LiteralStart():
                 await self._literal(event)
-            case TooLong(tag, literal, fatal):
+            case TooLong(tag, literal):
                 refusal = (
                     NO("The literal is larger than the server accepts.", b"TOOBIG")
                     if literal
                     else BAD("The line is too long.")
                 )
                 self.client.write(refusal.encode(tag or b"*"))
-                if fatal:
-                    raise SessionOver("Command stream out of sync.")
             case _:
                 raise AssertionError(f"{event!r} outside of a literal")
 

@@ -73,7 +73,7 @@ class CommandRest:
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """A command exceeded a limit and was discarded. `fatal`: the stream is out of sync, and no event follows."""
+    """A command exceeded a limit and was discarded. `fatal`: the stream is out of sync (CommandReader.out_of_sync)."""
 
     tag: bytes | None
     literal: bool
@@ -91,7 +91,7 @@ class _Mode(enum.Enum):
     REST = enum.auto()  # reading the line after a streamed literal
     SKIPPING = enum.auto()  # discarding a refused literal
     SKIPPING_LINE = enum.auto()  # discarding a line of a refused command
-    DEAD = enum.auto()  # a fatal TooLong was the last event
+    DEAD = enum.auto()  # out of sync
 
 
 _LINE = _Mode.LINE
@@ -129,6 +129,12 @@ class CommandReader:
         self._pending = 0  # octets of a literal not received yet
         self._discarded = 0  # octets discarded since the last good line
         self._announced: LiteralStart | None = None
+
+    @property
+    def out_of_sync(self) -> bool:
+        """Whether a command could not be discarded to its end. No event follows, whatever is fed: the caller must end
+        the connection."""
+        return self._mode is _Mode.DEAD
 
     def feed(self, octets: bytes) -> None:
         """Append received octets."""
