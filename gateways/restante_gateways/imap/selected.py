@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -28,7 +29,7 @@ _MAX_CHANGES_IN_ANSWER = 4_000  # messages: about as many as 64 KiB of columns h
 class SelectedFolder:
     """One connection's selected folder, from SELECT to its closing: a member of the process's shared OpenFolder."""
 
-    __slots__ = ("_account", "_announcements", "_client", "_folders", "_opened", "ahead", "view")
+    __slots__ = ("_account", "_announcements", "_client", "_deleting", "_folders", "_lost", "_opened", "ahead", "view")
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class SelectedFolder:
         self._account, self._client, self._announcements = account, client, announcements
         self._folders, self._opened, self.view = folders, opened, view
         self.ahead = ReadAhead(folders.ahead)
+        self._deleting, self._lost = False, ""  # see `deleting`
 
     @classmethod
     async def open(
@@ -116,6 +118,18 @@ class SelectedFolder:
         if added.place == self.place and not self._opened.add(added, flags):
             await self._opened.reach(self.calls, added.commit.change_number)
 
+    @contextmanager
+    def deleting(self) -> Iterator[None]:
+        """The session deletes the folder in the block: its loss ends the session only if that fails."""
+        self._deleting = True
+        try:
+            yield
+        except BaseException:
+            self._deleting = False
+            if self._lost:
+                self.folder_lost(self._lost)
+            raise
+
     # --- being current ---
 
     def follow(self, keep: bool = False) -> None:
@@ -170,4 +184,7 @@ class SelectedFolder:
 
     def folder_lost(self, reason: str) -> None:
         """End the session: the folder's view is no longer valid (RFC 2180 3.3)."""
-        self._client.end(reason)
+        if self._deleting:
+            self._lost = reason
+        else:
+            self._client.end(reason)

@@ -52,9 +52,12 @@ class Delete:
         if self.name == "INBOX":
             return NO("INBOX cannot be deleted.", b"CANNOT")
         place = (await s.account.folder(self.name)).place
-        if s.selected is not None and s.selected.place == place:
-            s.deselect()
-        await s.account.folders.delete(place)
+        if s.selected is None or s.selected.place != place:
+            await s.account.folders.delete(place)
+            return OK("DELETE completed.")
+        with s.selected.deleting():
+            await s.account.folders.delete(place)
+        s.deselect()
         return OK("DELETE completed.")
 
 
