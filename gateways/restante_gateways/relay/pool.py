@@ -85,11 +85,11 @@ class Pool:
         self._hosts: dict[Hop, _Host] = {}
         self._idle: dict[Hop, list[Connection]] = {}
         self._alone: dict[Hop, tuple[float, Outcome]] = {}
-        self.busy = 0
+        self.busy = 0  # connections in use, or being opened
 
     @property
     def open_connections(self) -> int:
-        """The number of open connections, including idle ones."""
+        """The number of open connections, including idle ones and those being opened."""
         return self.busy + sum(map(len, self._idle.values()))
 
     @contextlib.asynccontextmanager
@@ -111,13 +111,14 @@ class Pool:
 
         Raises Unreachable.
         """
-        connection = self._reused(hop) or await self._opened(hop)
         self.busy += 1
         try:
-            yield connection
-        except BaseException:
-            connection.abandon()
-            raise
+            connection = self._reused(hop) or await self._opened(hop)
+            try:
+                yield connection
+            except BaseException:
+                connection.abandon()
+                raise
         finally:
             self.busy -= 1
         await self._keep(connection)
@@ -136,9 +137,13 @@ class Pool:
     async def _opened(self, hop: Hop) -> Connection:
         loop = asyncio.get_running_loop()
         until, outcome = self._alone.get(hop, (0.0, None))
-        began = loop.time()
-        if outcome is not None and began < until:
+        if outcome is not None and loop.time() < until:
             raise Unreachable(outcome)
+        if self._idle and self.open_connections > self._most:
+            oldest = min((kept[0] for kept in self._idle.values()), key=lambda idle: idle.idle_since)
+            self._forget(oldest)
+            await oldest.close()
+        began = loop.time()
         try:
             connection = await Connection.open(hop, self._own_name, self._context, self._patience)
         except Unreachable as unreachable:
@@ -157,10 +162,6 @@ class Pool:
             return
         connection.idle_since = asyncio.get_running_loop().time()
         self._idle.setdefault(connection.hop, []).append(connection)
-        if self.open_connections - self.busy > self._most:
-            oldest = min((kept[0] for kept in self._idle.values()), key=lambda idle: idle.idle_since)
-            self._forget(oldest)
-            await oldest.close()
 
     async def tidy(self) -> None:
         """Close connections that were idle for too long, repeatedly, for ever."""

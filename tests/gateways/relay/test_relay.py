@@ -18,6 +18,7 @@ from restante_gateways.relay.metrics import RelayMetrics
 from restante_process.config_file import load
 from tests.gateways.relay.conftest import running
 from tests.harness.dns_server import dns_server
+from tests.harness.faulty_link import until
 from tests.harness.outbound_queue import CONTENT, OutboundQueue
 from tests.harness.smtp_peer import DROP, HANG, smtp_peer
 
@@ -270,6 +271,19 @@ async def test_idle_connections_are_bounded_and_end() -> None:
             assert one.open_now == 0 and other.open_now == 1
             await asyncio.sleep(0.5)
             assert other.open_now == 0 and other.commands[-1] == "QUIT"
+
+
+async def test_an_idle_connection_makes_room_before_another_is_opened() -> None:
+    core = OutboundQueue()
+    async with smtp_peer() as one, smtp_peer("127.0.0.2") as other:
+        routes = {"one.example": f"127.0.0.1:{one.port}", "other.example": f"127.0.0.2:{other.port}"}
+        async with running(core, routes, connections=1, keep_seconds=30.0):
+            await core.outcomes(core.put(BOB, destination="one.example"))
+            assert one.open_now == 1
+            other.replies["greeting"] = HANG
+            core.put(BOB, destination="other.example")
+            await until(lambda: other.open_now == 1)
+            assert one.open_now == 0
 
 
 async def test_a_host_that_says_nothing_is_left_alone_for_a_while() -> None:
