@@ -10,10 +10,11 @@ from restante_gateways.core import sasl
 from restante_gateways.net.addresses import Peer
 from restante_gateways.smtp import replies
 from restante_gateways.smtp.channel import Channel
+from restante_gateways.smtp.command_loop import FATAL_LINES
 from restante_gateways.smtp.core import Core, Identity
 from restante_gateways.smtp.errors import reply_to
 from restante_gateways.smtp.lines import BadLine
-from restante_gateways.smtp.replies import OTHERWISE, Refused, Reply, refuse
+from restante_gateways.smtp.replies import OTHERWISE, Refused, Reply, SessionOver, refuse
 
 
 def parse(argument: bytes, mechanisms: Sequence[str]) -> tuple[str, bytes | None]:
@@ -44,6 +45,8 @@ async def _ask(channel: Channel, challenge: bytes) -> bytes:
     """Send a challenge and read the client's response. An empty challenge keeps its space (RFC 4954 4)."""
     channel.say_octets(b"334 " + challenge + b"\r\n")
     line = await channel.next_line()
+    if line in FATAL_LINES:
+        raise SessionOver(replies.BAD_BASE64)
     if line is BadLine.TOO_LONG:
         raise Refused(replies.AUTHENTICATION_TOO_LONG)
     if isinstance(line, BadLine):
