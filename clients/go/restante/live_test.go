@@ -336,3 +336,32 @@ func TestLivePartsAreReadDecoded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestLiveAJobIsWatchedToItsEnd(t *testing.T) {
+	ctx, carol, _ := live(t)
+	admin, err := LogOn(ctx, carol.config, "alice@example.test", "alice-demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = admin.Close() })
+	begun, err := admin.Admin().CheckStore(ctx, &restantev1.CheckStoreRequest{Digests: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := &restantev1.WatchJobRequest{JobId: begun.GetJob().GetJobId()}
+	var last *restantev1.Job
+	for step, err := range admin.WatchJob(ctx, request) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = step.GetJob()
+	}
+	if last.GetState() != restantev1.JobState_JOB_STATE_SUCCEEDED {
+		t.Fatalf("the job ended as %v", last)
+	}
+	for _, err := range carol.WatchJob(ctx, request) {
+		if !errors.Is(err, ReasonPermissionDenied) {
+			t.Fatalf("carol got %v", err)
+		}
+	}
+}

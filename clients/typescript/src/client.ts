@@ -7,6 +7,7 @@ import { joined, pieces, type Source } from "./content.js";
 import { errorFromStatus, RestanteError } from "./errors.js";
 import { ContentService, type UploadContentResponse, type UploadKind } from "./gen/restante/v1/content_pb.js";
 import { FolderService, type OpenFolderResponse } from "./gen/restante/v1/folder_pb.js";
+import { JobService, type WatchJobResponse } from "./gen/restante/v1/job_pb.js";
 import { MailboxService } from "./gen/restante/v1/mailbox_pb.js";
 import {
   MessageColumn,
@@ -367,6 +368,24 @@ export class Client extends Calls {
           again = true;
         }
       }
+    }
+  }
+
+  /**
+   * A job as it is now, and after each change until its end, with each finding once.
+   *
+   * A broken stream is opened again behind the last finding. Leaving the loop leaves the job running. Throws
+   * JOB_NOT_FOUND and, for a session that may not administer, PERMISSION_DENIED.
+   */
+  async *watchJob(
+    jobId: string,
+    options: { readonly afterFinding?: string; readonly signal?: AbortSignal } = {},
+  ): AsyncGenerator<WatchJobResponse, void, undefined> {
+    let afterFinding = options.afterFinding ?? "0";
+    const open = () => this.stream(JobService.method.watchJob, { jobId, afterFinding }, signalOf(options));
+    for await (const step of this.resumed(open, options.signal)) {
+      afterFinding = step.findings.at(-1)?.findingNumber ?? afterFinding;
+      yield step;
     }
   }
 

@@ -13,6 +13,7 @@ import {
   FolderService,
   ListFoldersResponseSchema,
 } from "../src/gen/restante/v1/folder_pb.js";
+import { type WatchJobRequest, WatchJobResponseSchema } from "../src/gen/restante/v1/job_pb.js";
 import { AuthenticateResponseSchema, RenewSessionResponseSchema } from "../src/gen/restante/v1/session_pb.js";
 import type { CommitToken } from "../src/gen/restante/v1/types_pb.js";
 import type { Unary } from "../src/methods.js";
@@ -177,6 +178,25 @@ test("pages follow their tokens", async () => {
   assert.equal(pages.length, 3);
   const asked = connection.made.map(({ request }) => [request.pageSize, request.pageToken]);
   assert.deepEqual(asked, [[10, ""], [10, "b"], [10, "c"]]);
+});
+
+test("a job that is watched goes on behind the last finding when its stream breaks", async () => {
+  const asked: string[] = [];
+  const step = (...numbers: string[]) =>
+    create(WatchJobResponseSchema, { findings: numbers.map((findingNumber) => ({ findingNumber })) });
+  const streams = [[step("1", "2"), step()], [step("3")]];
+  connection.serverStream = async function* (_method: unknown, request: object) {
+    asked.push((request as WatchJobRequest).afterFinding);
+    yield* streams.shift() ?? [];
+    if (streams.length > 0) {
+      throw new RestanteError("broken", { code: "UNAVAILABLE", reason: "" });
+    }
+  } as typeof connection.serverStream;
+  const found: string[] = [];
+  for await (const { findings } of client.watchJob("4")) {
+    found.push(...findings.map(({ findingNumber }) => findingNumber));
+  }
+  assert.deepEqual([found, asked], [["1", "2", "3"], ["0", "2"]]);
 });
 
 test("a closed client calls nobody", async () => {
