@@ -41,7 +41,8 @@ const (
 //
 // FolderService keeps the folder tree and gives snapshots of folders.
 type FolderServiceClient interface {
-	// Lists the folders of a mailbox, parents before children, then by id.
+	// Lists the folders of a mailbox by their level, so that parents come before children, then by id. A folder that moves
+	// to another level between two pages may be missing, or come twice.
 	ListFolders(ctx context.Context, in *ListFoldersRequest, opts ...grpc.CallOption) (*ListFoldersResponse, error)
 	// Gets one folder with its counts, by id or by path. Errors: FOLDER_NOT_FOUND.
 	GetFolder(ctx context.Context, in *GetFolderRequest, opts ...grpc.CallOption) (*GetFolderResponse, error)
@@ -76,7 +77,8 @@ type FolderServiceClient interface {
 	// Subscribes to or unsubscribes from a name, whether or not a folder has that name (RFC 3501 6.3.6).
 	// Errors: FOLDER_NAME_INVALID, LIMIT_EXCEEDED.
 	SetSubscription(ctx context.Context, in *SetSubscriptionRequest, opts ...grpc.CallOption) (*SetSubscriptionResponse, error)
-	// Lists the subscribed names, in ascending order.
+	// Lists the subscribed names, in ascending order. A long name that is unsubscribed between two pages may make a page
+	// repeat names.
 	ListSubscriptions(ctx context.Context, in *ListSubscriptionsRequest, opts ...grpc.CallOption) (*ListSubscriptionsResponse, error)
 }
 
@@ -223,7 +225,8 @@ func (c *folderServiceClient) ListSubscriptions(ctx context.Context, in *ListSub
 //
 // FolderService keeps the folder tree and gives snapshots of folders.
 type FolderServiceServer interface {
-	// Lists the folders of a mailbox, parents before children, then by id.
+	// Lists the folders of a mailbox by their level, so that parents come before children, then by id. A folder that moves
+	// to another level between two pages may be missing, or come twice.
 	ListFolders(context.Context, *ListFoldersRequest) (*ListFoldersResponse, error)
 	// Gets one folder with its counts, by id or by path. Errors: FOLDER_NOT_FOUND.
 	GetFolder(context.Context, *GetFolderRequest) (*GetFolderResponse, error)
@@ -258,7 +261,8 @@ type FolderServiceServer interface {
 	// Subscribes to or unsubscribes from a name, whether or not a folder has that name (RFC 3501 6.3.6).
 	// Errors: FOLDER_NAME_INVALID, LIMIT_EXCEEDED.
 	SetSubscription(context.Context, *SetSubscriptionRequest) (*SetSubscriptionResponse, error)
-	// Lists the subscribed names, in ascending order.
+	// Lists the subscribed names, in ascending order. A long name that is unsubscribed between two pages may make a page
+	// repeat names.
 	ListSubscriptions(context.Context, *ListSubscriptionsRequest) (*ListSubscriptionsResponse, error)
 	mustEmbedUnimplementedFolderServiceServer()
 }

@@ -1368,15 +1368,16 @@ func (x *SearchMessagesResponse) GetMessageIds() []*IdRange {
 
 // BatchGetMessagesRequest names messages, columns and sections.
 type BatchGetMessagesRequest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                  // The mailbox; 0: the session's own.
-	Messages       *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                      // The messages.
-	Columns        []MessageColumn        `protobuf:"varint,3,rep,packed,name=columns,proto3,enum=restante.v1.MessageColumn" json:"columns,omitempty"` // Columns of the response.
-	Sections       []*Section             `protobuf:"bytes,4,rep,name=sections,proto3" json:"sections,omitempty"`                                      // Sections of each message; at most 32.
-	ChangedSince   *int64                 `protobuf:"varint,5,opt,name=changed_since,json=changedSince,proto3,oneof" json:"changed_since,omitempty"`   // Only messages with a higher change number (RFC 7162 3.1.4).
-	MarkSeen       bool                   `protobuf:"varint,6,opt,name=mark_seen,json=markSeen,proto3" json:"mark_seen,omitempty"`                     // Set FLAG_SEEN first, and answer with the flags after that.
-	MinCommit      *CommitToken           `protobuf:"bytes,7,opt,name=min_commit,json=minCommit,proto3" json:"min_commit,omitempty"`                   // See this commit at least.
-	IncludeRemoved bool                   `protobuf:"varint,8,opt,name=include_removed,json=includeRemoved,proto3" json:"include_removed,omitempty"`   // With message ids: also messages in no folder, up to an hour after deletion for good.
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	MailboxId    int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                  // The mailbox; 0: the session's own.
+	Messages     *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                      // The messages.
+	Columns      []MessageColumn        `protobuf:"varint,3,rep,packed,name=columns,proto3,enum=restante.v1.MessageColumn" json:"columns,omitempty"` // Columns of the response.
+	Sections     []*Section             `protobuf:"bytes,4,rep,name=sections,proto3" json:"sections,omitempty"`                                      // Sections of each message; at most 32.
+	ChangedSince *int64                 `protobuf:"varint,5,opt,name=changed_since,json=changedSince,proto3,oneof" json:"changed_since,omitempty"`   // Only messages with a higher change number (RFC 7162 3.1.4).
+	// Set FLAG_SEEN first, and answer with the flags after that. The call is a write then, and not for sessions of POP3.
+	MarkSeen       bool         `protobuf:"varint,6,opt,name=mark_seen,json=markSeen,proto3" json:"mark_seen,omitempty"`
+	MinCommit      *CommitToken `protobuf:"bytes,7,opt,name=min_commit,json=minCommit,proto3" json:"min_commit,omitempty"`                 // See this commit at least.
+	IncludeRemoved bool         `protobuf:"varint,8,opt,name=include_removed,json=includeRemoved,proto3" json:"include_removed,omitempty"` // With message ids: also messages in no folder, up to an hour after deletion for good.
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }

@@ -102,7 +102,8 @@ class FolderServiceServicer:
     """
 
     def ListFolders(self, request, context):
-        """Lists the folders of a mailbox, parents before children, then by id.
+        """Lists the folders of a mailbox by their level, so that parents come before children, then by id. A folder that moves
+        to another level between two pages may be missing, or come twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,7 +193,8 @@ class FolderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSubscriptions(self, request, context):
-        """Lists the subscribed names, in ascending order.
+        """Lists the subscribed names, in ascending order. A long name that is unsubscribed between two pages may make a page
+        repeat names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

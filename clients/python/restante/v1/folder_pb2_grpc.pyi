@@ -34,7 +34,9 @@ class FolderServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FolderServiceAsyncStub: ...
     ListFolders: _grpc.UnaryUnaryMultiCallable[_folder_pb2.ListFoldersRequest, _folder_pb2.ListFoldersResponse]
-    """Lists the folders of a mailbox, parents before children, then by id."""
+    """Lists the folders of a mailbox by their level, so that parents come before children, then by id. A folder that moves
+    to another level between two pages may be missing, or come twice.
+    """
     GetFolder: _grpc.UnaryUnaryMultiCallable[_folder_pb2.GetFolderRequest, _folder_pb2.GetFolderResponse]
     """Gets one folder with its counts, by id or by path. Errors: FOLDER_NOT_FOUND."""
     CreateFolder: _grpc.UnaryUnaryMultiCallable[_folder_pb2.CreateFolderRequest, _folder_pb2.CreateFolderResponse]
@@ -78,7 +80,9 @@ class FolderServiceStub:
     Errors: FOLDER_NAME_INVALID, LIMIT_EXCEEDED.
     """
     ListSubscriptions: _grpc.UnaryUnaryMultiCallable[_folder_pb2.ListSubscriptionsRequest, _folder_pb2.ListSubscriptionsResponse]
-    """Lists the subscribed names, in ascending order."""
+    """Lists the subscribed names, in ascending order. A long name that is unsubscribed between two pages may make a page
+    repeat names.
+    """
 
 @_typing.type_check_only
 class FolderServiceAsyncStub(FolderServiceStub):
@@ -86,7 +90,9 @@ class FolderServiceAsyncStub(FolderServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListFolders: _aio.UnaryUnaryMultiCallable[_folder_pb2.ListFoldersRequest, _folder_pb2.ListFoldersResponse]  # type: ignore[assignment]
-    """Lists the folders of a mailbox, parents before children, then by id."""
+    """Lists the folders of a mailbox by their level, so that parents come before children, then by id. A folder that moves
+    to another level between two pages may be missing, or come twice.
+    """
     GetFolder: _aio.UnaryUnaryMultiCallable[_folder_pb2.GetFolderRequest, _folder_pb2.GetFolderResponse]  # type: ignore[assignment]
     """Gets one folder with its counts, by id or by path. Errors: FOLDER_NOT_FOUND."""
     CreateFolder: _aio.UnaryUnaryMultiCallable[_folder_pb2.CreateFolderRequest, _folder_pb2.CreateFolderResponse]  # type: ignore[assignment]
@@ -130,7 +136,9 @@ class FolderServiceAsyncStub(FolderServiceStub):
     Errors: FOLDER_NAME_INVALID, LIMIT_EXCEEDED.
     """
     ListSubscriptions: _aio.UnaryUnaryMultiCallable[_folder_pb2.ListSubscriptionsRequest, _folder_pb2.ListSubscriptionsResponse]  # type: ignore[assignment]
-    """Lists the subscribed names, in ascending order."""
+    """Lists the subscribed names, in ascending order. A long name that is unsubscribed between two pages may make a page
+    repeat names.
+    """
 
 class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
     """FolderService keeps the folder tree and gives snapshots of folders."""
@@ -141,7 +149,9 @@ class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _folder_pb2.ListFoldersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_folder_pb2.ListFoldersResponse, _abc.Awaitable[_folder_pb2.ListFoldersResponse]]:
-        """Lists the folders of a mailbox, parents before children, then by id."""
+        """Lists the folders of a mailbox by their level, so that parents come before children, then by id. A folder that moves
+        to another level between two pages may be missing, or come twice.
+        """
 
     @_abc_1.abstractmethod
     def GetFolder(
@@ -251,6 +261,8 @@ class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _folder_pb2.ListSubscriptionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_folder_pb2.ListSubscriptionsResponse, _abc.Awaitable[_folder_pb2.ListSubscriptionsResponse]]:
-        """Lists the subscribed names, in ascending order."""
+        """Lists the subscribed names, in ascending order. A long name that is unsubscribed between two pages may make a page
+        repeat names.
+        """
 
 def add_FolderServiceServicer_to_server(servicer: FolderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

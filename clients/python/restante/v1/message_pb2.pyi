@@ -851,7 +851,7 @@ class BatchGetMessagesRequest(_message.Message):
     changed_since: _builtins.int
     """Only messages with a higher change number (RFC 7162 3.1.4)."""
     mark_seen: _builtins.bool
-    """Set FLAG_SEEN first, and answer with the flags after that."""
+    """Set FLAG_SEEN first, and answer with the flags after that. The call is a write then, and not for sessions of POP3."""
     include_removed: _builtins.bool
     """With message ids: also messages in no folder, up to an hour after deletion for good."""
     @_builtins.property

@@ -1069,7 +1069,8 @@ export const FolderRoleSchema: GenEnum<FolderRole> = /*@__PURE__*/
  */
 export const FolderService: GenService<{
   /**
-   * Lists the folders of a mailbox, parents before children, then by id.
+   * Lists the folders of a mailbox by their level, so that parents come before children, then by id. A folder that moves
+   * to another level between two pages may be missing, or come twice.
    *
    * @generated from rpc restante.v1.FolderService.ListFolders
    */
@@ -1192,7 +1193,8 @@ export const FolderService: GenService<{
     output: typeof SetSubscriptionResponseSchema;
   },
   /**
-   * Lists the subscribed names, in ascending order.
+   * Lists the subscribed names, in ascending order. A long name that is unsubscribed between two pages may make a page
+   * repeat names.
    *
    * @generated from rpc restante.v1.FolderService.ListSubscriptions
    */

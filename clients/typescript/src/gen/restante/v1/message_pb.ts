@@ -743,7 +743,7 @@ export type BatchGetMessagesRequest = Message<"restante.v1.BatchGetMessagesReque
   changedSince?: string | undefined;
 
   /**
-   * Set FLAG_SEEN first, and answer with the flags after that.
+   * Set FLAG_SEEN first, and answer with the flags after that. The call is a write then, and not for sessions of POP3.
    *
    * @generated from field: bool mark_seen = 6;
    */
