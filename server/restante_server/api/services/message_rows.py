@@ -9,18 +9,17 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from restante.errors import InvalidArgument, TooComplex
 from restante.v1 import message_pb2 as v1
 from restante.v1.types_pb2 import MessageSummary
 from restante_mail.mime.decoders import Decoding
 from restante_server.api.services import convert, part_trees
+from restante_server.api.services.message_shapes import SIZED, Shape
 from restante_server.db.prepared import Row
 from restante_server.directory.rights import Claim, Place
 from restante_server.store import contents, decoded, rows
 from restante_server.store.contents import Cut, Loaded, Stored, Wanted
 from restante_server.store.selection import Selection
 
-MOST_SECTIONS: Final = 32
 SHORT_CELLS: Final = 16  # messages, times sections: what the event loop reads itself
 BATCH_OCTETS: Final = 192 << 10  # estimated octets of a batch, so that the response stays below 256 KiB
 ROWS_AT_ONCE: Final = 512  # with listing columns or sections
@@ -32,20 +31,6 @@ PLAIN_OCTETS: Final = 48  # of a row with all its numbers
 DECODED_OCTETS: Final = 2 << 20  # encoded octets that are decoded for one batch
 UNKNOWN: Final = Cut(b"", 0)  # a cell whose total is to be filled in
 
-_COLUMNS: Final[dict[int, tuple[str, ...]]] = {
-    v1.MESSAGE_COLUMN_FLAGS: ("flags", "keywords"),
-    v1.MESSAGE_COLUMN_CHANGE_NUMBER: ("change_number",),
-    v1.MESSAGE_COLUMN_RECEIVED_AT: ("received_at", "received_offset_minutes"),
-    v1.MESSAGE_COLUMN_SIZE: ("size_octets",),
-    v1.MESSAGE_COLUMN_ENVELOPE: ("envelope",),
-    v1.MESSAGE_COLUMN_BODY_STRUCTURE: ("body_structure",),
-    v1.MESSAGE_COLUMN_BODY: ("body",),
-    v1.MESSAGE_COLUMN_SUMMARY: ("summary",),
-    v1.MESSAGE_COLUMN_PREVIEW: ("preview", "attachment_count"),
-    v1.MESSAGE_COLUMN_FOLDER: ("folder_id",),
-    v1.MESSAGE_COLUMN_PARTS: ("parts",),
-}
-_SIZED: Final = ("envelope", "body_structure", "body", "summary", "preview")
 # The field of MessageRows for each column of the store that needs no conversion.
 _FIELDS: Final = {
     "message_id": "message_ids",
@@ -70,27 +55,13 @@ class Ask:
 
     claim: Claim
     selection: Selection
-    names: frozenset[str]  # wanted columns
-    sections: tuple[Wanted, ...]
-    changed_since: int | None
+    shape: Shape
+    changed_since: int | None = None
 
-    @classmethod
-    def of(
-        cls,
-        claim: Claim,
-        selection: Selection,
-        columns: Sequence[int],
-        sections: Sequence[v1.Section],
-        changed_since: int | None = None,
-    ) -> Ask:
-        """The Ask of a request's fields. Raises InvalidArgument, TooComplex."""
-        if len(sections) > MOST_SECTIONS:
-            raise TooComplex(limit=MOST_SECTIONS, value=len(sections))
-        if any(column not in _COLUMNS for column in columns):
-            raise InvalidArgument(field="columns", problem="must be MessageColumn values other than UNSPECIFIED")
-        names = frozenset(name for column in columns for name in _COLUMNS[column])
-        wanted = (convert.wanted(section, f"sections[{at}]") for at, section in enumerate(sections))
-        return cls(claim, selection, names, tuple(wanted), changed_since)
+    @property
+    def sections(self) -> tuple[Wanted, ...]:
+        """The wanted sections."""
+        return self.shape.sections
 
     def among(self, selection: Selection) -> Ask:
         """The same columns of other messages of the mailbox."""
@@ -99,37 +70,24 @@ class Ask:
     @property
     def is_short(self) -> bool:
         """Whether reading takes few rows, by index, and no decoding."""
+        shape = self.shape
         return (
-            len(self.selection.ids) * max(1, len(self.sections)) <= SHORT_CELLS
-            and "parts" not in self.names
-            and all(wanted.decoding is Decoding.NONE for wanted in self.sections)
+            len(self.selection.ids) * max(1, len(shape.sections)) <= SHORT_CELLS
+            and "parts" not in shape.names
+            and not shape.decodes
         )
-
-    @property
-    def stored_names(self) -> frozenset[str]:
-        """The columns to read from the store."""
-        needed = {"head"} if self.sections else set()
-        if "parts" in self.names or self.loaded is Loaded.OCTETS:
-            needed.add("content_id")
-        return self.names - {"parts"} | needed
-
-    @property
-    def loaded(self) -> Loaded:
-        """What to read of the contents."""
-        if not self.sections:
-            return Loaded.NOTHING
-        return Loaded.STORED if contents.need_structure(self.sections) else Loaded.OCTETS
 
     def rows_at_once(self, last_count: int | None = None) -> int:
         """The number of messages for one read, of which the batch before had `last_count`.
 
         With sections it is little more than fits, since PostgreSQL sends the contents of all of them.
         """
-        if "parts" in self.names:
+        names = self.shape.names
+        if "parts" in names:
             return TREES_AT_ONCE
-        if self.sections:
+        if self.shape.sections:
             return min(ROWS_AT_ONCE, FIRST_ROWS_AT_ONCE if last_count is None else last_count + last_count // 4 + 16)
-        return PLAIN_ROWS_AT_ONCE if rows.OF_LISTING.isdisjoint(self.names) else ROWS_AT_ONCE
+        return PLAIN_ROWS_AT_ONCE if rows.OF_LISTING.isdisjoint(names) else ROWS_AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,25 +127,26 @@ def read_batch(
 
     `last_count` is the number of messages in the batch before.
     """
-    cells = _Cells(tx, directory, ask) if ask.sections else None
+    shape = ask.shape
+    cells = _Cells(tx, directory, shape) if shape.sections else None
     page = rows.page(
         tx,
         place,
         ask.selection,
-        ask.stored_names,
+        shape.stored_names,
         after=after,
         most=ask.rows_at_once(last_count),
         changed_since=ask.changed_since,
         take=cells.take if cells else None,
-        loaded=ask.loaded,
+        loaded=shape.loaded,
     )
     columns, end = page.columns, page.after
-    count = _fitting(tx, directory, columns, ask, len(page))
+    count = _fitting(tx, directory, columns, shape.names, len(page))
     if count < len(page):
         columns = {name: values[:count] for name, values in columns.items()}
         end = columns["uid" if ask.selection.folder_id is not None else "message_id"][-1]
     response = v1.StreamMessagesResponse()
-    fill(response.rows, columns, ask.names)
+    fill(response.rows, columns, shape.names)
     if cells is None:
         return Batch(response, count, end)
     for octets, totals in cells.columns:
@@ -236,14 +195,14 @@ def extend(into: v1.MessageRows, more: v1.MessageRows) -> None:
     into.MergeFrom(rest)
 
 
-def _fitting(tx: Connection, directory: Path, columns: dict[str, list[Any]], ask: Ask, count: int) -> int:
+def _fitting(tx: Connection, directory: Path, columns: dict[str, list[Any]], names: frozenset[str], count: int) -> int:
     """The number of messages whose columns fit one batch, at least one. Adds the part trees if they are wanted."""
-    sized = [columns[name] for name in _SIZED if name in ask.names]
+    sized = [columns[name] for name in SIZED if name in names]
     octets = PLAIN_OCTETS * count + sum(sum(map(len, cells)) for cells in sized)
-    if "parts" not in ask.names and octets <= BATCH_OCTETS:
+    if "parts" not in names and octets <= BATCH_OCTETS:
         return count
     made: list[v1.MessagePart] = []
-    trees = part_trees.trees(tx, directory, columns["content_id"]) if "parts" in ask.names else None
+    trees = part_trees.trees(tx, directory, columns["content_id"]) if "parts" in names else None
     if trees is not None:
         columns["parts"] = made
     octets = 0
@@ -263,18 +222,14 @@ class _Cells:
     A message that does not fit whole is left to the next batch, but for the first one, whose cells are cut.
     """
 
-    def __init__(self, tx: Connection, directory: Path, ask: Ask) -> None:
+    def __init__(self, tx: Connection, directory: Path, shape: Shape) -> None:
         self._tx, self._directory = tx, directory
-        self._wanted = [(at, wanted, wanted.decoding is Decoding.NONE) for at, wanted in enumerate(ask.sections)]
-        readers = [reader for wanted in ask.sections if (reader := contents.reader(wanted)) is not None]
-        self._readers = readers if len(readers) == len(ask.sections) else None
-        order = rows.order(ask.stored_names)
-        self._head, self._width = order.index("head"), len(order)
-        self._content_id = order.index("content_id") if ask.loaded is Loaded.OCTETS else None
-        self._sized = [order.index(name) for name in _SIZED if name in ask.names]
+        self._sections, self._readers, self._sized = shape.sections, shape.readers, shape.sized
+        self._head, self._width = shape.order.index("head"), len(shape.order)
+        self._content_id = shape.order.index("content_id") if shape.loaded is Loaded.OCTETS else None
         self._room, self._read_left = BATCH_OCTETS, READ_OCTETS
         self._count = 0
-        self.columns: list[tuple[list[bytes], list[int]]] = [([], []) for _ in ask.sections]  # octets, totals
+        self.columns: list[tuple[list[bytes], list[int]]] = [([], []) for _ in shape.sections]  # octets, totals
         self.rests: list[Rest] = []  # the missing octets of the last message
         self.decoded_octets = 0
 
@@ -318,8 +273,8 @@ class _Cells:
         stored, head = self._stored(row), bytes(row[self._head])
         cells: list[Cut] = []
         rests: list[Rest] = []
-        for at, section, as_stored in self._wanted:
-            if as_stored:
+        for at, section in enumerate(self._sections):
+            if section.decoding is Decoding.NONE:
                 cell: Cut | None = contents.cut(self._tx, self._directory, stored, head, section, room)
             else:
                 cell = self._decoded(stored, section, room)

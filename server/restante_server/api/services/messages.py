@@ -17,8 +17,9 @@ from restante.v1.types_pb2 import CommitToken, FolderChanges
 from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION
 from restante_server.api.engine.call import Call, FindThenWrite, ShortRead
 from restante_server.api.engine.registry import Decided, Handlers
-from restante_server.api.services import convert, message_rows, sets
+from restante_server.api.services import convert, message_rows, message_shapes, sets
 from restante_server.api.services.message_rows import Ask, Batch, Rest
+from restante_server.api.services.message_shapes import Shape
 from restante_server.api.services.section_octets import Source, decoded_total, pieces
 from restante_server.api.services.violations import collected
 from restante_server.directory.rights import Place
@@ -43,7 +44,7 @@ def _asked(
     since = request.changed_since if request.HasField("changed_since") else None
     chosen: sets.Chosen | sets.Pending = sets.NOTHING
     claim = call.claim(request.mailbox_id)
-    ask = Ask(claim, sets.NOTHING.selection, frozenset(), (), since)
+    ask = Ask(claim, sets.NOTHING.selection, message_shapes.NOTHING, since)
     with collected() as bad:
         with bad.noting("messages"):
             chosen = sets.read(call, claim, request.messages, removed=request.include_removed)
@@ -51,7 +52,7 @@ def _asked(
             apart = not (request.mark_seen and request.include_removed)
             bad.require(apart, "include_removed", "must not be set together with mark_seen")
         with bad.noting("sections"):
-            ask = Ask.of(claim, ask.selection, request.columns, request.sections, since)
+            ask = replace(ask, shape=Shape.of(request.columns, request.sections))
     return (ask.among(chosen.selection), chosen) if isinstance(chosen, sets.Chosen) else (ask, chosen)
 
 

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -28,8 +29,9 @@ from restante_mail.idset import EMPTY, IdSet
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers, every
-from restante_server.api.services import convert, pages, part_trees, scans
+from restante_server.api.services import convert, message_shapes, pages, part_trees, scans
 from restante_server.api.services.message_rows import Ask, message_rows
+from restante_server.api.services.message_shapes import Shape
 from restante_server.api.services.restrictions import restriction
 from restante_server.api.services.sealed import seal, unseal
 from restante_server.api.services.violations import collected
@@ -96,14 +98,14 @@ def _question(claim: Claim, request: QueryMessagesRequest) -> tuple[Query, Ask, 
     """The query, the columns and the page size. Raises the first error with all bad fields."""
     condition: Restriction = EVERYTHING
     sort: tuple[tuple[str, bool], ...] = LATEST_FIRST
-    ask, size = Ask(claim.at(0), Selection(None, EMPTY), frozenset(), (), None), 0
+    ask, size = Ask(claim.at(0), Selection(None, EMPTY), message_shapes.NOTHING), 0
     with collected() as bad:
         with bad.noting("restriction"):
             condition = restriction(request.restriction)
         with bad.noting("sort"):
             sort = _sort(request.sort)
         with bad.noting("columns"):
-            ask = Ask.of(claim.at(0), ask.selection, request.columns, ())
+            ask = replace(ask, shape=Shape.of(request.columns, ()))
         with bad.noting("page_size"):
             size = pages.size(request.page_size)
     return Query(condition, sort), ask, size
@@ -116,7 +118,7 @@ def _rows(
 
     Messages that are gone meanwhile have no row. Raises ResultTooLarge when the first row alone is too large.
     """
-    place, names = ask.claim.place(tx), ask.names
+    place, names = ask.claim.place(tx), ask.shape.names
     columns: dict[str, list[Any]] = {name: [] for name in ("message_id", "uid", *names)}
 
     def first(count: int) -> MessageRows:
@@ -125,7 +127,7 @@ def _rows(
     octets, read = 0, 0
     while read < len(message_ids) and octets <= limit_octets:
         some = message_ids[read : read + ROWS_AT_ONCE]
-        cells = _cells(tx, place, some, ask.stored_names)
+        cells = _cells(tx, place, some, ask.shape.stored_names)
         if "parts" in names:
             _add_trees(tx, directory, cells, limit_octets)
         octets += message_rows(cells, names).ByteSize()

@@ -10,6 +10,7 @@ import asyncio
 import struct
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -26,6 +27,7 @@ from restante_server.api.engine.notify import Deltas
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, message_rows
 from restante_server.api.services.message_rows import Ask, Batch
+from restante_server.api.services.message_shapes import Shape
 from restante_server.api.services.sealed import seal, unseal
 from restante_server.directory.rights import Claim
 from restante_server.store import sync
@@ -98,7 +100,7 @@ async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncItera
     claim = call.claim(request.mailbox_id, request.folder_id)
     folder_id = claim.folder_id
     columns = sorted({*request.columns, *(() if folder_id else (MessageColumn.MESSAGE_COLUMN_FOLDER,))})
-    asked = Ask.of(claim, Selection(None, IdSet(())), columns, ())
+    asked = Ask(claim, Selection(None, IdSet(())), Shape.of(columns, ()))
     hints = _Hints(call, claim)
     try:
         position = await _position(call, claim, request.cursor)
@@ -192,7 +194,7 @@ async def _rows(call: Call, current: Round, asked: Ask) -> AsyncIterator[tuple[v
     """The rows of a round in batches, each with the key up to which all rows are sent; 0 with the last batch."""
     if not current.messages.ids:
         return
-    ask = Ask(asked.claim, current.messages, asked.names, (), None)
+    ask = replace(asked, selection=current.messages)
     after: int | None = 0
     while after is not None:
         batch: Batch = await call.core.db.read(message_rows.next_batch, call.core.contents.directory, ask, after)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 from grpc import StatusCode
 
@@ -11,7 +11,9 @@ from restante.errors import FieldViolation, InvalidArgument, RestanteError
 
 
 class Violations:
-    """The errors that a handler finds while it checks a request. `collected` raises them at its end."""
+    """The errors that a handler finds while it checks a request, in a block at whose end the first is raised."""
+
+    __slots__ = ("_first", "_found")
 
     def __init__(self) -> None:
         self._first: RestanteError | None = None
@@ -20,32 +22,45 @@ class Violations:
     def require(self, holds: bool, field: str, problem: str) -> None:
         """Note a bad field unless the condition holds."""
         if not holds:
-            self._note(InvalidArgument(field=field, problem=problem), field)
+            self.note(InvalidArgument(field=field, problem=problem), field)
 
-    @contextmanager
-    def noting(self, field: str) -> Iterator[None]:
+    def noting(self, field: str) -> _Noting:
         """Note an error of the block with status INVALID_ARGUMENT and go on after the block. Other errors pass."""
-        try:
-            yield
-        except RestanteError as error:
-            if error.code is not StatusCode.INVALID_ARGUMENT:
-                raise
-            self._note(error, field)
+        return _Noting(self, field)
 
-    def _note(self, error: RestanteError, field: str) -> None:
+    def note(self, error: RestanteError, field: str) -> None:
+        """Note an error of a field, which it names itself if it has violations."""
         self._first = self._first or error
         self._found += error.violations or (FieldViolation(field, error.metadata.get("problem") or error.detail),)
 
-    def raise_first(self) -> None:
-        """Raise the first noted error, with the bad fields of all."""
-        if self._first is not None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Raise the first noted error, with the bad fields of all. An error of the block passes at once."""
+        if error is None and self._first is not None:
             self._first.violations = tuple(self._found)
             raise self._first
 
 
-@contextmanager
-def collected() -> Iterator[Violations]:
+class _Noting:
+    """The block of `Violations.noting`."""
+
+    __slots__ = ("_field", "_violations")
+
+    def __init__(self, violations: Violations, field: str) -> None:
+        self._violations, self._field = violations, field
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
+        if not isinstance(error, RestanteError) or error.code is not StatusCode.INVALID_ARGUMENT:
+            return False
+        self._violations.note(error, self._field)
+        return True
+
+
+def collected() -> Violations:
     """Collect the bad fields of one request in the block, and raise them at its end. Other errors pass at once."""
-    violations = Violations()
-    yield violations
-    violations.raise_first()
+    return Violations()
