@@ -37,8 +37,9 @@ def line_counts(buffer: Buffer, offsets: Iterable[int]) -> dict[int, int]:
     """{offset: number of line ends before it}, in one pass over the octets."""
     counts: dict[int, int] = {}
     last = total = 0
+    in_memory = buffer if isinstance(buffer, bytes) else None
     for offset in sorted(set(offsets)):
-        total += count_lines(buffer, last, offset)
+        total += count_lines(buffer, last, offset) if in_memory is None else in_memory.count(b"\n", last, offset)
         counts[offset] = total
         last = offset
     return counts

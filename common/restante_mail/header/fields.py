@@ -47,6 +47,7 @@ _TO_ITS_END = rb"[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+"
 _WHOLE_FIELD = re.compile(rb"(\n([!-9;-~]++)" + _TO_ITS_END + rb")")
 _NAME = re.compile(r"[!-9;-~]++")
 _MOST_IN_PATTERN = 32  # field names; compiling more takes milliseconds
+_SPACE = " \t\r\n"
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 # From an escape to a Japanese set up to the escape back to ASCII, or up to the end of the value.
 _ISO_2022_JP = re.compile(r"\x1b(?:\$[@B]|\$\([@BD]|\(I)(?:[^\x1b]|\x1b(?!\([BJ]))*+(?:\x1b\([BJ])?")
@@ -82,22 +83,21 @@ def header_end(content: Buffer) -> int:
     return len(content) if blank < 0 else blank + 4
 
 
-def raw_fields(block: bytes, names: re.Pattern[bytes], longest: int) -> dict[str, list[str]]:
+def raw_fields(block: bytes, names: re.Pattern[str], longest: int) -> dict[str, list[str]]:
     """{lower-case name: raw unfolded values in order} of the fields that match `names` (see `wanted`), without fields
     of more than `longest` octets."""
     found: dict[str, list[str]] = {}
-    for name, value in names.findall(b"\n" + block):
+    for name, value in names.findall("\n" + block.decode("latin-1")):
         if len(value) <= longest:
-            found.setdefault(name.decode("ascii").lower(), []).append(unfold(value))
+            plain = "\n" not in value and "\x1b" not in value
+            found.setdefault(name.lower(), []).append(value.strip(_SPACE) if plain else _unfolded(value))
     return found
 
 
-def wanted(names: str) -> re.Pattern[bytes]:
+def wanted(names: str) -> re.Pattern[str]:
     """The pattern of these field names, separated by spaces, in any letter case, for `raw_fields`."""
     alternatives = "|".join(re.escape(name) for name in names.split())
-    return re.compile(
-        rb"\n(" + alternatives.encode() + rb")[ \t]*+:[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.IGNORECASE
-    )
+    return re.compile(rf"\n({alternatives})[ \t]*+:[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.IGNORECASE | re.ASCII)
 
 
 def unfold(value: bytes) -> str:
@@ -106,12 +106,15 @@ def unfold(value: bytes) -> str:
     Converts runs of raw ISO-2022-JP (RFC 1468), which old Japanese programs send, to UTF-8: their octets look like
     quotes, commas and brackets, and no charset is declared.
     """
-    text = value.decode("latin-1")
+    return _unfolded(value.decode("latin-1"))
+
+
+def _unfolded(text: str) -> str:
     if "\n" in text:
         text = _FOLD.sub("", text)
     if "\x1b" in text:
         text = _ISO_2022_JP.sub(_as_utf_8, text)
-    return text.strip(" \t\r\n")
+    return text.strip(_SPACE)
 
 
 def _as_utf_8(run: re.Match[str]) -> str:

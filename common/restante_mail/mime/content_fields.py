@@ -18,7 +18,8 @@ CONTENT_NAMES = (
     "content-location content-md5"
 )
 _WANTED = wanted(CONTENT_NAMES)
-_SHORT = 512  # octets of a header block, or of all values together, whose result is kept
+_SHORT_BLOCK = 256  # octets of a header block whose result is kept; the header of a message is longer
+_SHORT = 512  # octets of the values together whose result is kept
 _MOST_KEPT = 2_048
 
 
@@ -102,11 +103,9 @@ def language_tags(raw: str) -> list[str]:
 
 def content_fields(media_type: str, raw: dict[str, str]) -> ContentFields:
     """The object of these fields with this media type."""
-    return _known(media_type, tuple(raw.items())) if _length(raw) <= _SHORT else ContentFields(media_type, raw)
-
-
-def _length(raw: dict[str, str]) -> int:
-    return sum(map(len, raw.values())) if raw else 0
+    if sum(map(len, raw.values())) <= _SHORT:
+        return _known(media_type, tuple(raw.items()))
+    return ContentFields(media_type, raw)
 
 
 @lru_cache(_MOST_KEPT)
@@ -127,7 +126,7 @@ def typed(raw: dict[str, str], default: str) -> ContentFields:
 def fields_of_block(block: bytes, default: str, longest: int) -> ContentFields:
     """The Content-* fields of a header block, the first of each name, without fields of more than `longest` octets.
     `default` is the media type of a part that declares none."""
-    if len(block) <= _SHORT and len(block) <= longest:
+    if len(block) <= _SHORT_BLOCK and len(block) <= longest:
         return _known_block(block, default)
     return _read(block, default, longest)
 
@@ -138,4 +137,4 @@ def _read(block: bytes, default: str, longest: int) -> ContentFields:
 
 @lru_cache(_MOST_KEPT)
 def _known_block(block: bytes, default: str) -> ContentFields:
-    return _read(block, default, _SHORT)
+    return _read(block, default, _SHORT_BLOCK)

@@ -43,10 +43,11 @@ class PartText:
 
 def whole_text(part: Part, octets: bytes) -> str:
     """The text of a text part whose body is `octets`: the same as by PartText, at less cost."""
-    if is_encoded(part.encoding):
-        transfer = transfer_decoder(part.encoding)
+    fields = part.fields
+    if is_encoded(fields.encoding):
+        transfer = transfer_decoder(fields.encoding)
         octets = transfer.feed(octets) + transfer.finish()
-    return decode(octets, part.charset)
+    return decode(octets, fields.charset)
 
 
 class _Utf8:

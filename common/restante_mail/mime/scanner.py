@@ -15,7 +15,7 @@ from restante_mail.header.words import decode_parameters
 from restante_mail.limits import DEFAULT_LIMITS, Limits
 from restante_mail.mime.content_fields import ContentFields, content_fields, fields_of_block
 from restante_mail.mime.parts import Part
-from restante_mail.octets import Buffer, find, line_counts, take
+from restante_mail.octets import Buffer, count_lines, find, line_counts, take
 
 __all__ = ["parse"]
 
@@ -65,7 +65,8 @@ class _Scan:
 
     def __init__(self, buffer: Buffer, limits: Limits) -> None:
         self._buffer, self._size, self._limits = buffer, len(buffer), limits
-        self._stack: list[_Open] = []  # from the root to the part that is being read
+        self._stack: list[_Open] = []  # multiparts and embedded messages, from the root to the innermost
+        self._leaf: Part | None = None  # the open part without children in the innermost one
         self._boundaries: list[_Boundary] = []  # the outermost first
         self._parts: list[Part] = []
         self._parts_left = limits.parts
@@ -75,7 +76,11 @@ class _Scan:
 
     def root(self) -> Part:
         found = self._begin(0, "text/plain")
-        root = self._stack[0]
+        root = self._parts[0]
+        root.body_end = max(root.body_start, self._size)
+        if not self._stack:
+            root.lines = count_lines(self._buffer, root.body_start, root.body_end)
+            return root
         while found is not None:
             boundary, (line, after, closing) = found
             owner = boundary.owners[-1]
@@ -89,11 +94,10 @@ class _Scan:
                 found = self._begin(after, multipart.default)
                 continue
             found = self._next(after)
-        root.part.body_end = max(root.part.body_start, self._size)
         self._end_inside(0, self._size + 2)
-        self._finish(root)
+        self._finish(self._stack[0])
         self._count_lines()
-        return root.part
+        return root
 
     def _begin(self, start: int, default: str) -> _Found | None:
         """Read the header at `start`, and the headers of embedded messages at the start of its body. Return the next
@@ -106,13 +110,14 @@ class _Scan:
             if stack:
                 stack[-1].part.children.append(part)
             self._parts.append(part)
-            stack.append(_Open(part))
             fields = part.fields
-            if not fields.is_multipart and not fields.is_message:
+            container = fields.is_multipart or fields.is_message
+            if container and (len(stack) >= self._limits.depth or self._parts_left <= 0):
+                part.fields, container = content_fields("application/octet-stream", fields.raw), False
+            if not container:
+                self._leaf = part
                 return following
-            if len(stack) > self._limits.depth or self._parts_left <= 0:
-                part.fields = content_fields("application/octet-stream", fields.raw)
-                return following
+            stack.append(_Open(part))
             if fields.is_multipart:
                 self._expect(_boundary(fields))
                 return self._next(part.body_start)
@@ -144,21 +149,26 @@ class _Scan:
     def _end_inside(self, owner: int, line: int) -> None:
         """End all parts inside of the one at stack index `owner`, at a delimiter at `line`. The CRLF before a delimiter
         belongs to it; for a part that ends with its header it is also the header's last line end."""
-        ended = self._stack[owner + 1 :]
-        if not ended:
-            return
-        del self._stack[owner + 1 :]
-        first = ended[0].part
-        first.body_end = end = max(first.body_start, line - 2)
-        for inner in ended[1:]:
-            part = inner.part
-            part.header_start, part.body_start = min(part.header_start, end), min(part.body_start, end)
-            part.body_end = end
-        for inner in reversed(ended):
-            self._forget(inner)
-            self._finish(inner)
+        stack, leaf, self._leaf = self._stack, self._leaf, None
+        if len(stack) == owner + 1:
+            if leaf is None:
+                return
+            first = leaf
+            leaf.body_end = max(leaf.body_start, line - 2)
+        else:
+            ended = stack[owner + 1 :]
+            del stack[owner + 1 :]
+            first = ended[0].part
+            first.body_end = end = max(first.body_start, line - 2)
+            inside = [inner.part for inner in ended[1:]]
+            for part in [*inside, leaf] if leaf is not None else inside:
+                part.header_start, part.body_start = min(part.header_start, end), min(part.body_start, end)
+                part.body_end = end
+            for inner in reversed(ended):
+                self._forget(inner)
+                self._finish(inner)
         if first.header_start == line:  # two adjacent delimiter lines: each needs its own CRLF (RFC 2046 5.1.1)
-            self._stack[owner].part.children.pop()
+            stack[owner].part.children.pop()
 
     def _finish(self, multipart: _Open) -> None:
         """Give a multipart without parts a single text part without header, which is its whole body. So no text is
@@ -178,10 +188,7 @@ class _Scan:
         self._parts_left -= 1
 
     def _count_lines(self) -> None:
-        if len(self._parts) == 1:
-            counts = line_counts(self._buffer, (self._parts[0].body_start, self._parts[0].body_end))
-        else:
-            counts = line_counts(self._buffer, [at for part in self._parts for at in (part.body_start, part.body_end)])
+        counts = line_counts(self._buffer, [at for part in self._parts for at in (part.body_start, part.body_end)])
         for part in self._parts:
             part.lines = counts[part.body_end] - counts[part.body_start]
 
@@ -190,7 +197,7 @@ class _Scan:
     def _entity(self, start: int, end: int, default: str) -> Part:
         """Read the header of the entity in [start, end)."""
         buffer = self._buffer
-        if take(buffer, start, min(start + 2, end)) == b"\r\n":
+        if end - start >= 2 and buffer[start : start + 2] == b"\r\n":
             return Part(start, start + 2, start + 2, content_fields(default, {}))
         self._scan_left -= min(end - start, self._limits.header_octets)
         blank = find(buffer, b"\r\n\r\n", start, end)
@@ -231,16 +238,15 @@ class _Scan:
         first: _Found | None = None
         before = self._size + 1
         for boundary in self._boundaries:
-            delimiter = self._next_of(boundary, at, before)
-            if delimiter is not None:
+            delimiter = boundary.found
+            if delimiter is None or delimiter[0] < at:
+                delimiter = self._search(boundary, at, before)
+            if delimiter is not None and delimiter[0] < before:
                 first, before = (boundary, delimiter), delimiter[0]
         return first
 
-    def _next_of(self, boundary: _Boundary, at: int, before: int) -> _Delimiter | None:
+    def _search(self, boundary: _Boundary, at: int, before: int) -> _Delimiter | None:
         """The first delimiter of one boundary whose line begins in [at, before)."""
-        found = boundary.found
-        if found is not None and found[0] >= at:
-            return found if found[0] < before else None
         needle = boundary.needle
         position, end = max(at, boundary.searched) - 1, min(before - 2 + len(needle), self._size)
         if end - position > self._scan_left:
@@ -265,7 +271,7 @@ class _Scan:
         boundary with the same beginning is a different one (RFC 2046 5.1.1)."""
         buffer, size = self._buffer, self._size
         tail = line_end + len(needle)
-        following = take(buffer, tail, min(tail + 2, size))
+        following = buffer[tail : tail + 2]
         if following == b"\r\n":
             return line_end + 1, tail + 2, False
         if following == b"--":
@@ -275,7 +281,7 @@ class _Scan:
         padding = _PADDING.match(buffer, tail)
         assert padding is not None  # it may be empty
         rest = padding.end()
-        if rest >= size or take(buffer, rest, min(rest + 2, size)) == b"\r\n":
+        if rest >= size or buffer[rest : rest + 2] == b"\r\n":
             return line_end + 1, min(rest + 2, size), False
         return None
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from restante_mail.header.address_list import Tokens
 from restante_mail.header.fields import content_value
-from restante_mail.header.summary import envelope, nstring, read_header
+from restante_mail.header.nstring import nstring
+from restante_mail.header.summary import envelope, read_header
 from restante_mail.limits import DEFAULT_LIMITS, Limits
 from restante_mail.mime.content_fields import ContentFields, language_tags
 from restante_mail.mime.parts import Part

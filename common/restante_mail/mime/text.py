@@ -29,7 +29,7 @@ def part_text(buffer: Buffer, part: Part, limit: int | None = None, chunk: int =
 
     Reads at most `limit` encoded octets.
     """
-    markup = TextOfHtml() if part.media_type == "text/html" else None
+    markup = TextOfHtml() if part.fields.media_type == "text/html" else None
     end = part.body_end if limit is None else min(part.body_end, part.body_start + limit)
     if end - part.body_start <= chunk:
         text = whole_text(part, take(buffer, part.body_start, end))
@@ -87,29 +87,27 @@ def field_values(block: bytes, name: str) -> list[str]:
 
 def preview(buffer: Buffer, tree: Part, characters: int = 200) -> str:
     """The first visible text in one line: from the first text/plain part, or if that is empty, the first text/html."""
-    plain = html = None
-    for part in _shown(tree):
-        if part.media_type == "text/plain":
-            plain = plain or part
-        elif part.media_type == "text/html":
-            html = html or part
-        if plain:
-            break
+    plain, html = _shown_texts(tree)
     text = _beginning(buffer, plain, characters) if plain else ""
-    if not text and plain and not html:
-        html = next((part for part in _shown(tree) if part.media_type == "text/html"), None)
     return text or (_beginning(buffer, html, characters) if html else "")
 
 
-def _shown(tree: Part) -> Iterator[Part]:
-    """Leaves shown with the message: neither attachments nor parts of embedded messages."""
+def _shown_texts(tree: Part) -> tuple[Part | None, Part | None]:
+    """The first text/plain and the first text/html that are shown with the message: neither attachments nor parts of
+    embedded messages."""
+    plain = html = None
     waiting = [tree]
-    while waiting:
+    while waiting and not (plain and html):
         part = waiting.pop()
-        if part.is_multipart:
+        fields = part.fields
+        if fields.is_multipart:
             waiting.extend(reversed(part.children))
-        elif not part.is_message and not (part.content and part.disposition == "attachment"):
-            yield part
+        elif fields.is_text and fields.disposition != "attachment":
+            if fields.media_type == "text/plain":
+                plain = plain or part
+            elif fields.media_type == "text/html":
+                html = html or part
+    return plain, html
 
 
 def _beginning(buffer: Buffer, part: Part, characters: int) -> str:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from restante_mail.header.address_field import address_field
 from restante_mail.header.address_list import GroupEnd, GroupStart, ListItem, Mailbox, Tokens, parse_address_list
 from restante_mail.header.addresses import Address, addresses, shown
 
@@ -214,3 +215,16 @@ def test_time_grows_with_the_length_not_its_square(unit: str) -> None:
 
     whole = 200_000 // len(unit)
     assert seconds(whole) < max(0.1, seconds(whole // 8) * 8) * 6
+
+
+def test_the_kept_form_of_a_field_respects_the_limits_of_its_content() -> None:
+    plain, unusual = "a@b, c@d", "x (y) <a@b>, c@d"
+    for raw in (plain, unusual):
+        whole = address_field(raw, 10, Tokens(100))
+        assert (whole.items, len(whole.addresses)) == (2, 2)
+        assert address_field(raw, 1, Tokens(100)).addresses == whole.addresses[:1]
+    assert address_field(plain, 10, Tokens(0)).items == 2
+    assert address_field(unusual, 10, Tokens(0)).items == 0
+    spent = Tokens(100)
+    address_field(unusual, 10, spent)
+    assert spent.left < 100

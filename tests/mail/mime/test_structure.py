@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_mail.header.summary import nstring
+from restante_mail.header.nstring import nstring
 from restante_mail.limits import Limits
 from restante_mail.mime.facts import scan
 from tests.mail.material import crlf
