@@ -25,7 +25,8 @@ from restante_server.store.runs import JsonRows, encode_rows, join_from
 MOST_CHANGED = 50_000  # messages in one FolderDelta
 MOST_ANSWERED = 5_000  # messages in the changes that a response carries
 MOST_NOTED = 256  # messages in a FolderDelta that the event carries to watchers
-MOST_VANISHED_OCTETS = 1 << 20  # of the packed removals in one FolderDelta
+MOST_VANISHED = 50_000  # runs of removed UIDs in one FolderDelta: below 1 MiB in a response, and
+MOST_VANISHED_OCTETS = 256 << 10  # of the packed removals that are read for it
 REMOVALS_AT_ONCE = 256  # tombstones in one read, and
 REMOVAL_OCTETS_AT_ONCE = 256 << 10  # of their packed sets: the read ends with the tombstone that reaches this
 HIGHEST = (1 << 63) - 1  # of ids and change numbers
@@ -338,7 +339,7 @@ def folder_changes(tx: Connection, place: Place, since: int, *, most: int = MOST
             raise CursorInvalid
         (gathered,) = prepared.rows(tx, _changed, where | {"most": most + 1})
         vanished, more = removed_uids(tx, place, since, MOST_CHANGED, MOST_VANISHED_OCTETS)
-        if more is not None:
+        if more is not None or len(vanished.ranges()) > MOST_VANISHED:
             raise ResultTooLarge(rpc="FolderService/OpenFolder")
     uids, message_ids, flags, keywords, numbers = columns(gathered)
     if len(uids) > most:
