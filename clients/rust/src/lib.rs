@@ -46,6 +46,7 @@ mod content;
 mod core;
 mod error;
 mod events;
+mod jobs;
 mod link;
 mod messages;
 mod multiplexer;

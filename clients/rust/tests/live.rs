@@ -251,3 +251,22 @@ async fn a_closed_client_fails_calls_and_ends_streams() {
     let ended = timeout(SOON, events.next()).await.expect("the stream ends").unwrap();
     assert_eq!(ended.unwrap_err().code(), Code::Cancelled);
 }
+
+#[tokio::test]
+#[ignore = "needs a demo"]
+async fn a_job_is_watched_to_its_end() {
+    let [target, ca] = ["RESTANTE_TEST_TARGET", "RESTANTE_TEST_CA"].map(|name| std::env::var(name).expect(name));
+    let config = Config::new(target).trust_file(ca).unwrap();
+    let admin = Client::log_on(config, "alice@example.test", "alice-demo").await.unwrap();
+    let begun = admin.call(v1::CheckStoreRequest { digests: true, ..Default::default() }).await.unwrap().job.unwrap();
+    let request = v1::WatchJobRequest { job_id: begun.job_id, ..Default::default() };
+    let (mut steps, mut last) = (admin.watch_job(request), None);
+    while let Some(step) = timeout(SOON, steps.next()).await.unwrap() {
+        last = step.unwrap().job;
+    }
+    assert_eq!(last.unwrap().state(), v1::JobState::Succeeded);
+
+    let (carol, _) = live().await;
+    let refused = carol.watch_job(request).next().await.unwrap().unwrap_err();
+    assert_eq!(refused.reason(), ErrorReason::PermissionDenied);
+}
