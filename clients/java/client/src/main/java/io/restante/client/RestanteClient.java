@@ -32,6 +32,8 @@ import io.restante.v1.SyncMailboxRequest;
 import io.restante.v1.SyncMailboxResponse;
 import io.restante.v1.UploadContentResponse;
 import io.restante.v1.UploadKind;
+import io.restante.v1.WatchJobRequest;
+import io.restante.v1.WatchJobResponse;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -608,5 +610,18 @@ public final class RestanteClient implements AutoCloseable {
      */
     public EventStream<SyncMailboxResponse> sync(SyncMailboxRequest request) {
         return new MailboxSync(core, request);
+    }
+
+    /**
+     * Tells a job as it is now, and after each change until its end, with each finding once.
+     *
+     * <p>A stream that breaks is opened again behind the last finding. Closing it leaves the job running. It fails with
+     * such as JOB_NOT_FOUND and, for a session that may not administer, PERMISSION_DENIED.
+     *
+     * @param request the job, and the last finding that is known
+     * @return its states
+     */
+    public EventStream<WatchJobResponse> watchJob(WatchJobRequest request) {
+        return new JobWatch(core, request);
     }
 }

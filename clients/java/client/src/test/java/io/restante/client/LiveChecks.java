@@ -11,7 +11,9 @@ import io.grpc.Metadata;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.MetadataUtils;
+import io.restante.v1.AdminServiceGrpc;
 import io.restante.v1.AppendMessageRequest;
+import io.restante.v1.CheckStoreRequest;
 import io.restante.v1.CommitToken;
 import io.restante.v1.ErrorReason;
 import io.restante.v1.Folder;
@@ -21,6 +23,8 @@ import io.restante.v1.GetFolderRequest;
 import io.restante.v1.GetFolderResponse;
 import io.restante.v1.GetMailboxRequest;
 import io.restante.v1.IdRange;
+import io.restante.v1.Job;
+import io.restante.v1.JobState;
 import io.restante.v1.MailboxServiceGrpc;
 import io.restante.v1.MessagePart;
 import io.restante.v1.MessageRows;
@@ -32,6 +36,8 @@ import io.restante.v1.SectionKind;
 import io.restante.v1.StreamMessagesRequest;
 import io.restante.v1.UidSet;
 import io.restante.v1.UploadKind;
+import io.restante.v1.WatchJobRequest;
+import io.restante.v1.WatchJobResponse;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -315,5 +321,29 @@ class LiveChecks {
         reader.join(5_000);
         assertFalse(reader.isAlive());
         assertEquals(null, failure.get());
+    }
+
+    @Test
+    void aJobIsWatchedToItsEnd() throws Exception {
+        RestanteConfig config = RestanteConfig.newBuilder(System.getProperty("restante.target"))
+                .trust(Path.of(System.getProperty("restante.ca")))
+                .build();
+        WatchJobRequest request;
+        Job last = null;
+        try (RestanteClient admin = RestanteClient.logOn(config, "alice@example.test", "alice-demo")) {
+            Job begun = admin.call(
+                            AdminServiceGrpc.getCheckStoreMethod(),
+                            CheckStoreRequest.newBuilder().setDigests(true).build())
+                    .getJob();
+            request = WatchJobRequest.newBuilder().setJobId(begun.getJobId()).build();
+            for (WatchJobResponse step : admin.watchJob(request)) {
+                last = step.getJob();
+            }
+        }
+        assertNotNull(last);
+        assertEquals(JobState.JOB_STATE_SUCCEEDED, last.getState());
+        RestanteException refused = assertThrows(
+                RestanteException.class, () -> client.watchJob(request).next());
+        assertEquals(ErrorReason.ERROR_REASON_PERMISSION_DENIED, refused.reason());
     }
 }
