@@ -45,13 +45,11 @@ class Item:
         "started",
     )
 
-    def __init__(
-        self, operation: Operation[Any], deadline: float | None, lane: int, party: Party, future: Future[Any]
-    ) -> None:
+    def __init__(self, operation: Operation[Any], deadline: float | None, party: Party, future: Future[Any]) -> None:
         self.operation = operation
         self.party = party  # operations of one party keep their order
         self.deadline = deadline
-        self.lane = lane
+        self.lane = 0  # its number, when the operation has been admitted
         self.future = future
         self.mailboxes = operation.mailboxes
         self.contents: frozenset[int] = getattr(operation, "contents", frozenset())

@@ -29,9 +29,14 @@ class Lane:
         self._waiting: Turns[Item] = Turns()
         self._guard = threading.Lock()
         self._idle = True
+        self._began = 0.0  # when the group that runs was taken, by time.monotonic()
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: check the queue; False: finish and end
         self._thread = threading.Thread(target=self._work, name=f"restante-write-{number}", daemon=True)
         self._thread.start()
+
+    def is_free_soon(self, within_seconds: float) -> bool:
+        """Whether no group runs, or one that has not run for so long."""
+        return self._idle or time.monotonic() - self._began < within_seconds
 
     def put(self, item: Item) -> None:
         with self._guard:
@@ -39,6 +44,7 @@ class Lane:
             if not self._idle:
                 return
             self._idle = False
+            self._began = time.monotonic()
         self._wake.put(True)
 
     def drop(self, item: Item) -> bool:
@@ -91,7 +97,7 @@ class Lane:
         """
         group: list[Item] = []
         count = rows = octets = 0
-        now = time.monotonic()
+        now = self._began = time.monotonic()
         bounds, waiting = self._bounds, self._waiting
         with self._guard:
             while waiting and count < bounds.operations:

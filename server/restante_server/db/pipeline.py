@@ -5,12 +5,15 @@ committed at once, and under load many share the cost of a commit. A writer gets
 
 Waiting writers are served in turns by party (`turns.py`), both for room in the pipeline and for a place in a group.
 
-Listeners receive the events of one lane in commit order. An operation over mailboxes of several lanes runs in the lane
-of the lowest mailbox id, so its events about another mailbox may come after later commits of that mailbox's lane.
-Listeners therefore order events by change number.
+Of several lanes, a write uses the first that is free or soon will be: few large groups cost less than many small ones.
+The writes of a mailbox that wait together use one lane (`lanes.py`).
 
-Within a mailbox, commits are in the order of change numbers: a mailbox always uses the same lane, and with several
-lanes (or cores) its row is locked for the whole transaction, so no reader sees change number n+1 before n.
+Listeners receive the events of one lane in commit order. An operation over mailboxes of several lanes runs in one of
+them, so its events about another mailbox may come after later commits of that mailbox's lane. Listeners therefore order
+events by change number.
+
+Within a mailbox, commits are in the order of change numbers: with several lanes (or cores) its row is locked for the
+whole transaction, so no reader sees change number n+1 before n.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from restante_server.db.group import Bounds, GroupRunner, Item, Locks
 from restante_server.db.handover import Handover
 from restante_server.db.hooks import FaultHooks, Observer
 from restante_server.db.lane import Lane
+from restante_server.db.lanes import Lanes
 from restante_server.db.operation import Operation
 from restante_server.db.turns import Turns, party
 
@@ -68,10 +72,10 @@ class Pipeline:
         self._closing = False
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
-        self._lanes = [
+        self._lanes = Lanes(
             Lane(number, GroupRunner(backend, bounds, locks, faults, clock, listeners), bounds, self._post, observer)
             for number in range(backend.lanes)
-        ]
+        )
 
     @property
     def waiting(self) -> int:
@@ -86,9 +90,7 @@ class Pipeline:
         """
         if self._closing:
             raise Draining
-        mailboxes = operation.mailboxes
-        lane = min(mailboxes) % len(self._lanes) if mailboxes else 0
-        item = Item(operation, deadline, lane, party.get(), self._handover.loop.create_future())
+        item = Item(operation, deadline, party.get(), self._handover.loop.create_future())
         if self._outside or not self._fits(item):
             self._outside.put(item.party, item)
         else:
@@ -113,9 +115,9 @@ class Pipeline:
                     await self._empty.wait()
             except TimeoutError:
                 log.warning("%d writes were abandoned at shutdown: the database does not answer", self.operations)
-            for lane in self._lanes:
+            for lane in self._lanes.all:
                 lane.finish()
-            for lane in self._lanes:
+            for lane in self._lanes.all:
                 await asyncio.to_thread(lane.join, max(0.0, until - time.monotonic()))
 
     def _fits(self, item: Item) -> bool:
@@ -128,10 +130,10 @@ class Pipeline:
         self.operations += 1
         self.octets += item.octets
         self._empty.clear()
-        self._lanes[item.lane].put(item)
+        self._lanes.put(item)
 
     def _withdraw(self, item: Item) -> None:
-        if not self._outside.remove(item.party, item) and self._lanes[item.lane].drop(item):
+        if not self._outside.remove(item.party, item) and self._lanes.drop(item):
             self._release(1, item.octets)
 
     def _release(self, operations: int, octets: int) -> None:
@@ -151,6 +153,7 @@ class Pipeline:
         octets = 0
         for item in group:
             octets += item.octets
+            self._lanes.answered(item)
             future = item.future
             if item.effects is not None:
                 self._listeners.happened(item.effects, self._report)

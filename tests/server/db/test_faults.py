@@ -18,6 +18,7 @@ from sqlalchemy import Connection, make_url, select, update
 
 from restante.errors import StoreBusy, StoreFull
 from restante_process.config import Config
+from restante_server.db import lanes
 from restante_server.db.effects import IN_DOUBT, invalidate
 from restante_server.db.engine import Database, Settings, open_backend, open_database
 from restante_server.db.errors import CommitFailed
@@ -78,7 +79,10 @@ class Cross:
 
 
 @only_postgres
-async def test_a_real_deadlock_is_survived_by_both_writers(open_small: Opener, figures: Figures) -> None:
+async def test_a_real_deadlock_is_survived_by_both_writers(
+    open_small: Opener, figures: Figures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "PATIENCE_SECONDS", 0.0)  # they use two lanes
     db, meeting, runs = open_small(), threading.Barrier(2), list[int]()
     await asyncio.gather(db.write(Cross(1, 2, meeting, runs)), db.write(Cross(2, 1, meeting, runs)))
     # One is the victim. Its second run may overtake the waiting one, and cause a second deadlock.

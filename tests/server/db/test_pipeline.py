@@ -441,7 +441,7 @@ async def test_a_lane_lives_on_when_the_upkeep_between_groups_fails(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An example is a checkpoint on a broken disk. Writers of an ended lane would wait for ever."""
-    backend = db._start().pipeline._lanes[0]._runner._backend
+    backend = db._start().pipeline._lanes.all[0]._runner._backend
 
     def broken(tx: Connection) -> None:
         raise OSError("the disk is gone")
