@@ -9,7 +9,7 @@ import datetime
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.sets import MAX_NUMBER
@@ -18,16 +18,14 @@ from restante_mail.ranges import Range
 SEPARATOR = "/"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A folder of a mailbox, by ids."""
 
     mailbox_id: int
     folder_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class FolderPath:
+class FolderPath(NamedTuple):
     """A folder by its names from the top of a mailbox down; it need not exist."""
 
     mailbox_id: int

@@ -7,7 +7,7 @@ earlier request before a change that it has just acknowledged to another client.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from restante import errors
 from restante.link import CoreLink
@@ -19,16 +19,14 @@ _MOST_FOLDERS = 256  # of one request
 _TIMEOUT_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(NamedTuple):
     """The state of a folder."""
 
     change_number: int
     epoch: int  # of the store
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+class _Question(NamedTuple):
     folder: FollowedFolder
     answer: asyncio.Future[Reached]
 
