@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from restante.v1 import folder_pb2, message_pb2
 from restante.v1.message_pb2 import MessageSet
-from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, MessageIdSet, UidSet
+from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, UidSet
 from restante_gateways.imap.grammar.fetch import FetchFact, FetchSection, SectionText
 from restante_gateways.imap.values import (
     Cells,
@@ -51,16 +51,31 @@ def ranges(runs: Iterable[IdRange]) -> list[Range]:
     return [(run.first, run.last) for run in runs]
 
 
-def message_set(messages: Messages | RemovedMessages) -> MessageSet:
-    """The MessageSet of some messages; the request has the mailbox in a field of its own."""
+def name(messages: Messages | RemovedMessages, into: MessageSet) -> None:
+    """Fill the empty MessageSet of a request, which has the mailbox in a field of its own.
+
+    Filling a request in place takes a third of the time of making messages and passing them on to another's keywords.
+    """
     if isinstance(messages, RemovedMessages):
-        return MessageSet(ids=MessageIdSet(message_ids=messages.message_ids))
-    return MessageSet(uids=uid_set(messages.place, messages.uids))
+        into.ids.SetInParent()
+        into.ids.message_ids.extend(messages.message_ids)
+    else:
+        fill_uids(into.uids, messages.place, messages.uids)
+
+
+def fill_uids(into: UidSet, place: Place, uids: Iterable[Range]) -> None:
+    """Fill an empty UidSet with UIDs of a folder."""
+    into.folder_id = place.folder_id
+    for first, last in uids:
+        run = into.ranges.add()
+        run.first, run.last = first, last
 
 
 def uid_set(place: Place, uids: Iterable[Range]) -> UidSet:
     """UIDs of a folder."""
-    return UidSet(folder_id=place.folder_id, ranges=[IdRange(first=first, last=last) for first, last in uids])
+    made = UidSet()
+    fill_uids(made, place, uids)
+    return made
 
 
 def mailbox_id(messages: Messages | RemovedMessages) -> int:
@@ -130,13 +145,12 @@ def columns(facts: Sequence[FetchFact]) -> list[message_pb2.MessageColumn.ValueT
     return [_COLUMNS[fact] for fact in facts if fact in _COLUMNS]
 
 
-def section(item: FetchSection) -> message_pb2.Section:
-    """The request for a section of a message."""
-    asked = message_pb2.Section(
-        part=item.section.part,
-        kind=_SECTION_KINDS[item.section.text],
-        fields=[name.decode("ascii", "replace") for name in item.section.fields],
-    )
+def fill_section(into: message_pb2.Section, item: FetchSection) -> None:
+    """Fill an empty Section of a request for a section of a message."""
+    into.kind = _SECTION_KINDS[item.section.text]
+    if item.section.part:
+        into.part.extend(item.section.part)
+    if item.section.fields:
+        into.fields.extend([name.decode("ascii", "replace") for name in item.section.fields])
     if item.partial is not None:
-        asked.offset_octets, asked.length_octets = item.partial.offset, item.partial.count
-    return asked
+        into.offset_octets, into.length_octets = item.partial.offset, item.partial.count

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from restante import errors
 from restante.link import CoreLink
 from restante.v1 import methods
-from restante.v1.folder_pb2 import FollowedFolder, GetChangeNumbersRequest, GetChangeNumbersResponse
+from restante.v1.folder_pb2 import GetChangeNumbersRequest, GetChangeNumbersResponse
 from restante_gateways.imap.values import Place
 
 _MOST_FOLDERS = 256  # of one request
@@ -27,7 +27,8 @@ class Reached(NamedTuple):
 
 
 class _Question(NamedTuple):
-    folder: FollowedFolder
+    session_token: bytes
+    place: Place
     answer: asyncio.Future[Reached]
 
 
@@ -52,8 +53,7 @@ class Freshness:
             task = loop.create_task(self._send())  # begins in the next turn
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        folder = FollowedFolder(session_token=session_token, mailbox_id=place.mailbox_id, folder_id=place.folder_id)
-        question = _Question(folder, loop.create_future())
+        question = _Question(session_token, place, loop.create_future())
         self._waiting.append(question)
         return question.answer
 
@@ -67,7 +67,10 @@ class Freshness:
         await asyncio.gather(*(self._ask(waiting[start : start + _MOST_FOLDERS]) for start in starts))
 
     async def _ask(self, questions: list[_Question]) -> None:
-        request = GetChangeNumbersRequest(folders=[question.folder for question in questions])
+        request = GetChangeNumbersRequest()
+        for token, place, _ in questions:
+            folder = request.folders.add()
+            folder.session_token, folder.mailbox_id, folder.folder_id = token, *place
         failure: errors.RestanteError | None = None
         try:
             answer = await self._link.execute(methods.GET_CHANGE_NUMBERS, request, timeout=_TIMEOUT_SECONDS)

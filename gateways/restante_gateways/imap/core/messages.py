@@ -77,13 +77,8 @@ class MessageCalls:
             if rows is not None:
                 yield rows
                 return
-        wanted = message_pb2.StreamMessagesRequest(
-            mailbox_id=convert.mailbox_id(messages),
-            messages=convert.message_set(messages),
-            columns=convert.columns(facts),
-            sections=map(convert.section, sections),
-            include_removed=isinstance(messages, RemovedMessages),
-        )
+        wanted = message_pb2.StreamMessagesRequest()
+        _ask(wanted, messages, facts, sections)
         async for answer in self.operations.stream_messages(wanted):
             if answer.HasField("rest"):
                 yield Rest(answer.rest.section_index, answer.rest.octets)
@@ -94,13 +89,8 @@ class MessageCalls:
         self, messages: Messages | RemovedMessages, facts: Sequence[FetchFact], sections: Sequence[FetchSection]
     ) -> Rows | None:
         """Complete rows of a few messages, in one operation; None if they are too large for its answer."""
-        request = message_pb2.BatchGetMessagesRequest(
-            mailbox_id=convert.mailbox_id(messages),
-            messages=convert.message_set(messages),
-            columns=convert.columns(facts),
-            sections=map(convert.section, sections),
-            include_removed=isinstance(messages, RemovedMessages),
-        )
+        request = message_pb2.BatchGetMessagesRequest()
+        _ask(request, messages, facts, sections)
         try:
             return convert.rows((await self.operations.run(methods.BATCH_GET_MESSAGES, request)).rows)
         except errors.ResultTooLarge:
@@ -172,13 +162,13 @@ class MessageCalls:
         """Change flags; with `unchanged_since`, only of messages whose change number is not above it."""
         request = message_pb2.UpdateMessagesRequest(
             mailbox_id=messages.place.mailbox_id,
-            messages=convert.message_set(messages),
             operation=_FLAG_OPERATIONS[operation],
             flags=int(flags.system),
             keywords=flags.keywords,
             if_change_number=unchanged_since,
             changes_since=changes_since,
         )
+        convert.name(messages, request.messages)
         answer = await self.operations.run(methods.UPDATE_MESSAGES, request, follow=changes_since is None)
         return Stored(
             convert.commit(answer.commit),
@@ -194,12 +184,12 @@ class MessageCalls:
         folder_id, path = _target(messages, target)
         request = message_pb2.CopyMessagesRequest(
             mailbox_id=messages.place.mailbox_id,
-            messages=convert.message_set(messages),
             target_folder_id=folder_id,
             target_path=path,
             request_id=secrets.token_bytes(16),
             if_message_count=count,
         )
+        convert.name(messages, request.messages)
         copied = await self.operations.run(methods.COPY_MESSAGES, request)
         return Copied(
             Place(target.mailbox_id, copied.target_folder_id),
@@ -216,13 +206,13 @@ class MessageCalls:
         folder_id, path = _target(messages, target)
         request = message_pb2.MoveMessagesRequest(
             mailbox_id=messages.place.mailbox_id,
-            messages=convert.message_set(messages),
             target_folder_id=folder_id,
             target_path=path,
             request_id=secrets.token_bytes(16),
             changes_since=changes_since,
             if_message_count=count,
         )
+        convert.name(messages, request.messages)
         moved = await self.operations.run(methods.MOVE_MESSAGES, request, follow=changes_since is None)
         return Moved(
             Place(target.mailbox_id, moved.target_folder_id),
@@ -237,13 +227,30 @@ class MessageCalls:
         """Remove the messages marked \\Deleted; they stay recoverable for the retention time."""
         request = message_pb2.DeleteMessagesRequest(
             mailbox_id=messages.place.mailbox_id,
-            messages=convert.message_set(messages),
             mode=message_pb2.DELETE_MODE_SOFT,
             only_flagged_deleted=True,
             changes_since=changes_since,
         )
+        convert.name(messages, request.messages)
         answer = await self.operations.run(methods.DELETE_MESSAGES, request, follow=changes_since is None)
         return Changed(convert.commit(answer.commit), convert.answered_changes(answer.changes))
+
+
+def _ask(
+    request: message_pb2.BatchGetMessagesRequest | message_pb2.StreamMessagesRequest,
+    messages: Messages | RemovedMessages,
+    facts: Sequence[FetchFact],
+    sections: Sequence[FetchSection],
+) -> None:
+    """Fill an empty request for facts and sections of messages."""
+    request.mailbox_id = convert.mailbox_id(messages)
+    convert.name(messages, request.messages)
+    if columns := convert.columns(facts):
+        request.columns.extend(columns)
+    for section in sections:
+        convert.fill_section(request.sections.add(), section)
+    if isinstance(messages, RemovedMessages):
+        request.include_removed = True
 
 
 def _likely_octets(item: FetchSection) -> int:
