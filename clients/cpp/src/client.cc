@@ -147,6 +147,10 @@ SyncStream Client::sync(v1::SyncMailboxRequest request, const CallOptions& optio
   return SyncStream(std::make_unique<SyncStream::Impl>(core_, std::move(request), options));
 }
 
+JobStream Client::watch_job(v1::WatchJobRequest request, const CallOptions& options) {
+  return JobStream(std::make_unique<JobStream::Impl>(core_, std::move(request), options));
+}
+
 v1::Session Client::session() const { return core_->session(); }
 std::string Client::token() const { return core_->token(); }
 std::optional<Error> Client::end_reason() const { return core_->end_reason(); }

@@ -12,6 +12,7 @@
 #include "restante/streams.h"
 #include "restante/v1/content.grpc.pb.h"
 #include "restante/v1/folder.grpc.pb.h"
+#include "restante/v1/job.grpc.pb.h"
 #include "restante/v1/message.grpc.pb.h"
 #include "restante/v1/sync.grpc.pb.h"
 #include "restante/watch.h"
@@ -52,6 +53,14 @@ struct SyncStream::Impl {
   detail::Clock::time_point began;
   bool again = false, over = false;
   detail::Resumed<v1::SyncMailboxResponse> stream;
+};
+
+struct JobStream::Impl {
+  Impl(const std::shared_ptr<detail::Core>& core, v1::WatchJobRequest request, const CallOptions& options);
+
+  v1::WatchJobRequest request;
+  bool over = false;
+  detail::Resumed<v1::WatchJobResponse> stream;
 };
 
 namespace detail {

@@ -144,4 +144,31 @@ std::optional<v1::SyncMailboxResponse> SyncStream::next() {
 
 void SyncStream::cancel() const { impl_->stream.cancel(); }
 
+// --- Jobs ---
+
+JobStream::Impl::Impl(const std::shared_ptr<detail::Core>& core, v1::WatchJobRequest its_request,
+                      const CallOptions& options)
+    : request(std::move(its_request)),
+      stream(core, options.cancellation, [this](const auto& channel, grpc::ClientContext& context) {
+        return v1::JobService::NewStub(channel)->WatchJob(&context, request);
+      }) {}
+
+JobStream::JobStream(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+JobStream::JobStream(JobStream&&) noexcept = default;
+JobStream& JobStream::operator=(JobStream&&) noexcept = default;
+JobStream::~JobStream() = default;
+
+std::optional<v1::WatchJobResponse> JobStream::next() {
+  if (impl_->over) return std::nullopt;
+  auto step = impl_->stream.next();
+  if (!step) {
+    impl_->over = true;
+  } else if (step->findings_size() > 0) {
+    impl_->request.set_after_finding(step->findings().rbegin()->finding_number());
+  }
+  return step;
+}
+
+void JobStream::cancel() const { impl_->stream.cancel(); }
+
 }  // namespace restante

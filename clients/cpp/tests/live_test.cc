@@ -348,6 +348,18 @@ TEST_F(LiveTest, AMailboxIsWatchedUntilTheSessionEnds) {
   EXPECT_EQ(error_of([&] { inbox(own); }).reason(), v1::ERROR_REASON_SESSION_REVOKED);
 }
 
+TEST_F(LiveTest, AJobIsWatchedToItsEnd) {
+  auto admin = Client::log_on(config(), "alice@example.test", "alice-demo");
+  v1::CheckStoreRequest check;
+  check.set_digests(true);
+  v1::WatchJobRequest request;
+  request.set_job_id(admin.call(check).job().job_id());
+  v1::JobState last = v1::JOB_STATE_UNSPECIFIED;
+  for (const auto& step : admin.watch_job(request)) last = step.job().state();
+  EXPECT_EQ(last, v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(error_of([&] { client.watch_job(request).next(); }).reason(), v1::ERROR_REASON_PERMISSION_DENIED);
+}
+
 TEST_F(LiveTest, AClientMovesAndTrustsNoStranger) {
   Client other = Client::resume(config(), client.token());
   EXPECT_EQ(other.session().address(), kUser);

@@ -131,6 +131,9 @@ class Client {
   // since the cursor of the request, and then what comes.
   SyncStream sync(v1::SyncMailboxRequest request, const CallOptions& options = {});
 
+  // Tells a job as it is now, and after each change until its end, to a session that may administer.
+  JobStream watch_job(v1::WatchJobRequest request, const CallOptions& options = {});
+
   // The session as it is now, with its token, which may be kept for resume. No server is asked.
   v1::Session session() const;
 

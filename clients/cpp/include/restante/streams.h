@@ -11,6 +11,7 @@
 
 #include "restante/call.h"
 #include "restante/range.h"
+#include "restante/v1/job.pb.h"
 #include "restante/v1/message.pb.h"
 #include "restante/v1/sync.pb.h"
 
@@ -80,6 +81,28 @@ class SyncStream : public Range<SyncStream, v1::SyncMailboxResponse> {
   friend class Client;
   struct Impl;
   explicit SyncStream(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// The states of a job, from Client::watch_job: as it is now, and after each change until its end, with each finding once.
+//
+// A stream that breaks is opened again behind the last finding.
+class JobStream : public Range<JobStream, v1::WatchJobResponse> {
+ public:
+  JobStream(JobStream&&) noexcept;
+  JobStream& operator=(JobStream&&) noexcept;
+  ~JobStream();
+
+  // The next state; nothing at the end of the job. Throws Error: JOB_NOT_FOUND, PERMISSION_DENIED.
+  std::optional<v1::WatchJobResponse> next();
+
+  // Ends the stream, at the server too: `next` fails with the code CANCELLED. The job goes on. Any thread may call it.
+  void cancel() const;
+
+ private:
+  friend class Client;
+  struct Impl;
+  explicit JobStream(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 
