@@ -252,7 +252,17 @@ async def test_a_message_that_breaks_off_for_good_ends_the_connection(running: R
     assert (await other.status("FETCH 1:* BODY.PEEK[]")).startswith(b"NO [UNAVAILABLE]")
 
 
-# --- searches that take long ---
+# --- searches that take long, or find much ---
+
+
+async def test_more_matches_than_an_answer_of_the_core_holds_are_found_in_pieces(running: Running) -> None:
+    await deliver(running, 12)
+    client = await Client.open(running, "INBOX")
+    for command, found in [("SEARCH SUBJECT 1", b"* SEARCH 1 10 11 12"), ("SEARCH 2:11 SUBJECT 1", b"* SEARCH 10 11")]:
+        running.link.refuse(errors.ResultTooLarge(rpc="MessageService/SearchMessages"), "SearchMessages", times=1)
+        running.link.calls_since()
+        assert (await client.ok(command))[0] == found
+        assert running.link.calls_since() == ["SearchMessages"] * 2
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])

@@ -24,6 +24,9 @@ from restante_mail import ranges
 from restante_mail.ranges import Range
 
 _SECONDS = 60.0  # time limit of a search in the core; mail programs wait about as long
+# Messages of which the core's answer always fits an operation: at worst every other one matches, and each match has a
+# range of 14 octets, out of 64 KiB.
+_PIECE = 8_000
 _GOES_ON = OK("The search continues.").encode()
 
 extension("ESEARCH")
@@ -78,14 +81,23 @@ class Search:
         return found
 
     async def _match(self, s: Session, local: Sequence[SearchKey], remote: Sequence[SearchKey]) -> list[Span]:
-        """Evaluate the local keys, then let the core evaluate the remote keys on the messages left."""
+        """Evaluate the local keys, then let the core evaluate the remote keys on the messages left.
+
+        If the core finds more than fits its answer, it is asked again about some of the messages at a time.
+        """
         view = s.folder.view
         found = whole = everything(view)
         for key in local:
             found = sets.intersect(found, evaluate(view, key))
         if not remote or not found:
             return found
-        uids = await _ask(s, [by_uid(view, key) for key in remote], None if found == whole else view.uid_ranges(found))
+        keys = [by_uid(view, key) for key in remote]
+        try:
+            uids = await _ask(s, keys, None if found == whole else view.uid_ranges(found))
+        except errors.ResultTooLarge:
+            uids = []
+            for piece in sets.pieces(found, _PIECE):
+                uids += await _ask(s, keys, view.uid_ranges(piece))
         return sets.intersect(found, sets.positions(view.uids, view.count, uids))
 
     def _announced(self, spans: list[Span]) -> list[Span]:

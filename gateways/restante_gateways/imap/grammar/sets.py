@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from restante_mail.ranges import Range, merge, subtract
@@ -80,6 +80,22 @@ def without(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
     """The difference of two ascending lists of half-open ranges."""
     closed = [(low, stop - 1) for low, stop in taken]
     return [(low, high + 1) for low, high in subtract([(low, stop - 1) for low, stop in ranges], closed)]
+
+
+def pieces(spans: Iterable[Span], most: int) -> Iterator[list[Span]]:
+    """The spans in groups of `most` positions, the last perhaps fewer."""
+    group: list[Span] = []
+    room = most
+    for first, stop in spans:
+        while first < stop:
+            end = min(stop, first + room)
+            group.append((first, end))
+            first, room = end, room - (end - first)
+            if not room:
+                yield group
+                group, room = [], most
+    if group:
+        yield group
 
 
 def encode_ranges(ranges: Iterable[Range]) -> bytes:

@@ -117,6 +117,14 @@ def test_positions_are_where_the_uids_are(uids: set[int], count: int, asked: set
     assert [at for low, stop in found for at in range(low, stop)] == [at for at in range(count) if column[at] in asked]
 
 
+@given(st.sets(st.integers(0, 60)), st.integers(1, 9))
+def test_pieces_have_every_position_once(positions: set[int], most: int) -> None:
+    spans = [(first, last + 1) for first, last in ranges.compress(sorted(positions))]
+    found = [[at for span in piece for at in range(*span)] for piece in sets.pieces(spans, most)]
+    assert [at for piece in found for at in piece] == sorted(positions)
+    assert all(len(piece) == most for piece in found[:-1]) and all(0 < len(piece) <= most for piece in found)
+
+
 def test_a_huge_set_costs_nothing() -> None:
     column = array("I", range(1, 100_001))
     assert sets.positions(column, 100_000, parsed(b"1:4294967295").resolve(100_000)) == [(0, 100_000)]
