@@ -16,7 +16,7 @@ from restante_server.db.backend import Backend, Features
 from restante_server.db.clock import Clock
 from restante_server.db.effects import Listeners
 from restante_server.db.errors import UnsupportedDatabase
-from restante_server.db.group import Bounds, Locks
+from restante_server.db.group import Bounds, Item, Locks
 from restante_server.db.handover import Handover
 from restante_server.db.hooks import FaultHooks, Observer
 from restante_server.db.operation import Operation, Write
@@ -132,6 +132,17 @@ class Database:
     async def write(self, operation: Operation[R], *, deadline: float | None = None) -> R:
         """Run a write operation; returns its result once it is durable. See Pipeline.write."""
         return await self._start().pipeline.write(operation, deadline)
+
+    def begin_write(
+        self,
+        operation: Operation[Any],
+        settle: Callable[[Item], object],
+        *,
+        deadline: float | None,
+        party: Party,
+    ) -> Callable[[], None]:
+        """Start a `write` without a future. See Pipeline.begin."""
+        return self._start().pipeline.begin(operation, settle, deadline, party)
 
     async def read(self, function: Callable[[Connection, *Ts], R], /, *args: *Ts, deadline: float | None = None) -> R:
         """Run `function(tx, *args)` in one snapshot on a worker thread and return its result.

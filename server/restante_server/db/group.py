@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from asyncio import Future
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,7 +25,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 class Item:
-    """One operation in the pipeline. The event loop makes it and settles `future`; a lane sets `result` or `error`."""
+    """One operation in the pipeline. A lane sets `result` or `error`; the event loop makes it, and calls `settle`."""
 
     __slots__ = (
         "contents",
@@ -34,7 +33,6 @@ class Item:
         "dropped",
         "effects",
         "error",
-        "future",
         "lane",
         "mailboxes",
         "octets",
@@ -42,15 +40,18 @@ class Item:
         "party",
         "result",
         "rows",
+        "settle",
         "started",
     )
 
-    def __init__(self, operation: Operation[Any], deadline: float | None, party: Party, future: Future[Any]) -> None:
+    def __init__(
+        self, operation: Operation[Any], deadline: float | None, party: Party, settle: Callable[[Item], object]
+    ) -> None:
         self.operation = operation
         self.party = party  # operations of one party keep their order
         self.deadline = deadline
         self.lane = 0  # its number, when the operation has been admitted
-        self.future = future
+        self.settle = settle
         self.mailboxes = operation.mailboxes
         self.contents: frozenset[int] = getattr(operation, "contents", frozenset())
         self.rows = operation.rows

@@ -6,6 +6,7 @@ dataclass would take its properties for field defaults.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
@@ -57,7 +58,10 @@ class WithContents(Protocol):
 
 @runtime_checkable
 class Mergeable(Protocol):
-    """An operation whose class can run many operations at once: one read, one `executemany` for each table."""
+    """An operation whose class can run many operations at once: one read, one `executemany` for each table.
+
+    A class with `one_a_mailbox = True` gets sets in which no two operations share a mailbox.
+    """
 
     @classmethod
     def run_many(cls, tx: Connection, operations: Sequence[Self], /) -> list[Any]:
@@ -85,27 +89,32 @@ def sets(operations: Sequence[tuple[type, frozenset[int]]]) -> list[list[int]]:
 
     Takes (class, mailboxes) of each operation in order of arrival; returns the sets in the order to run, each as
     indexes in order of arrival. An operation may join an earlier set of its class when no operation between the set and
-    itself writes one of its mailboxes, because operations on disjoint mailboxes commute. An operation without mailboxes
-    keeps its order relative to all others.
+    itself writes one of its mailboxes, because operations on disjoint mailboxes commute. It joins the latest set of its
+    class, or, if the class has `one_a_mailbox`, the first behind all sets that write one of its mailboxes. An operation
+    without mailboxes keeps its order relative to all others.
     """
     result: list[list[int]] = []
-    open_set: dict[type, int] = {}  # class: its latest set
+    of_class: dict[type, list[int]] = {}  # the sets of a mergeable class, ascending
     touched: dict[int, int] = {}  # mailbox: the latest set that writes it
     barrier = -1  # the latest set that names no mailbox
     for index, (kind, mailboxes) in enumerate(operations):
         mergeable = hasattr(kind, "run_many")
-        place = open_set.get(kind, -1) if mergeable else -1
+        known = of_class.setdefault(kind, []) if mergeable else []
         if mailboxes:
             floor = max(barrier, *(touched.get(mailbox, -1) for mailbox in mailboxes))
         else:
             floor = len(result) - 1
-        if place >= 0 and place >= floor:
+        if getattr(kind, "one_a_mailbox", False):
+            first = bisect_right(known, floor)
+            place = known[first] if first < len(known) else -1
+        else:
+            place = known[-1] if known and known[-1] >= floor else -1
+        if place >= 0:
             result[place].append(index)
         else:
             place = len(result)
             result.append([index])
-            if mergeable:
-                open_set[kind] = place
+            known.append(place)
         for mailbox in mailboxes:
             touched[mailbox] = place
         if not mailboxes:

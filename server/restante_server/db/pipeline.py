@@ -21,9 +21,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from restante.errors import Draining
 from restante_server.db.backend import Backend
@@ -35,7 +36,7 @@ from restante_server.db.hooks import FaultHooks, Observer
 from restante_server.db.lane import Lane
 from restante_server.db.lanes import Lanes
 from restante_server.db.operation import Operation
-from restante_server.db.turns import Turns, party
+from restante_server.db.turns import Party, Turns, party
 
 log = logging.getLogger(__name__)
 
@@ -88,19 +89,29 @@ class Pipeline:
         `deadline` is a time of `time.monotonic()`, after which the operation is not started. Cancelling the writer
         withdraws an operation that has not started; one that has started completes, including its effects.
         """
+        future: asyncio.Future[R] = self._handover.loop.create_future()
+        withdraw = self.begin(operation, partial(_settle, future), deadline, party.get())
+        try:
+            return await future
+        except asyncio.CancelledError:
+            withdraw()
+            raise
+
+    def begin(
+        self, operation: Operation[Any], settle: Callable[[Item], object], deadline: float | None, party: Party
+    ) -> Callable[[], None]:
+        """As `write`, without a future: `settle` gets the item, once, on the event loop, with its result or error.
+
+        Returns a function that withdraws an operation that has not started, which is then not settled. Raises Draining.
+        """
         if self._closing:
             raise Draining
-        item = Item(operation, deadline, party.get(), self._handover.loop.create_future())
+        item = Item(operation, deadline, party, settle)
         if self._outside or not self._fits(item):
-            self._outside.put(item.party, item)
+            self._outside.put(party, item)
         else:
             self._admit(item)
-        try:
-            result: R = await item.future
-        except asyncio.CancelledError:
-            self._withdraw(item)
-            raise
-        return result
+        return partial(self._withdraw, item)
 
     async def close(self, seconds: float) -> None:
         """Refuse new writes, finish the accepted ones, and end the lanes.
@@ -154,17 +165,24 @@ class Pipeline:
         for item in group:
             octets += item.octets
             self._lanes.answered(item)
-            future = item.future
             if item.effects is not None:
                 self._listeners.happened(item.effects, self._report)
-            if item.error is None:
-                if not future.done():
-                    future.set_result(item.result)
-            elif not future.done():
-                future.set_exception(item.error)
+            try:
+                item.settle(item)
+            except Exception as error:  # noqa: BLE001 - the other writers still get their answers
+                self._report(error)
         self._release(len(group), octets)
 
     def _report(self, error: Exception) -> None:
         self._handover.loop.call_exception_handler(
-            {"message": "a listener to the events of a committed write failed", "exception": error}
+            {"message": "a listener to the events or the outcome of a write failed", "exception": error}
         )
+
+
+def _settle(future: asyncio.Future[R], item: Item) -> None:
+    if future.done():  # its writer was cancelled
+        return
+    if item.error is None:
+        future.set_result(item.result)
+    else:
+        future.set_exception(item.error)

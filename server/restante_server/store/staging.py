@@ -112,6 +112,11 @@ class Contents:
             writer.abandon()
             raise
 
+    def stage_small(self, octets: bytes, form: Form) -> Staged | None:
+        """As `stage`, at once; None for a content that goes to a file or is scanned on a thread."""
+        most = min(SCAN_INLINE_OCTETS, self.settings.inline_octets)
+        return self.writer(form).finish_small(octets, most) if len(octets) <= most else None
+
     async def facts(self, stored: Stored) -> Facts:
         """The facts of a message content that is in the store, read and parsed again."""
         if stored.place is Location.DATABASE:
@@ -185,6 +190,11 @@ class Writer:
 
     async def feed(self, octets: bytes) -> None:
         """Take the next octets. Raises MessageTooLarge, InvalidContent."""
+        self._receive(octets)
+        if self._held >= FLUSH_OCTETS:
+            await self._contents.on_thread(self._flush)
+
+    def _receive(self, octets: bytes) -> None:
         if self._form is Form.MAKE_CANONICAL:
             try:
                 octets = self._canonical.feed(octets)
@@ -193,25 +203,43 @@ class Writer:
         elif self._form is Form.CANONICAL:
             self._require_canonical(octets)
         self._take(octets)
-        if self._held >= FLUSH_OCTETS:
-            await self._contents.on_thread(self._flush)
 
     async def finish(self) -> Staged:
         """Return the content, parsed, and durable when it is in a file."""
+        self._end()
+        if self._file < 0 and self._size <= self._contents.settings.inline_octets:
+            octets = b"".join(self._chunks)
+            return self._inline(octets, await self._contents.scan(octets) if self._form is not Form.ANY else None)
+        facts = await self._contents.on_thread(self._complete)
+        name, self._name = self._name, ""
+        new = NewContent(self._size, self._digest.digest(), _structure(facts), None, name)
+        return Staged(self._size, facts, self._changed, new)
+
+    def finish_small(self, octets: bytes, most: int) -> Staged | None:
+        """Take the only octets and return the content, parsed here; None if it has more than `most` octets.
+
+        Raises as `feed`.
+        """
+        self._receive(octets)
+        self._end()
+        if self._size > most:
+            return None
+        octets = b"".join(self._chunks)
+        return self._inline(octets, scan(octets) if self._form is not Form.ANY else None)
+
+    def _end(self) -> None:
         if self._form is Form.MAKE_CANONICAL:
             self._take(self._canonical.finish())
         elif self._ends_with_cr:
             raise InvalidContent(problem="the message ends with a bare CR")
-        changed = self._form is Form.MAKE_CANONICAL and self._canonical.changed
-        if self._file < 0 and self._size <= self._contents.settings.inline_octets:
-            octets = b"".join(self._chunks)
-            facts = await self._contents.scan(octets) if self._form is not Form.ANY else None
-            new = NewContent(self._size, self._digest.digest(), _structure(facts), octets, None)
-            return Staged(self._size, facts, changed, new)
-        facts = await self._contents.on_thread(self._complete)
-        name, self._name = self._name, ""
-        new = NewContent(self._size, self._digest.digest(), _structure(facts), None, name)
-        return Staged(self._size, facts, changed, new)
+
+    def _inline(self, octets: bytes, facts: Facts | None) -> Staged:
+        new = NewContent(self._size, self._digest.digest(), _structure(facts), octets, None)
+        return Staged(self._size, facts, self._changed, new)
+
+    @property
+    def _changed(self) -> bool:
+        return self._form is Form.MAKE_CANONICAL and self._canonical.changed
 
     def abandon(self) -> None:
         """Discard the content; harmless after `finish`."""

@@ -19,6 +19,13 @@ class Flag:
     def run_many(cls) -> None: ...
 
 
+class Append:
+    one_a_mailbox = True
+
+    @classmethod
+    def run_many(cls) -> None: ...
+
+
 class Rename:
     pass
 
@@ -38,12 +45,14 @@ class Rename:
         ("D1 D- D2", [[0, 1, 2]]),
         ("D1 F2 D-", [[0], [1], [2]]),  # one without a mailbox passes no other
         ("D1 F23 D4 F3 D3", [[0, 2], [1, 3], [4]]),
+        ("A1 A2 A1 A3 A2", [[0, 1, 3], [2, 4]]),  # a class with one operation a mailbox
+        ("A1 F1 A2 A1", [[0, 2], [1], [3]]),
     ],
 )
 def test_operations_of_a_class_run_as_one_unless_something_between_shares_a_mailbox(
     operations: str, expected: list[list[int]]
 ) -> None:
-    kinds = {"D": Deliver, "F": Flag, "R": Rename}
+    kinds = {"D": Deliver, "F": Flag, "A": Append, "R": Rename}
     given_ones = [
         (kinds[word[0]], frozenset(int(digit) for digit in word[1:] if digit != "-")) for word in operations.split()
     ]
@@ -53,7 +62,8 @@ def test_operations_of_a_class_run_as_one_unless_something_between_shares_a_mail
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([Deliver, Flag, Rename]), st.frozensets(st.integers(min_value=1, max_value=4), max_size=2)
+            st.sampled_from([Deliver, Flag, Append, Rename]),
+            st.frozensets(st.integers(min_value=1, max_value=4), max_size=2),
         ),
         max_size=30,
     )
@@ -69,7 +79,9 @@ def test_no_operation_ever_passes_one_that_shares_a_mailbox(operations: list[tup
                 assert place[earlier] < place[later]
 
 
-@given(st.lists(st.tuples(st.sampled_from([Deliver, Flag, Rename]), st.frozensets(st.integers(1, 9))), max_size=30))
+@given(
+    st.lists(st.tuples(st.sampled_from([Deliver, Flag, Append, Rename]), st.frozensets(st.integers(1, 9))), max_size=30)
+)
 def test_a_set_holds_one_class_and_only_mergeable_ones_share_it(
     operations: list[tuple[type, frozenset[int]]],
 ) -> None:
@@ -77,3 +89,6 @@ def test_a_set_holds_one_class_and_only_mergeable_ones_share_it(
         kinds = {operations[index][0] for index in indexes}
         assert len(kinds) == 1
         assert len(indexes) == 1 or kinds != {Rename}
+        if kinds == {Append}:
+            named = [mailbox for index in indexes for mailbox in operations[index][1]]
+            assert len(named) == len(set(named))

@@ -13,10 +13,11 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from restante.errors import DeadlineExceeded, Draining
+from restante_server.db import turns
 from restante_server.db.effects import invalidate
 from restante_server.db.engine import Database
 from restante_server.db.errors import CommitFailed, DatabaseError
-from restante_server.db.group import Bounds, Locks
+from restante_server.db.group import Bounds, Item, Locks
 from restante_server.db.operation import Write
 from restante_server.db.pipeline import QueueLimits
 from restante_server.db.postgresql import PostgresSettings
@@ -259,6 +260,36 @@ async def test_a_cancelled_writer_takes_back_what_has_not_started(db: Database, 
     assert await third == 2
     assert second.cancelled()
     assert await db.read(words) == ["first", "third"]
+
+
+async def test_a_listener_to_an_outcome_that_fails_takes_no_answer_from_others(
+    db: Database, faults: DatabaseFaults
+) -> None:
+    """Writes without a future: in order of arrival, each once, errors of the listeners apart."""
+    said: list[str] = []
+    reported: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+
+    def settle(name: str, item: Item) -> None:
+        said.append(name)
+        assert item.error is None
+        if name == "bad":
+            raise ValueError(name)
+
+    with faults.lanes_stopped():
+        first = asyncio.ensure_future(db.write(Add(1, "first")))
+        await asyncio.to_thread(faults.reached.wait, 10)
+        for name in ("one", "bad", "two"):
+            db.begin_write(Add(1, name), partial(settle, name), deadline=None, party=turns.CORE)
+        withdraw = db.begin_write(Add(1, "never"), partial(settle, "never"), deadline=None, party=turns.CORE)
+        withdraw()
+        last = asyncio.ensure_future(db.write(Add(1, "last")))
+        await asyncio.sleep(0)
+    await asyncio.gather(first, last)
+    assert said == ["one", "bad", "two"]
+    assert [str(error) for error in reported] == ["bad"]
+    assert await db.read(words) == ["first", "one", "bad", "two", "last"]
+    assert db.queued_operations == db.queued_octets == 0
 
 
 async def test_what_has_started_completes_with_its_effects_though_its_writer_is_cancelled(

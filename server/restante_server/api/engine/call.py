@@ -18,6 +18,7 @@ from restante_server.api.engine import access
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.writes import HandlerWrite, known_answer, once_of, request_id
+from restante_server.db.operation import Operation
 from restante_server.directory.rights import Claim, Place
 from restante_server.store import mailboxes as store_mailboxes
 
@@ -41,6 +42,12 @@ class FindThenWrite(NamedTuple):
 
     find: Callable[[], Awaitable[Any]]
     write: Callable[[Any], Awaitable[Message]]
+
+
+class OneWrite(NamedTuple):
+    """The rest of a handler that has decided on the event loop: one operation of the write pipeline."""
+
+    operation: Operation[Message]
 
 
 Response = TypeVar("Response", bound=Message)
@@ -77,6 +84,23 @@ class Call:
         """Run a function in one read snapshot on a worker thread, within the call's deadline."""
         return await self.core.db.read(function, deadline=self.deadline)
 
+    def operation(
+        self,
+        request: Message,
+        function: Callable[[Connection], Response],
+        *,
+        claims: tuple[Claim, ...],
+        rows: int = 1,
+        octets: int = 0,
+        contents: frozenset[int] = frozenset(),
+    ) -> HandlerWrite[Response]:
+        """A handler's write as an operation of the pipeline, which runs once for each request_id.
+
+        `claims` name the mailboxes that it may write; `function` decides them in the transaction. The pipeline may run
+        `function` again, like any operation. A request type without a request_id runs each time.
+        """
+        return HandlerWrite(self.caller.actor, self.now, request, function, claims, rows, octets, contents, self.sent)
+
     async def write(
         self,
         request: Message,
@@ -87,22 +111,8 @@ class Call:
         octets: int = 0,
         contents: frozenset[int] = frozenset(),
     ) -> Response:
-        """Run a handler's write in the pipeline, once for each request_id. The notifier informs watchers after it.
-
-        `claims` name the mailboxes that it may write; `function` decides them in the transaction. The pipeline may run
-        `function` again, like any operation. A request type without a request_id runs each time.
-        """
-        operation: HandlerWrite[Response] = HandlerWrite(
-            actor=self.caller.actor,
-            now=self.now,
-            request=request,
-            function=function,
-            claims=claims,
-            rows=rows,
-            octets=octets,
-            contents=contents,
-            sent=self.sent,
-        )
+        """Run an `operation` in the pipeline. The notifier informs watchers after it."""
+        operation = self.operation(request, function, claims=claims, rows=rows, octets=octets, contents=contents)
         return await self.core.db.write(operation, deadline=self.deadline)
 
     async def known_answer(self, request: Message, claims: tuple[Claim, ...]) -> Message | None:

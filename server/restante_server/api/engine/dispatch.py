@@ -16,18 +16,20 @@ from sqlalchemy import Connection
 
 from restante.errors import DeadlineExceeded, RestanteError
 from restante_server.api.engine import access
-from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS, Call, FindThenWrite, ShortRead
+from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS, Call, FindThenWrite, OneWrite, ShortRead
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.faults import translate
 from restante_server.api.engine.observe import CallObserver
+from restante_server.api.engine.pending import Pending
 from restante_server.api.engine.registry import Decided, Handler, HandlerKind
 from restante_server.api.engine.writes import HandlerWrite
 from restante_server.db import turns
+from restante_server.db.group import Item
 from restante_server.directory.rights import Claim
 
 Work = Callable[[], Awaitable[Message]]
-Begun = Message | asyncio.Future[Message] | Coroutine[Any, Any, Message]
+Begun = Message | Pending | Coroutine[Any, Any, Message]
 
 SHARED_SECONDS = 5.0  # a read with less time left than this does not share a thread hop
 
@@ -37,7 +39,9 @@ class Dispatcher:
 
     def __init__(self, core: Core, observer: CallObserver) -> None:
         self._core, self._observer = core, observer
-        self._finding: set[asyncio.Future[Any] | None] = set()  # calls that look for the messages of their write
+        self._finding: set[asyncio.Task[Any] | Pending | None] = (
+            set()
+        )  # calls that look for the messages of their write
 
     def call(
         self, caller: Caller, deadline: float, result_octets: int = MAX_LONE_RESULT_OCTETS, sent: bytes = b""
@@ -70,10 +74,11 @@ class Dispatcher:
     ) -> Begun:
         """Run a unary handler within a deadline (a moment of `time.monotonic()`): the response, or what to await.
 
-        What memory answers is there at once, and a read of few rows is a future: neither needs a task. `result_octets`
-        is the size that pages of lists keep. `sent` is the fingerprint of a request with an id that references fill:
-        they may fill a repetition otherwise, so the first answer comes before anything is judged. `refusal` is the
-        reason why they could not fill it; a request that is no repetition fails with it.
+        What memory answers is there at once. A read of few rows, and a write, are Pending and need no task.
+
+        `result_octets` is the size that pages of lists keep. `sent` is the fingerprint of a request with an id that
+        references fill: they may fill a repetition otherwise, so the first answer comes before anything is judged.
+        `refusal` is the reason why they could not fill it; a request that is no repetition fails with it.
         """
         began = time.perf_counter()
         try:
@@ -81,18 +86,20 @@ class Dispatcher:
             call = self.call(caller, deadline, result_octets, sent)
             if call.seconds_left <= 0:
                 raise DeadlineExceeded
-            work: Message | ShortRead | Work
+            work: Message | ShortRead | OneWrite | Work
             if sent or (handler.has_min_commit and request.HasField("min_commit")):
                 work = partial(self._after, handler, call, request, refusal)
             else:
                 work = self._work(handler, call, request)
+            if isinstance(work, OneWrite):
+                return self._write(handler, call, work, began)
             if isinstance(work, ShortRead):
                 return self._read_few(handler, call, work, began)
         except Exception as error:
             raise self._failed(handler, caller, error, began) from error
         if not isinstance(work, Message):
             return self._finish(handler, caller, work, began)
-        self._observer.finished(handler.method.path, caller, "OK", began)
+        self._observer.finished(handler.path, caller, "OK", began)
         return work
 
     async def _finish(self, handler: Handler, caller: Caller, work: Work, began: float) -> Message:
@@ -102,42 +109,55 @@ class Dispatcher:
             response = await work()
             outcome = "OK"
         except Exception as error:
-            failure = translate(error, handler.method.path)
+            failure = translate(error, handler.path)
             outcome = failure.reason
             raise failure from error
         finally:
-            self._observer.finished(handler.method.path, caller, outcome, began)
+            self._observer.finished(handler.path, caller, outcome, began)
         return response
 
-    def _read_few(self, handler: Handler, call: Call, read: ShortRead, began: float) -> asyncio.Future[Message]:
+    def _read_few(self, handler: Handler, call: Call, read: ShortRead, began: float) -> Pending:
         """Read with this turn of the loop. Raises StoreBusy, Draining."""
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        caller = call.caller
+        pending = Pending()
 
         def settle(outcomes: list[Any] | Exception) -> None:
-            if future.done():
-                return
-            outcome = outcomes if isinstance(outcomes, Exception) else outcomes[0]
-            if isinstance(outcome, Exception):
-                failure = self._failed(handler, caller, outcome, began)
-                failure.__cause__ = outcome
-                future.set_exception(failure)
-            else:
-                self._observer.finished(handler.method.path, caller, "OK", began)
-                future.set_result(outcome)
+            self._settle(pending, handler, call, outcomes if isinstance(outcomes, Exception) else outcomes[0], began)
 
-        def done(future: asyncio.Future[Message]) -> None:
-            if future.cancelled():
-                self._observer.finished(handler.method.path, caller, "CANCELLED", began)
-                stop()
+        stop = self._core.db.begin_few(read.function, settle, deadline=call.deadline, party=call.caller.party)
+        pending.stop = partial(self._stop, stop, handler, call, began)
+        return pending
 
-        stop = self._core.db.begin_few(read.function, settle, deadline=call.deadline, party=caller.party)
-        future.add_done_callback(done)
-        return future
+    def _write(self, handler: Handler, call: Call, write: OneWrite, began: float) -> Pending:
+        """Write in the pipeline, which observes the deadline. Raises Draining."""
+        pending = Pending()
+
+        def settle(item: Item) -> None:
+            self._settle(pending, handler, call, item.error or item.result, began)
+
+        stop = self._core.db.begin_write(write.operation, settle, deadline=call.deadline, party=call.caller.party)
+        pending.stop = partial(self._stop, stop, handler, call, began)
+        return pending
+
+    def _settle(
+        self, pending: Pending, handler: Handler, call: Call, outcome: Message | Exception, began: float
+    ) -> None:
+        if pending.settled:  # it was cancelled
+            return
+        if isinstance(outcome, Exception):
+            failure = self._failed(handler, call.caller, outcome, began)
+            failure.__cause__ = outcome
+            outcome = failure
+        else:
+            self._observer.finished(handler.path, call.caller, "OK", began)
+        pending.settle(outcome)
+
+    def _stop(self, stop: Callable[[], None], handler: Handler, call: Call, began: float) -> None:
+        self._observer.finished(handler.path, call.caller, "CANCELLED", began)
+        stop()
 
     def _failed(self, handler: Handler, caller: Caller, error: Exception, began: float) -> RestanteError:
-        failure = translate(error, handler.method.path)
-        self._observer.finished(handler.method.path, caller, failure.reason, began)
+        failure = translate(error, handler.path)
+        self._observer.finished(handler.path, caller, failure.reason, began)
         return failure
 
     async def _after(self, handler: Handler, call: Call, request: Any, refusal: RestanteError | None) -> Message:
@@ -150,6 +170,8 @@ class Dispatcher:
         if refusal is not None:
             raise refusal
         work = self._work(handler, call, request)
+        if isinstance(work, OneWrite):
+            return await self._core.db.write(work.operation, deadline=call.deadline)
         if isinstance(work, ShortRead):
             return await self._core.db.read_short(work.function, deadline=call.deadline)
         return work if isinstance(work, Message) else await work()
@@ -163,7 +185,7 @@ class Dispatcher:
             return 0
         return self._core.numbers.of(key)
 
-    def _work(self, handler: Handler, call: Call, request: Any) -> Message | ShortRead | Work:
+    def _work(self, handler: Handler, call: Call, request: Any) -> Message | ShortRead | OneWrite | Work:
         """The response, if it is there at once, or the work that is left."""
         claims = handler.claims(call, request)  # refuses a mailbox that the caller may not name; nothing is queued yet
         match handler.kind:
@@ -177,50 +199,33 @@ class Dispatcher:
             case HandlerKind.SLOW_READ:
                 return partial(call.read, partial(_in_transaction, handler, call, request))
             case HandlerKind.WRITE if handler.find is not None:
-                return partial(self._write_found, handler, handler.find(call, request), call, request, claims)
+                found = handler.find(call, request)
+                if callable(found):
+                    return partial(self._find_and_write, handler, found, call, request, claims)
+                return OneWrite(_write_found(handler, found, call, request, claims))
             case HandlerKind.WRITE:
                 function = partial(_in_transaction, handler, call, request)
-                return partial(self._write, handler, function, handler.rows(request), call, request, claims)
+                rows, octets = handler.rows(request), handler.octets(request)
+                return OneWrite(call.operation(request, function, claims=claims, rows=rows, octets=octets))
             case HandlerKind.DIRECT:
                 return partial(_within, call, partial(handler.run, call, request))
             case HandlerKind.DECIDED:
                 decided: Decided = handler.run(call, request)
                 if isinstance(decided, FindThenWrite):
                     return partial(self._find_then_write, call, decided)
-                return decided if isinstance(decided, Message | ShortRead) else partial(_within, call, decided)
+                if isinstance(decided, Message | ShortRead | OneWrite):
+                    return decided
+                return partial(_within, call, decided)
 
-    async def _write(
-        self,
-        handler: Handler,
-        function: Callable[[Connection], Any],
-        rows: int,
-        call: Call,
-        request: Any,
-        claims: tuple[Claim, ...],
+    async def _find_and_write(
+        self, handler: Handler, find: Callable[[], Awaitable[Any]], call: Call, request: Any, claims: tuple[Claim, ...]
     ) -> Any:
-        write: HandlerWrite[Any] = HandlerWrite(
-            actor=call.caller.actor,
-            now=call.now,
-            request=request,
-            function=function,
-            claims=claims,
-            rows=rows,
-            octets=handler.octets(request),
-            sent=call.sent,
-        )
-        return await self._core.db.write(write, deadline=call.deadline)
-
-    async def _write_found(
-        self, handler: Handler, found: Any, call: Call, request: Any, claims: tuple[Claim, ...]
-    ) -> Any:
-        """Write what was found, after finding it if `found` is a function. A repeated request finds nothing anew."""
-        if callable(found):
-            known = await call.known_answer(request, claims)
-            if known is not None:
-                return known
-            found = await self._found(call, found)
-        function = partial(_with_found, handler, call, request, found)
-        return await self._write(handler, function, handler.rows(found), call, request, claims)
+        """Find and write. A repeated request finds nothing anew."""
+        known = await call.known_answer(request, claims)
+        if known is not None:
+            return known
+        found = await self._found(call, find)
+        return await self._core.db.write(_write_found(handler, found, call, request, claims), deadline=call.deadline)
 
     async def _find_then_write(self, call: Call, decided: FindThenWrite) -> Message:
         return await decided.write(await self._found(call, decided.find))
@@ -233,9 +238,16 @@ class Dispatcher:
         finally:
             self._finding.discard(task)
 
-    def may_cancel(self, handler: Handler, request: Any, task: asyncio.Future[Any]) -> bool:
+    def may_cancel(self, handler: Handler, request: Any, task: asyncio.Task[Any] | Pending) -> bool:
         """Whether a call may be cancelled now: it only reads, or its write has not begun."""
         return handler.only_reads(request) or task in self._finding
+
+
+def _write_found(
+    handler: Handler, found: Any, call: Call, request: Any, claims: tuple[Claim, ...]
+) -> HandlerWrite[Any]:
+    function = partial(_with_found, handler, call, request, found)
+    return call.operation(request, function, claims=claims, rows=handler.rows(found))
 
 
 def _with_found(handler: Handler, call: Call, request: Any, found: Any, tx: Connection) -> Any:

@@ -34,6 +34,7 @@ from restante_server.api.engine.dispatch import Begun, Dispatcher
 from restante_server.api.engine.faults import translate
 from restante_server.api.engine.flights import Flight, Session
 from restante_server.api.engine.identity import Authenticator
+from restante_server.api.engine.pending import Outcome, Pending
 from restante_server.api.engine.registry import Handler
 from restante_server.api.engine.results import MAX_RESULT_OCTETS, Results
 from restante_server.db.turns import Party
@@ -238,7 +239,7 @@ class Execution:
         return flight.problem
 
     def _begin(self, flight: Flight, session: Session) -> None:
-        """Begin an operation. One that memory or a read of few rows answers costs no task."""
+        """Begin an operation. One that memory, a read of few rows or a write answers costs no task."""
         work: Begun
         try:
             caller = self._authenticator.known(flight.token, self._stream, flight.client_address)
@@ -258,8 +259,12 @@ class Execution:
             return
         if not flight.independent and flight.token:
             session.running = flight
-        flight.task = work if isinstance(work, asyncio.Future) else asyncio.create_task(work)
-        flight.task.add_done_callback(partial(self._done, flight, session))
+        if isinstance(work, Pending):
+            flight.task = work
+            work.then(partial(self._answered, flight, session))
+        else:
+            flight.task = asyncio.create_task(work)
+            flight.task.add_done_callback(partial(self._done, flight, session))
 
     def _admit(self, flight: Flight, caller: Caller) -> None:
         party = caller.party
@@ -334,6 +339,13 @@ class Execution:
             self._fail(flight, translate(error, flight.field))
         else:
             self._succeed(flight, response.result())
+        self._finish(flight, session)
+
+    def _answered(self, flight: Flight, session: Session, outcome: Outcome) -> None:
+        if isinstance(outcome, RestanteError):
+            self._fail(flight, outcome)
+        else:
+            self._succeed(flight, outcome)
         self._finish(flight, session)
 
     def _succeed(self, flight: Flight, response: Message) -> None:

@@ -14,6 +14,7 @@ from restante.errors import RestanteError
 from restante.v1.batch_pb2 import Operation, Reference
 from restante_server.api.engine.batch import Batch
 from restante_server.api.engine.deadlines import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
+from restante_server.api.engine.pending import Pending
 from restante_server.api.engine.references import Link
 from restante_server.db.turns import Party
 
@@ -47,7 +48,7 @@ class Flight:
     outcome: asyncio.Future[Message | None] | None = None  # for operations that refer to this one; None: no response
     followed_change_number: int = 0
     party: Party | None = None  # whose allowance counts the operation, until the client takes the answer
-    task: asyncio.Future[Message] | None = None  # its response: a task, or a future that needs none
+    task: asyncio.Task[Message] | Pending | None = None  # its response
     cancelled: bool = False
 
     @classmethod

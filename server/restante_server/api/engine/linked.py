@@ -34,7 +34,7 @@ def connect(flights: Sequence[Flight], handlers: Mapping[str, Handler]) -> None:
             need.flight.outcome = need.flight.outcome or asyncio.get_running_loop().create_future()
         if flight.needs:
             flight.batch.reserve(len(flight.needs) * MAX_RESULT_OCTETS)
-            if has_request_id(flight.request) and flight.request.request_id:
+            if has_request_id(flight.request.DESCRIPTOR) and flight.request.request_id:
                 flight.sent = _as_sent(flight)
         earlier[flight.operation_id] = flight
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
 from restante.methods import Method
-from restante.v1 import methods
 from restante_server.api.engine.access import Rule
-from restante_server.api.engine.call import Call, FindThenWrite, ShortRead
+from restante_server.api.engine.call import Call, FindThenWrite, OneWrite, ShortRead
 from restante_server.directory.rights import Claim
 
 Request = TypeVar("Request", bound=Message)
@@ -29,12 +29,10 @@ Estimate = Callable[[Any], int]
 InTransaction = Callable[[Connection, Call, Request], Response]
 WithFound = Callable[[Connection, Call, Request, Found], Response]
 OnLoop = Callable[[Call, Request], Awaitable[Response]]
-Decided = Message | ShortRead | FindThenWrite | Callable[[], Awaitable[Message]]
+Decided = Message | ShortRead | OneWrite | FindThenWrite | Callable[[], Awaitable[Message]]
 AtOnce = Callable[[Call, Request], Decided]
 Condition = Callable[[Any], bool]  # on a request
 Known = Callable[[Call, Any, tuple[Claim, ...]], Awaitable[Message | None]]
-
-_WITH_MIN_COMMIT = frozenset(known for known in methods.ALL if "min_commit" in known.request.DESCRIPTOR.fields_by_name)
 
 
 class HandlerKind(Enum):
@@ -47,7 +45,7 @@ class HandlerKind(Enum):
     DECIDED = "on the event loop, which decides how it goes on"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Handler:
     """The handler of one unary RPC."""
 
@@ -69,10 +67,15 @@ class Handler:
             return self.reads(request)
         return self.kind in (HandlerKind.READ, HandlerKind.SLOW_READ)
 
-    @property
+    @cached_property
     def has_min_commit(self) -> bool:
         """Whether the request has the field min_commit."""
-        return self.method in _WITH_MIN_COMMIT
+        return "min_commit" in self.method.request.DESCRIPTOR.fields_by_name
+
+    @cached_property
+    def path(self) -> str:
+        """The path of the call on the wire."""
+        return self.method.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +226,7 @@ class Handlers:
     ) -> Callable[[AtOnce[Request]], AtOnce[Request]]:
         """Register a function on the event loop that decides at once how a request goes on.
 
-        It returns the response, a ShortRead, a FindThenWrite, or a function to await. `reads`: as `direct`.
+        It returns the response, a ShortRead, a OneWrite, a FindThenWrite, or a function to await. `reads`: as `direct`.
         """
 
         def decorate(run: AtOnce[Request]) -> AtOnce[Request]:

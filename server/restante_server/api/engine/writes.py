@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
@@ -24,9 +26,10 @@ KEPT = {"SubmitMessageRequest": 7 * DAY}  # microseconds that a request id is re
 SECRETS = {"CreateAccountRequest": ("password", "password_hash")}  # a digest in the store would allow guessing them
 
 
-def has_request_id(request: Message) -> bool:
+@cache
+def has_request_id(kind: Descriptor) -> bool:
     """Whether requests of this type have an id."""
-    return "request_id" in request.DESCRIPTOR.fields_by_name
+    return "request_id" in kind.fields_by_name
 
 
 def request_id(request: Message) -> bytes:
@@ -34,9 +37,9 @@ def request_id(request: Message) -> bytes:
 
     Raises RequestIdRequired when the type has one and it is not 16 octets.
     """
-    if not has_request_id(request):
+    if not has_request_id(request.DESCRIPTOR):
         return b""
-    value = bytes(getattr(request, "request_id"))  # noqa: B009 - a field that only some messages have
+    value: bytes = getattr(request, "request_id")  # noqa: B009 - a field that only some messages have
     if len(value) != REQUEST_ID_OCTETS:
         raise RequestIdRequired
     return value

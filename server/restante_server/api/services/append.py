@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
-from restante.errors import FolderNotFound, UploadNotFound
+from restante.errors import FolderNotFound, RestanteError, UploadNotFound
 from restante.v1 import message_pb2 as v1
 from restante.v1 import methods
 from restante.v1.content_pb2 import UploadKind
 from restante.v1.types_pb2 import Flag
 from restante_server.api.engine.access import API_SESSION, MAIL_SESSION
-from restante_server.api.engine.call import Call
-from restante_server.api.engine.registry import Handlers
+from restante_server.api.engine.call import Call, OneWrite
+from restante_server.api.engine.registry import Decided, Handlers
+from restante_server.api.engine.writes import once_of
 from restante_server.api.services import convert, drafts
 from restante_server.api.services.violations import collected
-from restante_server.directory.rights import Claim
-from restante_server.store import changes, contents, folders, keywords, messages, uploads
-from restante_server.store.contents import Stored
+from restante_server.directory.rights import Claim, Place
+from restante_server.store import changes, contents, folders, keywords, messages, requests, uploads
+from restante_server.store.contents import NewContent, Stored
 from restante_server.store.folders import Role
-from restante_server.store.listing import listing_of
-from restante_server.store.messages import NewMessage
+from restante_server.store.listing import Listing, listing_of
+from restante_server.store.messages import NewMessage, Placed, Placement
 from restante_server.store.staging import Form, Staged
 
 handlers = Handlers()
@@ -35,8 +38,8 @@ ROWS = 6  # content, octets, message, listing, folder, mailbox
 DRAFT_FLAGS = Flag.FLAG_SEEN | Flag.FLAG_DRAFT
 
 
-@handlers.direct(methods.APPEND_MESSAGE, rule=MAIL_SESSION)
-async def append_message(call: Call, request: v1.AppendMessageRequest) -> v1.AppendMessageResponse:
+@handlers.decided(methods.APPEND_MESSAGE, rule=MAIL_SESSION)
+def append_message(call: Call, request: v1.AppendMessageRequest) -> Decided:
     with collected() as bad:
         one = bool(request.content) != bool(request.upload_id)
         bad.require(one, "content", "exactly one of content and upload_id must be given")
@@ -54,7 +57,97 @@ async def append_message(call: Call, request: v1.AppendMessageRequest) -> v1.App
         with bad.noting("received_offset_minutes"):
             convert.bounded_range(request.received_offset_minutes, -1_439, 1_439, "received_offset_minutes")
     if request.upload_id:
-        return await _append_upload(call, request)
+        return partial(_append_upload, call, request)
+    small = call.core.contents.stage_small(request.content, Form.MAKE_CANONICAL)
+    return partial(_append_large, call, request) if small is None else OneWrite(_append(call, request, small))
+
+
+def _append(call: Call, request: v1.AppendMessageRequest, small: Staged) -> Append:
+    assert small.facts is not None  # it was staged as a message
+    assert small.new is not None  # it has no file
+    claim = call.claim(request.mailbox_id)
+    once = once_of(request, call.caller.actor, (claim,), call.now, call.sent)
+    return Append(call, request, claim, once, small.new, small.line_ends_changed, listing_of(small.facts))
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """AppendMessage of a content that has no file. See db.operation.Mergeable."""
+
+    call: Call
+    request: v1.AppendMessageRequest
+    claim: Claim
+    once: requests.Request
+    content: NewContent
+    line_ends_changed: bool
+    listing: Listing
+
+    rows: ClassVar[int] = ROWS
+    one_a_mailbox: ClassVar[bool] = True  # each answer has the folder's change number before its own message
+
+    @property
+    def mailboxes(self) -> frozenset[int]:
+        """See Operation."""
+        return frozenset((self.claim.mailbox_id,))
+
+    @property
+    def octets(self) -> int:
+        """See Operation."""
+        return self.content.size_octets
+
+    def run(self, tx: Connection) -> v1.AppendMessageResponse:
+        """See Operation."""
+        (outcome,) = self.run_many(tx, [self])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    @classmethod
+    def run_many(cls, tx: Connection, appends: Sequence[Append]) -> list[v1.AppendMessageResponse | Exception]:
+        """See Mergeable. Raises QuotaExceeded, LimitExceeded."""
+        asked = requests.sort(tx, [append.once for append in appends])  # a repeat has the mailbox of its first
+        outcomes: dict[int, v1.AppendMessageResponse | Exception] = {}
+        places: dict[int, Place] = {}
+        for at, append in enumerate(appends):
+            try:
+                if (kept := asked.known.get(at)) is not None:
+                    outcomes[at] = append._first_answer(tx, kept)
+                else:
+                    places[at] = _folder(tx, append.call, append.request)
+            except RestanteError as error:
+                outcomes[at] = error
+        fresh = [appends[at] for at in places]
+        if fresh:
+            made = _append_all(tx, fresh, list(places.values()))
+            outcomes.update(zip(places, made, strict=True))
+        return [outcomes[at] for at in range(len(appends))]
+
+    def _first_answer(self, tx: Connection, kept: bytes | RestanteError) -> v1.AppendMessageResponse:
+        """The answer to a repetition. A caller that has lost the rights gets none."""
+        if isinstance(kept, RestanteError):
+            raise kept
+        self.claim.place(tx)
+        return v1.AppendMessageResponse.FromString(kept)
+
+
+def _append_all(tx: Connection, fresh: Sequence[Append], places: Sequence[Place]) -> list[v1.AppendMessageResponse]:
+    """Place the messages of new requests in these folders, and keep the answers."""
+    content_ids = contents.insert_many(tx, [append.content for append in fresh], fresh[-1].call.now)
+    new = [
+        NewMessage(content_id, append.content.size_octets, append.listing, **_given(append.call, append.request))
+        for append, content_id in zip(fresh, content_ids, strict=True)
+    ]
+    placed = messages.add_all(tx, [Placement(place, message) for place, message in zip(places, new, strict=True)])
+    made = [
+        _response(tx, append.call, place, message, one, append.line_ends_changed)
+        for append, place, message, one in zip(fresh, places, new, placed, strict=True)
+    ]
+    answers = [(append.once, response.SerializeToString()) for append, response in zip(fresh, made, strict=True)]
+    requests.keep(tx, answers, is_locked=True)
+    return made
+
+
+async def _append_large(call: Call, request: v1.AppendMessageRequest) -> v1.AppendMessageResponse:
     staged = await call.core.contents.stage(request.content, Form.MAKE_CANONICAL)
     assert staged.facts is not None  # it was staged as a message
     facts = listing_of(staged.facts)
@@ -116,9 +209,19 @@ def _given(call: Call, request: v1.AppendMessageRequest) -> dict[str, Any]:
 def _appended(
     tx: Connection, call: Call, request: v1.AppendMessageRequest, new: NewMessage, line_ends_changed: bool
 ) -> v1.AppendMessageResponse:
-    within = call.place(tx, request.mailbox_id, 0 if request.path else request.folder_id)
-    place = folders.named(tx, within, request.folder_id, request.path)
+    place = _folder(tx, call, request)
     (placed,) = messages.add(tx, place, [new])
+    return _response(tx, call, place, new, placed, line_ends_changed)
+
+
+def _folder(tx: Connection, call: Call, request: v1.AppendMessageRequest) -> Place:
+    within = call.place(tx, request.mailbox_id, 0 if request.path else request.folder_id)
+    return folders.named(tx, within, request.folder_id, request.path)
+
+
+def _response(
+    tx: Connection, call: Call, place: Place, new: NewMessage, placed: Placed, line_ends_changed: bool
+) -> v1.AppendMessageResponse:
     changes.response_covers(tx, place)
     return v1.AppendMessageResponse(
         message_id=placed.message_id,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.message import Message
+from sqlalchemy import Connection, update
 
 from restante import errors
 from restante.errors import (
@@ -24,7 +26,9 @@ from restante.errors import (
     MaildropInUse,
     MessageNotFound,
     PermissionDenied,
+    QuotaExceeded,
     RequestIdRequired,
+    RequestIdReused,
     ResultTooLarge,
     UploadNotFound,
 )
@@ -42,6 +46,9 @@ from restante_server.api.services import contents as _contents  # noqa: F401 - r
 from restante_server.api.services import folders as _folders  # noqa: F401 - registers its handlers
 from restante_server.api.services import mailboxes
 from restante_server.api.services import messages as _messages  # noqa: F401 - registers its handlers
+from restante_server.api.services.append import Append
+from restante_server.db.operation import Write
+from restante_server.db.schema import mailbox
 from restante_server.store.check import check
 from restante_server.store.staging import Contents, ContentSettings
 from restante_server.upkeep.collector import Collector
@@ -166,6 +173,82 @@ async def test_a_repeated_append_is_done_once(bob: Mail) -> None:
     assert (await bob.folder("Inbox")).message_count == 1
     with pytest.raises(RequestIdRequired):
         await bob.append(inbox.folder_id, request_id=b"")
+
+
+async def _held(bench: Bench) -> Callable[[], Awaitable[None]]:
+    """Hold the write lane up. Returns a function that lets it go on, once all the calls just made wait for it."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def hold(_tx: Connection) -> None:
+        started.set()
+        assert go_on.wait(10)
+
+    holding = asyncio.ensure_future(bench.core.db.write(Write(hold)))
+    await asyncio.to_thread(started.wait, 10)
+
+    async def let_go() -> None:
+        await asyncio.sleep(0.05)
+        go_on.set()
+        await holding
+
+    return let_go
+
+
+async def test_appends_that_wait_together_run_as_sets_and_fail_alone(
+    bob: Mail, carol: Mail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neighbours in different mailboxes share their statements; those of one mailbox keep their own change numbers."""
+    sets: list[int] = []
+    real = Append.run_many.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[Append], tx: Connection, appends: Sequence[Append]) -> Any:
+        sets.append(len(appends))
+        return real(cls, tx, appends)
+
+    monkeypatch.setattr(Append, "run_many", classmethod(counted))
+    inbox = [(await one.folder("Inbox")).folder_id for one in (bob, carol)]
+    known = secrets.token_bytes(16)
+    repeated = await bob.append(inbox[0], request_id=known)
+    await carol.append(inbox[1])
+    sets.clear()
+    let_go = await _held(bob.bench)
+    answers = asyncio.gather(
+        bob.append(inbox[0]),
+        carol.append(inbox[1]),
+        bob.append(0, path=["Inbox"], keywords=["work"]),
+        carol.append(999),
+        bob.append(inbox[0], request_id=known),
+        carol.append(inbox[1], LETTER + b"more"),
+        bob.append(inbox[0], LETTER + b"other", request_id=known),
+        return_exceptions=True,
+    )
+    await let_go()
+    found: list[Any] = await answers
+    first, other, second, missing, again, last, reused = found
+    assert sets == [2, 2, 2, 1] or not bob.bench.core.db.alone  # PostgreSQL: each mailbox has a lane of its own
+    assert again == repeated
+    assert isinstance(missing, FolderNotFound)
+    assert isinstance(reused, RequestIdReused)
+    assert [one.uid for one in (repeated, first, second)] == [1, 2, 3]
+    assert [one.uid for one in (other, last)] == [2, 3]
+    assert (second.since_change_number, last.since_change_number) == (
+        first.commit.change_number,
+        other.commit.change_number,
+    )
+    assert second.commit.change_number == first.commit.change_number + 1
+
+
+async def test_an_append_beyond_the_quota_stops_no_other_of_its_set(bob: Mail, carol: Mail) -> None:
+    core, inbox = bob.bench.core, [(await one.folder("Inbox")).folder_id for one in (bob, carol)]
+    full = update(mailbox).where(mailbox.c.mailbox_id == bob.caller.mailbox_id).values(quota_octets=10)
+    await core.db.write(Write(lambda tx: tx.execute(full).close()))
+    let_go = await _held(bob.bench)
+    answers = asyncio.gather(bob.append(inbox[0]), carol.append(inbox[1]), return_exceptions=True)
+    await let_go()
+    found: tuple[Any, Any] = await answers
+    refused, added = found
+    assert isinstance(refused, QuotaExceeded)
+    assert added.uid == 1
 
 
 async def test_an_upload_is_used_up_by_one_append(bob: Mail) -> None:
