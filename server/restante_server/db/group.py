@@ -194,12 +194,11 @@ class GroupRunner:
 
     def _lock(self, tx: Connection, group: list[Item]) -> None:
         """Lock mailboxes, then contents, each in ascending order; transactions with this order cannot deadlock."""
-        for lock, wanted in (
-            (self._locks.mailboxes, [item.mailboxes for item in group]),
-            (self._locks.contents, [item.contents for item in group]),
-        ):
-            if lock is not None and (ids := frozenset().union(*wanted)):
-                lock(tx, sorted(ids))
+        mailboxes, contents = self._locks.mailboxes, self._locks.contents
+        if mailboxes is not None and (ids := frozenset().union(*(item.mailboxes for item in group))):
+            mailboxes(tx, sorted(ids))
+        if contents is not None and (ids := frozenset().union(*(item.contents for item in group))):
+            contents(tx, sorted(ids))
 
     def _fill(self, tx: Connection, group: list[Item]) -> None:
         if len(group) == 1:  # needs no savepoint: on failure the whole transaction is rolled back

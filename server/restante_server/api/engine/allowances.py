@@ -31,6 +31,8 @@ class Resource(Enum):
     QUEUED_OCTETS = "queued_octets"  # of notices of Watch that the client has not taken
     UPLOAD_OCTETS = "upload_octets"  # of uploads that are not yet in the store
 
+    __hash__ = object.__hash__  # members are unique; Enum hashes their names, in Python
+
 
 class _Line(dict[asyncio.Future[None], int]):
     """The paused streams of one party, the next one first, and the number of operations that each waits for."""
@@ -77,9 +79,9 @@ class Allowances:
         """Count an amount for a party. Raises TooManyOperations or AccountLimitReached, having counted nothing."""
         if party.many:
             return
-        held, limit = self._held[resource], self._limit(party, resource)
+        held = self._held[resource]
         total = held.get(party, 0) + amount
-        if total > limit:
+        if total > self.limits[resource] and total > (limit := self._limit(party, resource)):
             raise _refusal(resource, limit)
         held[party] = total
 

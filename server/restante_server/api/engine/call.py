@@ -53,9 +53,9 @@ class OneWrite(NamedTuple):
 Response = TypeVar("Response", bound=Message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Call:
-    """One call of one caller."""
+    """One call of one caller. Nobody changes it; `frozen` would double its cost."""
 
     core: Core
     caller: Caller

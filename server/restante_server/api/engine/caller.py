@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from restante_process.addresses import limit_key
 from restante_server.db.turns import Party
@@ -10,7 +11,7 @@ from restante_server.db.turns import Party
 ANONYMOUS = "anonymous:"  # prefix of an unauthenticated client's party name, before its address
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Caller:
     """A session, a process with an identity, a session behind such a process, or nobody.
 
@@ -31,14 +32,14 @@ class Caller:
     token: bytes = b""
     expires_at: int = 0  # end of the token, in microseconds since 1970-01-01 UTC
 
-    @property
+    @cached_property
     def actor(self) -> str:
         """The caller's name beside request ids and in the log: "account:7", "gateway:smtp" or "nobody"."""
         if self.account_id:
             return f"account:{self.account_id}"
         return f"gateway:{self.identity}" if self.identity else "nobody"
 
-    @property
+    @cached_property
     def party(self) -> Party:
         """The party whose turns and limits the call counts for.
 

@@ -15,6 +15,7 @@ from restante_server.directory.sessions import OpenSession, Sessions
 IDENTITIES = ("admin", "imap", "pop3", "smtp", "relay")
 CERTIFICATE_PREFIX = "restante-"  # the common name of a gateway's certificate: restante-imap
 BEARER = "bearer "
+MOST_CALLERS = 10_000  # kept in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Authenticator:
     def __init__(self, secrets: Mapping[str, str], sessions: Sessions) -> None:
         """`secrets` holds the secret of each process identity that may use the Unix socket."""
         self._secrets, self._sessions = dict(secrets), sessions
+        self._callers: dict[tuple[str | bytes | bool, ...], tuple[OpenSession, Caller]] = {}  # the latest ones
 
     def identity(self, metadata: Mapping[str, str | bytes], channel: Channel) -> str:
         """The process identity of a call, "" for a native client. Raises InvalidSession for a wrong claim."""
@@ -89,7 +91,17 @@ class Authenticator:
             address = _address(stream, client_address)
             return replace(stream, client_address=address) if address != stream.client_address else stream
         session = self._sessions.known(token, time.time_ns() // 1_000)
-        return None if session is None else _caller(session, token, stream, client_address)
+        if session is None:
+            return None
+        key = (token, client_address, stream.identity, stream.client_address, stream.encrypted)
+        known = self._callers.get(key)
+        if known is not None and known[0].token is session.token and known[0].state is session.state:
+            return known[1]
+        caller = _caller(session, token, stream, client_address)
+        if len(self._callers) >= MOST_CALLERS:
+            self._callers.clear()
+        self._callers[key] = session, caller
+        return caller
 
 
 def _address(stream: Caller, client_address: str) -> str:

@@ -94,9 +94,9 @@ def known_answer(tx: Connection, once: requests.Request, claims: tuple[Claim, ..
     return RESPONSES[once.method].FromString(kept)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class HandlerWrite(Generic[Response]):
-    """One write of one call. See db.operation.Operation."""
+    """One write of one call. See db.operation.Operation. Nobody changes it; `frozen` would double its cost."""
 
     actor: str  # the caller's name in request ids
     now: int  # when the call arrived, in microseconds since 1970-01-01 UTC
@@ -111,7 +111,7 @@ class HandlerWrite(Generic[Response]):
     @property
     def mailboxes(self) -> frozenset[int]:
         """See db.operation.Operation."""
-        return frozenset([claim.mailbox_id for claim in self.claims])
+        return frozenset({claim.mailbox_id for claim in self.claims})
 
     def run(self, tx: Connection) -> Response:
         """Run `function`, which decides the rights, and return its response, or the one remembered for the request id.
