@@ -1,9 +1,10 @@
-"""The cost of an operation over Execute's bindings, with a core in a process of its own.
+"""The cost of operations and of server streams over both bindings, with a core in a process of its own.
 
-    python -m tests.bench.bench_bindings [--bindings grpc,frames] [--operations get_numbers,get_folder,get_message]
+    python -m tests.bench.bench_bindings [--bindings grpc,frames] [--operations get_numbers,get_folder,...]
 
 Prints a JSON line for each binding and operation, by the number of operations that wait together: CPU milliseconds and
 voluntary task switches an operation at both ends, all threads, the least of the rounds, and the operations a second.
+`stream` reads STREAMED whole messages by StreamMessages again and again; its figures are for a message.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from tests.server.api.served import request_id, served
 MESSAGES = 200
 ROUNDS = 5
 OPERATIONS = 2_000
+STREAMED = 100 * MESSAGES
 TOGETHER = (1, 4, 20)
 READY = "ready in "
 BODY = b"From: alice@example.test\r\nSubject: hello\r\n\r\n" + b"The quick brown fox jumps over the lazy dog.\r\n" * 40
@@ -84,18 +86,40 @@ async def measure(
             method, request = make(next(numbers))
             await link.execute(method, request, session=token, independent=True)
 
+    async def work() -> None:
+        await asyncio.gather(*(worker(OPERATIONS // together) for _ in range(together)))
+
+    return await least(work, core, OPERATIONS)
+
+
+async def measure_stream(link: CoreLink, token: bytes, core: int) -> dict[str, float]:
+    every = message_pb2.MessageSet(uids=UidSet(folder_id=1, ranges=[IdRange(first=1, last=1 << 31)]))
+    whole = [message_pb2.Section(kind=message_pb2.SECTION_KIND_WHOLE)]
+    request = message_pb2.StreamMessagesRequest(messages=every, sections=whole)
+
+    async def work() -> None:
+        count = 0
+        while count < STREAMED:
+            async for response in link.stream_messages(request, session=token):
+                count += len(response.rows.uids)
+
+    return await least(work, core, STREAMED)
+
+
+async def least(work: Callable[[], Awaitable[None]], core: int, count: int) -> dict[str, float]:
+    """The figures of the cheapest round, for each of `count`."""
     rounds = []
     for _ in range(ROUNDS):
         before, own, began = Spent.of(core), Spent.of(os.getpid()), time.perf_counter()
-        await asyncio.gather(*(worker(OPERATIONS // together) for _ in range(together)))
+        await work()
         seconds = time.perf_counter() - began
         after, own_after = Spent.of(core), Spent.of(os.getpid())
         rounds.append({
-            "core_ms": (after.seconds - before.seconds) / OPERATIONS * 1_000,
-            "client_ms": (own_after.seconds - own.seconds) / OPERATIONS * 1_000,
-            "core_switches": (after.switches - before.switches) / OPERATIONS,
-            "client_switches": (own_after.switches - own.switches) / OPERATIONS,
-            "rate": OPERATIONS / seconds,
+            "core_ms": (after.seconds - before.seconds) / count * 1_000,
+            "client_ms": (own_after.seconds - own.seconds) / count * 1_000,
+            "core_switches": (after.switches - before.switches) / count,
+            "client_switches": (own_after.switches - own.switches) / count,
+            "rate": count / seconds,
         })  # fmt: skip
     best = min(rounds, key=lambda each: each["core_ms"] + each["client_ms"])
     return {name: round(value, 4) for name, value in best.items()}
@@ -111,7 +135,8 @@ async def client(directory: Path, core: int, bindings: list[str], operations: li
     secret = (directory / "secrets/imap.secret").read_text().strip()
     target = Target(f"unix:{directory}/core.sock", ProcessIdentity("imap", secret), window_octets=1 << 20)
     for binding in bindings:
-        link = await CoreLink.connect(target, open_carrier=Frames() if binding == "frames" else None)
+        frames = Frames() if binding == "frames" else None
+        link = await CoreLink.connect(target, open_carrier=frames, open_server_stream=frames.call if frames else None)
         token = await log_on(link)
         if binding == bindings[0]:
             for _ in range(MESSAGES):
@@ -122,6 +147,9 @@ async def client(directory: Path, core: int, bindings: list[str], operations: li
                 found = await measure(link, b"" if make is get_numbers else token, core, make, together)
                 print(json.dumps({"binding": binding, "operation": make.__name__, "together": together} | found))
                 sys.stdout.flush()
+        if "stream" in operations:
+            found = await measure_stream(link, token, core)
+            print(json.dumps({"binding": binding, "operation": "stream", "together": 1} | found))
         await link.close()
 
 
@@ -134,7 +162,7 @@ async def core(scratch: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--bindings", default="grpc,frames")
-    parser.add_argument("--operations", default="get_numbers,get_folder,get_message")
+    parser.add_argument("--operations", default="get_numbers,get_folder,get_message,stream")
     parser.add_argument("--core", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if "GRPC_EXPERIMENTS" not in os.environ:  # gRPC has read it; every process of the platform has this value
