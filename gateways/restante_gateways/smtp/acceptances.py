@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Protocol
 
 from restante import accept
+from restante.calls import request_id
 from restante.errors import RestanteError
 from restante.v1 import methods, transport_pb2
 from restante_gateways.core.link import Operations, Uploads
@@ -44,7 +44,7 @@ class MxAcceptance:
     def __init__(self, link: Link, envelope: Envelope, patience_seconds: float) -> None:
         """`patience_seconds` limits the repetitions after a lost answer."""
         self._link, self._patience_seconds = link, patience_seconds
-        self._begin = envelopes.begin(envelope, os.urandom(16))
+        self._begin = envelopes.begin(envelope, request_id())
         self._held: list[bytes] = []
         self._held_octets = 0
         self._streaming: accept.Acceptance | None = None  # of a content that is too large to be held
@@ -90,7 +90,7 @@ class UserSubmission:
         """`patience_seconds` limits the repetitions after a lost answer."""
         self._link, self._token, self._patience_seconds = link, token, patience_seconds
         self._client_address = envelope.peer.client.host
-        self._request = envelopes.submission(envelope, os.urandom(16))
+        self._request = envelopes.submission(envelope, request_id())
         self._held: list[bytes] = []
         self._held_octets = 0
         self._upload: Upload | None = None

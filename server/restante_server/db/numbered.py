@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Insert, Text, bindparam, column, func, insert, select, table
@@ -15,7 +16,6 @@ _sequence = table("sqlite_sequence", column("name", Text), column("seq", BigInte
 _counter = select(_sequence.c.seq).where(_sequence.c.name == bindparam("table"))
 _series = func.generate_series(1, bindparam("count", type_=BigInteger)).table_valued("number")
 _drawn = select(func.nextval(bindparam("sequence", type_=REGCLASS))).select_from(_series)
-_inserts: dict[Column[int], Insert] = {}
 
 
 def insert_numbered(tx: Connection, key: Column[int], rows: Sequence[dict[str, Any]]) -> list[int]:
@@ -33,6 +33,10 @@ def insert_numbered(tx: Connection, key: Column[int], rows: Sequence[dict[str, A
     else:
         sequence = {"sequence": f"{key.table.description}_{key.name}_seq", "count": len(rows)}
         ids = [number for (number,) in prepared.rows(tx, _drawn, sequence)]
-    statement = _inserts.setdefault(key, insert(key.table))
-    prepared.run_many(tx, statement, [{**row, key.name: number} for row, number in zip(rows, ids, strict=True)])
+    prepared.run_many(tx, _insert(key), [{**row, key.name: number} for row, number in zip(rows, ids, strict=True)])
     return ids
+
+
+@cache
+def _insert(key: Column[int]) -> Insert:
+    return insert(key.table)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from restante import errors
-from restante.calls import Calls
+from restante.calls import Calls, request_id
 from restante.session import UserSession
 from restante.v1 import methods
 from restante.v1.batch_pb2 import Operation, OperationResult
@@ -163,3 +163,12 @@ async def test_pages_follow_their_tokens(servers: Servers) -> None:
     found = [page async for page in caller.pages(methods.LIST_FOLDERS, ListFoldersRequest(page_size=1))]
     assert [page.folders[0].folder_id for page in found] == [0, 1, 2, 3]
     assert len(core.operations) == 4
+
+
+def test_request_ids_of_one_process_ascend_with_time_and_differ() -> None:
+    ids = [request_id() for _ in range(1_000)]
+    times = [one[:6] for one in ids]
+    assert times == sorted(times)
+    assert len(set(ids)) == len(ids)
+    assert {len(one) for one in ids} == {16}
+    assert abs(int.from_bytes(times[-1], "big") / 1_000 - time.time()) < 60

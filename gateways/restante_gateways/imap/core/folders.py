@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 
+from restante.calls import request_id
 from restante.v1 import folder_pb2, mailbox_pb2, methods
 from restante_gateways.core.retry import repeated
 from restante_gateways.imap.core import convert
@@ -41,9 +41,7 @@ class FolderCalls:
 
     async def create(self, named: FolderPath) -> Place:
         """Create a folder and its missing parents. Raises FolderExists, FolderNameInvalid."""
-        request = folder_pb2.CreateFolderRequest(
-            mailbox_id=named.mailbox_id, path=named.path, request_id=secrets.token_bytes(16)
-        )
+        request = folder_pb2.CreateFolderRequest(mailbox_id=named.mailbox_id, path=named.path, request_id=request_id())
         answer = await self.operations.run(methods.CREATE_FOLDER, request)
         return Place(named.mailbox_id, answer.folder.folder_id)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Sequence
 
 from restante import errors
+from restante.calls import request_id
 from restante.v1 import message_pb2, methods, search_pb2
 from restante_gateways.core.upload import Upload
 from restante_gateways.imap.core import convert
@@ -126,7 +126,7 @@ class MessageCalls:
             upload_id=upload_id,
             flags=int(message.flags.system),
             keywords=message.flags.keywords,
-            request_id=secrets.token_bytes(16),
+            request_id=request_id(),
         )
         if isinstance(target, Place):
             request.folder_id = target.folder_id
@@ -186,7 +186,7 @@ class MessageCalls:
             mailbox_id=messages.place.mailbox_id,
             target_folder_id=folder_id,
             target_path=path,
-            request_id=secrets.token_bytes(16),
+            request_id=request_id(),
             if_message_count=count,
         )
         convert.name(messages, request.messages)
@@ -208,7 +208,7 @@ class MessageCalls:
             mailbox_id=messages.place.mailbox_id,
             target_folder_id=folder_id,
             target_path=path,
-            request_id=secrets.token_bytes(16),
+            request_id=request_id(),
             changes_since=changes_since,
             if_message_count=count,
         )
