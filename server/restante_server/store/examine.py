@@ -14,17 +14,16 @@ from restante_mail.header.addresses import shown
 from restante_mail.header.summary import Summary, read_header, summary
 from restante_mail.limits import DEFAULT_LIMITS
 from restante_mail.mime import parts
-from restante_mail.mime.content_fields import ContentFields
+from restante_mail.mime.decoders import whole_text
 from restante_mail.mime.parts import Part
 from restante_mail.mime.text import field_values, header_text, text_chunks
 from restante_mail.octets import Buffer, take
-from restante_mail.text.fold import fold, occurs
+from restante_mail.text.fold import fold, fold_latin, occurs
 from restante_server.store.restriction import HasHeader, HasText, TextField
 
 LOOK_OCTETS: Final = 4 << 20  # encoded octets searched in the text parts of one message; later text is not found
-_DIRECT_OCTETS = 1 << 20  # a plain body up to this size is searched in one piece
-_DIRECT_CHARSETS = frozenset(("", "us-ascii", "ascii", "utf-8", "utf8", "iso-8859-1", "iso-8859-15", "windows-1252"))
-_DIRECT_ENCODINGS = frozenset(("7bit", "8bit", "binary"))
+_AT_ONCE_OCTETS = 64 << 10  # a larger text part is searched in pieces
+_LONGEST_BEGINNING = 12  # octets of a word
 
 
 def _go_on() -> None:
@@ -86,16 +85,36 @@ class Examined:
         return needle.isascii() and _longest_word(needle) in block.lower()
 
     def _in_body(self, needle: str) -> bool:
-        tree = self._tree
-        if not tree.children and tree.octets <= _DIRECT_OCTETS and _is_direct(tree.fields):
-            octets = take(self._content, tree.body_start, tree.body_end)
-            if octets.isascii():  # folding ASCII changes only letter case and white space
-                word = _longest_word(needle)
-                if not needle.isascii() or word not in octets.lower():
-                    return False
-                if word and len(word) == len(needle):
-                    return True
+        if needle.isascii() and (word := _longest_word(needle)):
+            found = self._in_texts(word)
+            if found is False or (found and len(word) == len(needle)):
+                return found
+        elif needle and max(needle) > "\u00ff" and self._in_texts(None) is False:
+            return False
         return occurs(needle, self._text())
+
+    def _in_texts(self, word: bytes | None) -> bool | None:
+        """Whether the text parts hold the word, found without folding words and without removing markup; None if only
+        the text itself can tell. `word` is None for a word that is not in ISO-8859-1."""
+        sure: bool | None = False
+        left = LOOK_OCTETS
+        for part in self._tree.walk():
+            fields = part.fields
+            if fields.is_text:
+                left -= part.octets
+                if left < 0 or part.octets > _AT_ONCE_OCTETS:
+                    return None
+                self._check()
+                octets = fold_latin(whole_text(part, take(self._content, part.body_start, part.body_end)))
+                in_markup = fields.media_type == "text/html"
+                held = octets is None or (word is not None and word in octets)
+                if held and octets is not None and not in_markup:
+                    return True
+                if held or (in_markup and octets is not None and _is_divided(octets, word)):
+                    sure = None
+            elif fields.is_message:
+                sure = None  # its header is searched, too
+        return sure
 
     def _text(self) -> Iterator[str]:
         for chunk in text_chunks(self._content, self._tree, LOOK_OCTETS):
@@ -112,11 +131,17 @@ def _longest_word(needle: str) -> bytes:
     return max(re.split(r"[\s:\x00-\x1f\x7f]+", needle), key=len).encode("ascii", "ignore")
 
 
-def _is_direct(fields: ContentFields) -> bool:
-    """Whether ASCII octets of a part with these fields are its decoded text."""
-    return (
-        fields.is_text
-        and fields.media_type != "text/html"
-        and fields.encoding in _DIRECT_ENCODINGS
-        and fields.charset.lower() in _DIRECT_CHARSETS
-    )
+def _is_divided(markup: bytes, word: bytes | None) -> bool:
+    """Whether the word may have tags, comments or entities in this folded markup, which lacks it as a whole."""
+    if b"&" in markup.replace(b"&nbsp;", b" ").replace(b"&amp;", b" "):
+        return True
+    return word is not None and (not word.isalnum() or _begun(word).search(markup) is not None)
+
+
+@lru_cache(maxsize=64)
+def _begun(word: bytes) -> re.Pattern[bytes]:
+    """The pattern of the beginning of a word before a tag; of a long word, its first letters."""
+    beginnings = [word[:length] + b"<" for length in range(1, min(len(word), _LONGEST_BEGINNING))]
+    if len(word) > _LONGEST_BEGINNING:
+        beginnings.append(word[:_LONGEST_BEGINNING])
+    return re.compile(b"|".join(beginnings) or b"(?!)")
