@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -30,9 +30,14 @@ class FrameStream(asyncio.BufferedProtocol, Generic[Response]):
         request: Message,
         response: type[Response],
         refused: Callable[[], Awaitable[None]],
+        connected: set[FrameStream[Any]],
     ) -> None:
-        """`metadata` names the RPC, beside what proves the caller. Awaits `refused` if no process answers."""
+        """`metadata` names the RPC, beside what proves the caller. Awaits `refused` if no process answers.
+
+        The stream is in `connected` while it has a connection.
+        """
         self._socket, self._response, self._refused = socket, response, refused
+        self._connected = connected
         self._begin = hello(metadata) + frame(Kind.MESSAGE, request.SerializeToString())
         self._loop = asyncio.get_running_loop()
         self._buffer = FrameBuffer(MAX_MESSAGE_OCTETS)
@@ -106,6 +111,7 @@ class FrameStream(asyncio.BufferedProtocol, Generic[Response]):
         if self._cause is not None:
             made.abort()
             return
+        self._connected.add(self)
         made.write(self._begin)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -119,4 +125,5 @@ class FrameStream(asyncio.BufferedProtocol, Generic[Response]):
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._connected.discard(self)
         self._end(errors.Draining("The connection was lost."))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import grpc
 import structlog
@@ -25,6 +25,8 @@ from restante_process.frames import RPC, SOCKET_NAME, FrameReader, Kind, Malform
 
 log = structlog.get_logger("core")
 
+MOST_STREAMS = 256
+"""Server streams in frames, of which each needs a descriptor at both ends. Further ones share gRPC's connection."""
 SCHEME = "unix:"
 
 
@@ -33,6 +35,7 @@ class Frames:
 
     def __init__(self) -> None:
         self._dead: set[tuple[Path, int]] = set()  # sockets, with their inodes, that a core has left behind
+        self._streams: set[FrameStream[Any]] = set()  # with a connection
         self._said: set[str] = set()  # addresses whose use of gRPC is in the log
 
     def __call__(self, target: Target, stream: Stream) -> Carrier | None:
@@ -45,7 +48,7 @@ class Frames:
     ) -> ServerStream[Response] | None:
         """A call of an RPC whose response streams, such as "MessageService/StreamMessages"; None: it has to go by
         gRPC."""
-        found = self._find(target)
+        found = self._find(target) if len(self._streams) < MOST_STREAMS else None
         if found is None:
             return None
 
@@ -53,7 +56,7 @@ class Frames:
             if await _answers(target):
                 self._dead.add(found)
 
-        return FrameStream(found[0], {**dict(metadata), RPC: rpc}, request, response, refused)
+        return FrameStream(found[0], {**dict(metadata), RPC: rpc}, request, response, refused, self._streams)
 
     def _find(self, target: Target) -> tuple[Path, int] | None:
         """The socket of a core, with its inode; None if the core has none that answers."""

@@ -23,7 +23,7 @@ from restante.v1.message_pb2 import (
 )
 from restante.v1.session_pb2 import SCOPE_IMAP, AuthenticateRequest, ClientContext
 from restante.v1.types_pb2 import IdRange, UidSet
-from restante_gateways.core import streams
+from restante_gateways.core import frames, streams
 from restante_gateways.core.frame_streams import FrameStream
 from restante_gateways.core.frames import Frames
 from restante_process.frames import FIRST_ROOM_OCTETS, SOCKET_NAME
@@ -69,8 +69,8 @@ async def opened(store_template: Path, tmp_path: Path) -> AsyncIterator[Read]:
     async with open_local_core(store_template, tmp_path / "data") as core:
         for number in range(MESSAGES):
             await core.deliver("alice", b"Subject: %d\r\n\r\n" % number + b"x" * OCTETS + b"\r\n")
-        frames = Frames()
-        link: CoreLink = await core.link("imap", open_carrier=frames, open_server_stream=frames.call)
+        own = Frames()
+        link: CoreLink = await core.link("imap", open_carrier=own, open_server_stream=own.call)
         yield Read(core, link, await logged_in(link), (await core.folder("alice")).folder_id)
 
 
@@ -128,15 +128,32 @@ async def test_a_client_that_leaves_ends_the_call(opened: Read) -> None:
     assert opened.link._server_streams == set()
 
 
+async def test_more_streams_than_may_have_connections_go_by_grpc(opened: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "MOST_STREAMS", 1)
+    first, second = opened.messages(), opened.messages()
+    await anext(first)
+    assert subjects([each async for each in second]) == EVERY
+    third = opened.messages()
+    await anext(third)
+    assert len(opened.calls) == 1
+    await first.aclose()
+    await third.aclose()
+    await until(lambda: not opened.calls)
+    fourth = opened.messages()
+    await anext(fourth)
+    assert len(opened.calls) == 1
+    await fourth.aclose()
+
+
 async def test_refusals_have_their_reason(opened: Read) -> None:
     with pytest.raises(errors.InvalidSession):
         await anext(opened.link.stream_messages(opened.request, session=b"nonsense"))
     opened.folder_id = 4711
     with pytest.raises(errors.FolderNotFound):
         await anext(opened.messages())
-    frames = Frames()
+    own = Frames()
     wrong = await CoreLink.connect(
-        Target(opened.core.target().address, ProcessIdentity("imap", "wrong")), open_server_stream=frames.call
+        Target(opened.core.target().address, ProcessIdentity("imap", "wrong")), open_server_stream=own.call
     )
     try:
         with pytest.raises(errors.InvalidSession, match="secret"):
@@ -144,7 +161,7 @@ async def test_refusals_have_their_reason(opened: Read) -> None:
     finally:
         await wrong.close()
     target = opened.core.target("imap")
-    stream = frames.call(target, "MessageService/Nothing", target.metadata, opened.request, StreamMessagesResponse)
+    stream = own.call(target, "MessageService/Nothing", target.metadata, opened.request, StreamMessagesResponse)
     assert stream is not None
     with pytest.raises(errors.UnknownOperation):
         await stream.read()
