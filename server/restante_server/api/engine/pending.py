@@ -37,8 +37,9 @@ class Pending:
         """Set the outcome, once, and call the listener. A cancelled call keeps its outcome, Cancelled."""
         if self._outcome is None:
             self._outcome = outcome
-            if self._done is not None:
-                self._done(outcome)
+            done, self._done, self.stop = self._done, None, None  # both lead back to here: no cycle is left to collect
+            if done is not None:
+                done(outcome)
 
     def then(self, done: Done) -> None:
         """Call `done` with the outcome: at once if it is there, otherwise within `settle`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -36,6 +38,30 @@ def test_cancelling_gives_the_work_up_once_and_nothing_comes_after_it() -> None:
     pending.settle(ANSWER)
     assert len(stops) == 1
     assert [type(one) for one in heard] == [Cancelled]
+
+
+def test_a_settled_response_keeps_nothing_alive_that_keeps_it() -> None:
+    """Every operation would otherwise leave a cycle for the collector."""
+
+    class Flight:
+        def __init__(self) -> None:
+            self.pending = Pending()
+            self.pending.stop = self.stop
+            self.pending.then(self.done)
+
+        def stop(self) -> None: ...
+
+        def done(self, outcome: Outcome) -> None: ...
+
+    flight = Flight()
+    flight.pending.settle(ANSWER)
+    gone = weakref.ref(flight)
+    gc.disable()
+    try:
+        del flight
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_it_can_be_awaited() -> None:
