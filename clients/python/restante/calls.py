@@ -67,15 +67,23 @@ class Calls:
         """The response of any unary RPC of the contract (`restante.v1.methods`).
 
         Fills in a missing request_id, and sets `min_commit` to the latest write that this object has seen. Repeats a
-        call after a temporary failure until the deadline, with the delay that the server asks for. Raises the class
-        of `restante.errors` for the reason.
+        call after a temporary failure until the deadline, with the delay that the server asks for. A response that is
+        too large for an operation is asked for again, by a call of its own. Raises the class of `restante.errors` for
+        the reason.
         """
         completed, own_commit = self.completed(request)
 
         async def attempt(seconds: float) -> Response:
-            return await self.link.execute(
-                method, completed, session=self.token, timeout=seconds, independent=independent
-            )
+            until = time.monotonic() + seconds
+            try:
+                return await self.link.execute(
+                    method, completed, session=self.token, timeout=seconds, independent=independent
+                )
+            except errors.ResultTooLarge as error:
+                if error.metadata.get("rpc") != f"{method.service}/{method.name}":
+                    raise  # a streaming RPC, or a response beyond every limit
+            left = until - time.monotonic()
+            return await self.link.execute_alone(method, completed, session=self.token, timeout=left)
 
         response = await self.repeated(
             attempt, partial(may_repeat, method, completed), [completed] if own_commit else [], timeout

@@ -179,6 +179,27 @@ class CoreLink:
             followed=followed,
         )
 
+    async def execute_alone(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        session: bytes = b"",
+        client_address: str = "",
+        timeout: float = 30.0,
+    ) -> Response:
+        """One RPC as a call of its own, for a response that is too large for an operation (RESULT_TOO_LARGE)."""
+        self._look_for_a_core()
+        call = self._channel.unary_unary(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )
+        metadata = self._metadata(session, client_address)
+        with streams.translated():
+            response: Response = await call(request, metadata=metadata, timeout=max(0.0, timeout))
+        return response
+
     async def execute_once(
         self,
         operations: Sequence[batch_pb2.Operation],
