@@ -26,7 +26,7 @@ class Part:
     body_start: int
     body_end: int
     fields: ContentFields
-    lines: int = 0  # line ends in the body
+    lines: int = 0  # line ends in the body of a text or an embedded message; 0 for other parts
     children: list[Part] = field(default_factory=list)
 
     @property

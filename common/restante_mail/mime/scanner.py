@@ -79,7 +79,8 @@ class _Scan:
         root = self._parts[0]
         root.body_end = max(root.body_start, self._size)
         if not self._stack:
-            root.lines = count_lines(self._buffer, root.body_start, root.body_end)
+            if root.fields.is_text or root.fields.is_message:
+                root.lines = count_lines(self._buffer, root.body_start, root.body_end)
             return root
         while found is not None:
             boundary, (line, after, closing) = found
@@ -188,8 +189,13 @@ class _Scan:
         self._parts_left -= 1
 
     def _count_lines(self) -> None:
-        counts = line_counts(self._buffer, [at for part in self._parts for at in (part.body_start, part.body_end)])
-        for part in self._parts:
+        counted = [part for part in self._parts if part.fields.is_text or part.fields.is_message]
+        if not any(part.children for part in counted):  # then none is inside of another
+            for part in counted:
+                part.lines = count_lines(self._buffer, part.body_start, part.body_end)
+            return
+        counts = line_counts(self._buffer, [at for part in counted for at in (part.body_start, part.body_end)])
+        for part in counted:
             part.lines = counts[part.body_end] - counts[part.body_start]
 
     # Headers ----------------------------------------------------------------------------------------------------------
