@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import platform
+from bisect import bisect_left
+from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Gauge, Info, ProcessCollector, disable_created_metrics
 
@@ -40,3 +43,33 @@ class CertificateMetrics:
         self._expiry.clear()
         for each in certificates:
             self._expiry.labels(each.name).set(each.not_after.timestamp())
+
+
+class Durations:
+    """The durations of calls, counted in buckets for a HistogramMetricFamily. For one thread.
+
+    Adding one to prometheus_client's own Histogram costs four times as much.
+    """
+
+    __slots__ = ("_bounds", "counts", "seconds")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """`bounds` are the highest durations of each bucket but the last, in seconds, ascending."""
+        self._bounds = bounds
+        self.seconds = 0.0  # in all
+        self.counts = [0] * (len(bounds) + 1)  # of each bucket alone; the last one has no bound
+
+    def note(self, seconds: float) -> None:
+        """Count a duration."""
+        self.seconds += seconds
+        self.counts[bisect_left(self._bounds, seconds)] += 1
+
+    def add(self, other: Durations) -> None:
+        """Add the durations of other calls, with the same bounds."""
+        self.seconds += other.seconds
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """The buckets as prometheus_client has them: by their bounds, each with all durations up to it."""
+        bounds = (*map(str, self._bounds), "+Inf")
+        return list(zip(bounds, accumulate(self.counts), strict=True))

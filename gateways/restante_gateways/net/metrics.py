@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from restante_process.metrics import Durations
 
 COMMAND_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)  # seconds
 
 
-class GatewayMetrics:
+class GatewayMetrics(Collector):
     """The metrics of all gateways; `gateway` is the value of that label. One object for each process and registry."""
 
     def __init__(self, gateway: str, registry: CollectorRegistry) -> None:
@@ -28,14 +32,8 @@ class GatewayMetrics:
             ["gateway", "listener", "reason"],
             registry=registry,
         )
-        self._commands = Histogram(
-            "restante_gateway_command_seconds",
-            "Time from a complete command to its response.",
-            ["gateway", "command", "outcome"],
-            buckets=COMMAND_BUCKETS,
-            registry=registry,
-        )
-        self._command_children: dict[tuple[str, str], Histogram] = {}
+        self._durations: dict[tuple[str, str], Durations] = {}  # of commands, by name and outcome
+        registry.register(self)
 
     def connection_opened(self, listener: str) -> None:
         """Count a connection that is now served."""
@@ -52,8 +50,20 @@ class GatewayMetrics:
 
     def command(self, command: str, outcome: str, seconds: float) -> None:
         """Count a finished command; both names come from small fixed sets, never from the client."""
-        key = (command, outcome)
-        child = self._command_children.get(key)
-        if child is None:
-            child = self._command_children[key] = self._commands.labels(self._gateway, command, outcome)
-        child.observe(seconds)
+        durations = self._durations.get((command, outcome))
+        if durations is None:
+            durations = self._durations[command, outcome] = Durations(COMMAND_BUCKETS)
+        durations.note(seconds)
+
+    def describe(self) -> tuple[HistogramMetricFamily]:
+        """The metric of commands without values, for the registry."""
+        text = "Time from a complete command to its response."
+        labels = ["gateway", "command", "outcome"]
+        return (HistogramMetricFamily("restante_gateway_command_seconds", text, labels=labels),)
+
+    def collect(self) -> tuple[Metric]:
+        """The metric of commands, for the registry. May be called on any thread."""
+        (found,) = self.describe()
+        for (command, outcome), durations in list(self._durations.items()):
+            found.add_metric([self._gateway, command, outcome], durations.buckets(), durations.seconds)
+        return (found,)

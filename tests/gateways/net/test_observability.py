@@ -69,3 +69,7 @@ def test_the_metrics_of_a_gateway_name_the_gateway() -> None:
     page = generate_latest(metrics.registry).decode()
     assert 'restante_gateway_connections{gateway="pop3",listener="pop3s"} 1.0' in page
     assert 'restante_gateway_command_seconds_count{command="RETR",gateway="pop3",outcome="ok"} 1.0' in page
+    assert 'restante_gateway_command_seconds_sum{command="RETR",gateway="pop3",outcome="ok"} 0.003' in page
+    bucket = 'restante_gateway_command_seconds_bucket{command="RETR",gateway="pop3",le="%s",outcome="ok"} %s'
+    for bound, count in ((0.0005, 0.0), (0.0025, 0.0), (0.005, 1.0), (5.0, 1.0), ("+Inf", 1.0)):
+        assert bucket % (bound, count) in page

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
-from itertools import accumulate
 
 import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from restante_process.metrics import Durations
 from restante_server.api.engine.caller import Caller
 
 log = structlog.get_logger("restante.core")
 
 BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-BOUNDS = (*map(str, BUCKETS_SECONDS), "+Inf")
 
 
 class CallObserver(Collector):
@@ -24,7 +22,7 @@ class CallObserver(Collector):
 
     def __init__(self, registry: CollectorRegistry, *, quiet: bool = False, slow_seconds: float = 1.0) -> None:
         self._quiet, self._slow_seconds = quiet, slow_seconds
-        self._durations: dict[tuple[str, str], _Durations] = {}
+        self._durations: dict[tuple[str, str], Durations] = {}
         registry.register(self)
 
     def finished(self, path: str, caller: Caller, outcome: str, began: float) -> None:
@@ -32,9 +30,8 @@ class CallObserver(Collector):
         seconds = time.perf_counter() - began
         durations = self._durations.get((path, outcome))
         if durations is None:
-            durations = self._durations[path, outcome] = _Durations()
-        durations.seconds += seconds
-        durations.counts[bisect_left(BUCKETS_SECONDS, seconds)] += 1
+            durations = self._durations[path, outcome] = Durations(BUCKETS_SECONDS)
+        durations.note(seconds)
         if self._quiet and outcome == "OK" and seconds < self._slow_seconds:
             return
         log.info(
@@ -58,28 +55,11 @@ class CallObserver(Collector):
     def collect(self) -> tuple[Metric, ...]:
         """The metrics, for the registry. May be called on any thread."""
         calls, seconds = self.describe()
-        of_method: dict[str, _Durations] = {}
+        of_method: dict[str, Durations] = {}
         for (path, outcome), durations in list(self._durations.items()):
             name = path.rpartition(".")[2]
             calls.add_metric([name, outcome], sum(durations.counts))
-            of_method.setdefault(name, _Durations()).add(durations)
+            of_method.setdefault(name, Durations(BUCKETS_SECONDS)).add(durations)
         for name, durations in of_method.items():
-            buckets = list(zip(BOUNDS, accumulate(durations.counts), strict=True))
-            seconds.add_metric([name], buckets, durations.seconds)
+            seconds.add_metric([name], durations.buckets(), durations.seconds)
         return calls, seconds
-
-
-class _Durations:
-    """The durations of calls, counted. Adding one to prometheus_client's Counter and Histogram costs four times as
-    much."""
-
-    __slots__ = ("counts", "seconds")
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.counts = [0] * (len(BUCKETS_SECONDS) + 1)  # of each bucket alone; the last one has no bound
-
-    def add(self, other: _Durations) -> None:
-        """Add the durations of other calls."""
-        self.seconds += other.seconds
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
