@@ -20,7 +20,7 @@ from restante_server.transport.settings import TransportSettings
 
 MAX_HEADER_OCTETS = DEFAULT_LIMITS.header_octets  # the core parses no field beyond, though mail clients would
 MAX_LOOKED_AT = 1_000  # Delivered-To fields
-_TO_CUT = re.compile(rb"(?:^|\n)(?:return-path|delivered-to|authentication-results)[ \t]*:", re.IGNORECASE)
+_TO_CUT = re.compile(rb"\n(?:return-path|delivered-to|authentication-results)[ \t]*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ class Intake:
         self._hops = count_hops(block)
         if self._hops > self._settings.max_hops:
             raise MailLoop(hops=self._hops)
-        if _TO_CUT.search(block) is not None:  # most messages have no such field, so one search saves the parse
+        # Most messages have no such field, so one search saves the parse.
+        if _TO_CUT.search(b"\n" + block) is not None:
             self._had = _delivered_to(block)
             held = received_edit(block, (self._settings.hostname,)).apply(block) + held[len(block) :]
         await self._writer.feed(held)
