@@ -15,8 +15,9 @@ from restante.v1 import methods
 from restante.v1.message_pb2 import MessageSet
 from restante.v1.types_pb2 import CommitToken, FolderChanges
 from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION
-from restante_server.api.engine.call import Call, FindThenWrite, ShortRead
+from restante_server.api.engine.call import Call, FindThenWrite, OneWrite, ShortRead
 from restante_server.api.engine.registry import Decided, Handlers
+from restante_server.api.engine.writes import HandlerWrite
 from restante_server.api.services import convert, message_rows, message_shapes, sets
 from restante_server.api.services.message_rows import Ask, Batch, Rest
 from restante_server.api.services.message_shapes import Shape
@@ -73,8 +74,9 @@ def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) -> Decid
     ask, chosen = _asked(call, request)
     if request.mark_seen:
         MAIL_SESSION(call.caller)
-        write = partial(_mark_and_get, call, request, ask)
-        return partial(write, chosen) if isinstance(chosen, sets.Chosen) else FindThenWrite(chosen, write)
+        if isinstance(chosen, sets.Chosen):
+            return OneWrite(_marking(call, request, ask, chosen))
+        return FindThenWrite(chosen, partial(_mark_and_get, call, request, ask))
     if isinstance(chosen, sets.Chosen) and ask.is_short:
         return ShortRead(partial(_batch, call=call, ask=ask))
     return partial(_get_batch, call, ask, chosen)
@@ -89,8 +91,14 @@ async def _get_batch(call: Call, ask: Ask, chosen: sets.Chosen | sets.Pending) -
 async def _mark_and_get(
     call: Call, request: v1.BatchGetMessagesRequest, ask: Ask, chosen: sets.Chosen
 ) -> v1.BatchGetMessagesResponse:
+    return await call.core.db.write(_marking(call, request, ask, chosen), deadline=call.deadline)
+
+
+def _marking(
+    call: Call, request: v1.BatchGetMessagesRequest, ask: Ask, chosen: sets.Chosen
+) -> HandlerWrite[v1.BatchGetMessagesResponse]:
     run = partial(_batch, call=call, ask=ask.among(chosen.selection), marked=chosen)
-    return await call.write(request, run, claims=(ask.claim,), rows=chosen.rows)
+    return call.operation(request, run, claims=(ask.claim,), rows=chosen.rows)
 
 
 def _batch(tx: Connection, *, call: Call, ask: Ask, marked: sets.Chosen | None = None) -> v1.BatchGetMessagesResponse:
