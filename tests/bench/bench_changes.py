@@ -101,7 +101,9 @@ def placing(store: Store, count: int, separate: bool) -> Change:
     def run(tx: Connection, place: Place) -> None:
         made = contents.insert_many(tx, [new] * count, NOW) if separate else contents.insert_many(tx, [new], NOW)
         at = made if separate else made * count
-        items = [NewMessage(content_id, len(BODY), shown, HEAD, received_at=NOW) for content_id in at]
+        items = [
+            NewMessage(content_id, len(BODY), shown, HEAD, received_at=NOW, content_is_new=True) for content_id in at
+        ]
         for number in range(count if separate else 0):
             key = requests.Key(place.mailbox_id, "account:1", made[number].to_bytes(16, "big"))
             requests.keep(tx, [(requests.Request(key, "Append", bytes(32), NOW), bytes(40))], is_locked=True)

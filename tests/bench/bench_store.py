@@ -70,7 +70,9 @@ async def deliveries(box: Box, other: Box) -> dict[str, float]:
 
     def run(tx: Connection, place: Place, count: int) -> None:
         made = contents.insert_many(tx, [new] * count, NOW)
-        items = [NewMessage(content_id, len(BODY), shown, HEAD, received_at=NOW) for content_id in made]
+        items = [
+            NewMessage(content_id, len(BODY), shown, HEAD, received_at=NOW, content_is_new=True) for content_id in made
+        ]
         add_to(tx, place, other.inbox, items)
 
     result = {}

@@ -14,6 +14,7 @@ from sqlalchemy import ClauseElement, Delete, Insert, Select, Update, and_, bind
 
 import restante_server.store
 from restante_server.db.schema import content, folder, listing, message, recoverable
+from restante_server.store.rows import SHOWS
 from restante_server.store.runs import JsonRows, join_from
 from restante_server.store.selection import Kind, chosen, members
 from tests.harness.tenancy import names_mailbox
@@ -29,7 +30,7 @@ SOUND: list[ClauseElement] = [
     select(message.c.uid).where(MINE),
     select(message.c.uid, recoverable.c.deleted_at).join_from(message, recoverable, SAME).where(MINE),
     select(recoverable.c.deleted_at).join_from(message, recoverable, SAME).where(MINE),
-    select(listing.c.preview).join_from(message, listing, listing.c.content_id == message.c.content_id).where(MINE),
+    select(listing.c.preview).join_from(message, listing, SHOWS).where(MINE),
     update(message).where(MINE, message.c.uid == 1).values(flags=1),
     delete(message).where(MINE),
     insert(message),
@@ -50,7 +51,10 @@ UNSOUND: list[ClauseElement] = [
     delete(message).where(message.c.message_id == bindparam("id")),
     select(message.c.uid, recoverable.c.deleted_at).join_from(message, recoverable, SAME),
     select(message.c.uid).join_from(message, recoverable, recoverable.c.message_id == message.c.message_id).where(MINE),
-    select(listing.c.preview).join_from(message, listing, listing.c.content_id == message.c.content_id),
+    select(listing.c.preview).join_from(message, listing, listing.c.content_id == message.c.content_id).where(MINE),
+    select(listing.c.preview).join_from(message, listing, SHOWS),
+    select(message.c.uid).join_from(message, listing, SHOWS).where(listing.c.mailbox_id == bindparam("mailbox")),
+    select(message.c.uid).where(message.c.listed_in == bindparam("mailbox")),
     insert(message).from_select(["mailbox_id"], select(message.c.mailbox_id)),
     update(message)
     .where(MINE, message.c.message_id.in_(select(other.c.message_id).where(other.c.uid == 1)))

@@ -24,7 +24,8 @@ def violations(statement: ClauseElement) -> list[str]:
     """The mailbox tables (or aliases of them) in a statement that are not restricted to one mailbox.
 
     A table is restricted when its `mailbox_id` equals a parameter, a value computed from one, or the `mailbox_id` of
-    another restricted table. A statement with the execution option `across_mailboxes` may read all mailboxes.
+    another restricted table. A listing is also restricted by the `listed_in` of a restricted message. A statement with
+    the execution option `across_mailboxes` may read all mailboxes.
     """
     if getattr(statement, "_execution_options", {}).get("across_mailboxes"):
         return []
@@ -35,7 +36,9 @@ def violations(statement: ClauseElement) -> list[str]:
         if isinstance(element, BinaryExpression) and element.operator is operators.eq:
             left, right = _owner(element.left), _owner(element.right)
             if left is not None and right is not None:
-                links.append((id(left), id(right)))
+                links += [(id(left), id(right)), (id(right), id(left))]
+            elif element.right is schema.message.c.listed_in and left is schema.listing:
+                links.append((id(schema.message), id(left)))
             elif left is not None and _is_value(element.right):
                 held.add(id(left))
             elif right is not None and _is_value(element.left):
@@ -49,7 +52,7 @@ def violations(statement: ClauseElement) -> list[str]:
             held.update(() if inner else {id(subquery)})
     spreading = True
     while spreading:
-        found = {b if a in held else a for a, b in links if (a in held) != (b in held)}
+        found = {b for a, b in links if a in held}
         spreading = bool(found - held)
         held |= found
     return sorted(str(source.name) for key, source in used.items() if key not in held)

@@ -223,6 +223,7 @@ message = Table(
     Column("received_offset_minutes", Integer, nullable=False),
     Column("size_octets", BigInteger, nullable=False),  # head and content
     Column("content_id", BigInteger, nullable=False, info=HOLDS_CONTENT),
+    Column("listed_in", BigInteger, nullable=False),  # the mailbox_id under which the listing of the content lies
     Column("head", LargeBinary, nullable=False),  # fields added at delivery, 8 KiB at most; empty for APPEND
     Index(
         "uq_message_place",
@@ -257,7 +258,8 @@ keyword = Table(
 listing = Table(
     "listing",
     metadata,
-    Column("content_id", RowId, primary_key=True, autoincrement=False, info=NAMES_CONTENT),
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),  # of the content's first message
+    Column("content_id", BigInteger, primary_key=True, autoincrement=False, info=NAMES_CONTENT),
     Column("envelope", LargeBinary, nullable=False),  # IMAP ENVELOPE, finished octets
     Column("body_structure", LargeBinary, nullable=False),  # IMAP BODYSTRUCTURE, finished octets
     Column("body", LargeBinary, nullable=False),  # IMAP BODY, finished octets
@@ -273,7 +275,8 @@ listing = Table(
     Column("to_key", Text, nullable=False),
     Column("cc_key", Text, nullable=False),
     Column("bcc_key", Text, nullable=False),
-    comment="What lists show of a content, apart from its octets, for all messages that have it.",
+    sqlite_with_rowid=False,
+    comment="What lists show of a content, apart from its octets, for all messages that have it, in any mailbox.",
 )
 
 recoverable = Table(
@@ -349,6 +352,9 @@ content = Table(
     Column("file_name", Text),  # relative to the contents directory, for files
     Column("state", Integer, nullable=False),  # store.contents.ContentState: live, dead
     Column("structure", LargeBinary, nullable=False),  # mime.parts.encode: the part tree with offsets
+    Column(
+        "listed_in", BigInteger
+    ),  # the mailbox_id under which the listing lies; NULL: no message had the content yet
     Column("created_at", BigInteger, nullable=False),
     Index("ix_content_dead", "state", sqlite_where=text("state = 2"), postgresql_where=text("state = 2")),
     sqlite_autoincrement=True,  # an id is never reused, because pins refer to it

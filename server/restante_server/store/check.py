@@ -23,6 +23,7 @@ from restante_server.db.schema import (
 from restante_server.store.contents import ContentState, Location
 from restante_server.store.folders import Role
 from restante_server.store.messages import ALL_FLAGS
+from restante_server.store.rows import SHOWS
 from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN
 
 MOST_NAMED = 10  # examples listed for one broken invariant
@@ -53,6 +54,7 @@ _PLACED = message.c.folder_id.is_not(None)
 _KEPT = exists().where(
     recoverable.c.mailbox_id == message.c.mailbox_id, recoverable.c.message_id == message.c.message_id
 )
+_HOME = and_(listing.c.mailbox_id == content.c.listed_in, listing.c.content_id == content.c.content_id)
 _SAME_FOLDER = and_(message.c.mailbox_id == folder.c.mailbox_id, message.c.folder_id == folder.c.folder_id)
 
 
@@ -207,8 +209,17 @@ def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
         ),
         ("message with a folder or a UID, but not both", select(*place).where(message.c.uid.is_not(None) != _PLACED)),
         ("message with unknown flags", select(*_MESSAGE).where(message.c.flags.bitwise_and(~ALL_FLAGS) != 0)),
-        ("message without a listing", select(*_MESSAGE).where(_missing(message, listing, "content_id"))),
-        ("listing without a content", select(listing.c.content_id).where(_missing(listing, content, "content_id"))),
+        ("message without a listing", select(*_MESSAGE).where(~exists().where(SHOWS))),
+        (
+            "listing without a content, or under another mailbox than the content says",
+            select(listing.c.mailbox_id, listing.c.content_id).where(~exists().where(_HOME)),
+        ),
+        (
+            "content without the listing that it says it has",
+            select(content.c.content_id).where(
+                content.c.state == ContentState.LIVE, content.c.listed_in.is_not(None), ~exists().where(_HOME)
+            ),
+        ),
         (
             "message without a folder, neither recoverable nor removed",
             select(*_MESSAGE).where(~_PLACED, _missing(message, recoverable, *key), _missing(message, removed, *key)),

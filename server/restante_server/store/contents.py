@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, FromClause, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, bindparam, delete, insert, select, tuple_, update
 
 from restante.errors import StoreBusy
 from restante_mail.header.fields import header_fields
@@ -270,8 +270,10 @@ def cut(tx: Connection, directory: Path, stored: Stored, head: bytes, wanted: Wa
 def mark_dead(tx: Connection, content_ids: Sequence[int]) -> None:
     """Mark contents dead, so that no message can name them, before their files are removed; remove their other rows."""
     tx.execute(update(content).where(content.c.content_id.in_(content_ids)).values(state=ContentState.DEAD))
-    for table in (content_octets, listing):
-        tx.execute(delete(table).where(table.c.content_id.in_(content_ids)))
+    tx.execute(delete(content_octets).where(content_octets.c.content_id.in_(content_ids)))
+    home = select(content.c.listed_in, content.c.content_id).where(content.c.content_id.in_(content_ids))
+    listings = delete(listing).where(tuple_(listing.c.mailbox_id, listing.c.content_id).in_(home))
+    tx.execute(listings.execution_options(across_mailboxes=True))  # each lies under the mailbox of a first message
 
 
 def remove(tx: Connection, content_ids: Sequence[int]) -> None:

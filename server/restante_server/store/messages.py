@@ -12,8 +12,7 @@ from restante.errors import FolderNotFound, LimitExceeded, MessageNotFound
 from restante_mail.idset import EMPTY
 from restante_mail.mime.facts import Facts
 from restante_server.db import prepared
-from restante_server.db.schema import folder, listing, mailbox, message, recoverable
-from restante_server.db.upsert import insert_missing
+from restante_server.db.schema import content, folder, listing, mailbox, message, recoverable
 from restante_server.directory.rights import Place
 from restante_server.store import changes, keywords
 from restante_server.store.folders import HIGHEST_UID
@@ -40,6 +39,7 @@ class NewMessage(NamedTuple):
     keywords: tuple[str, ...] = ()
     received_at: int = 0  # microseconds
     received_offset_minutes: int = 0
+    content_is_new: bool = False  # made in this transaction, so it has no listing yet
 
     @property
     def size_octets(self) -> int:
@@ -132,7 +132,14 @@ _add_to_folder = (
         size_octets=folder.c.size_octets + bindparam("octets"),
     )
 )
-_insert_message = insert(message)
+_insert_message, _insert_listing = insert(message), insert(listing)
+_contents = JsonRows("contents")
+_listed = (
+    select(content.c.content_id, content.c.listed_in)
+    .select_from(join_from(_contents.rows, content, content.c.content_id == _contents.item(0)))
+    .where(content.c.listed_in.is_not(None))
+)
+_list_in = update(content).where(content.c.content_id == bindparam("content")).values(listed_in=bindparam("mailbox"))
 _draft = select(message.c.message_id).where(
     message.c.mailbox_id == bindparam("mailbox"),
     message.c.message_id == bindparam("id"),
@@ -168,11 +175,13 @@ def add_all(tx: Connection, placements: Sequence[Placement], *, within_quota: bo
     made: dict[int, Listing] = {}  # by identity of the facts, which the recipients of one message share
     placed: list[Placed] = []
     message_rows: list[dict[str, Any]] = []
-    listing_rows: dict[int, dict[str, Any]] = {}  # by content
+    listing_rows: list[dict[str, Any]] = []
+    listed_in = _listed_in(tx, placements)
     for at, (place, item) in enumerate(placements):
         mailbox_id, folder_id = place.mailbox_id, place.folder_id
         owner, target = counters[mailbox_id], targets[mailbox_id, folder_id]
         size, flags = item.size_octets, item.flags & ALL_FLAGS
+        is_first = item.content_id not in listed_in
         where = Placed(
             owner.next_message_id + owner.count,
             target.uid_next + target.count,
@@ -200,20 +209,23 @@ def add_all(tx: Connection, placements: Sequence[Placement], *, within_quota: bo
                 "received_offset_minutes": item.received_offset_minutes,
                 "size_octets": size,
                 "content_id": item.content_id,
+                "listed_in": listed_in.setdefault(item.content_id, mailbox_id),
                 "head": item.head,
             }
         )
-        if item.content_id in listing_rows:
+        if not is_first:
             continue
         shown = item.facts if isinstance(item.facts, Listing) else made.get(id(item.facts))
         if shown is None:
             assert isinstance(item.facts, Facts)
             shown = made[id(item.facts)] = listing_of(item.facts)
-        listing_rows[item.content_id] = _listing_row(item.content_id, shown)
+        listing_rows.append(_listing_row(mailbox_id, item.content_id, shown))
     _write_counters(tx, counters, targets, within_quota)
     prepared.run_many(tx, _insert_message, message_rows)
-    # The listing is there already when an earlier message has the same content.
-    prepared.run_many(tx, insert_missing(tx, listing), list(listing_rows.values()))
+    prepared.run_many(tx, _insert_listing, listing_rows)
+    prepared.run_many(
+        tx, _list_in, [{"content": row["content_id"], "mailbox": row["mailbox_id"]} for row in listing_rows]
+    )
     _note_deltas(tx, targets, message_rows)
     return placed
 
@@ -327,8 +339,15 @@ def _spell(tx: Connection, placements: Sequence[Placement]) -> dict[int, str]:
     return columns
 
 
-def _listing_row(content_id: int, shown: Listing) -> dict[str, Any]:
+def _listed_in(tx: Connection, placements: Sequence[Placement]) -> dict[int, int]:
+    """{content: mailbox under which its listing lies} of the contents that have a listing."""
+    known = {(item.content_id,) for _, item in placements if not item.content_is_new}
+    return dict(prepared.rows(tx, _listed, {"contents": encode_rows(sorted(known))})) if known else {}
+
+
+def _listing_row(mailbox_id: int, content_id: int, shown: Listing) -> dict[str, Any]:
     return {
+        "mailbox_id": mailbox_id,
         "content_id": content_id,
         "envelope": shown.envelope,
         "body_structure": shown.body_structure,

@@ -383,7 +383,7 @@ _page = (
         message,
         and_(message.c.mailbox_id == recoverable.c.mailbox_id, message.c.message_id == recoverable.c.message_id),
     )
-    .join(listing, listing.c.content_id == message.c.content_id)
+    .join(listing, rows.SHOWS)
     .where(
         recoverable.c.mailbox_id == bindparam("mailbox"),
         (recoverable.c.deleted_at < bindparam("at"))

@@ -30,6 +30,7 @@ OF_MESSAGE: Final = frozenset(
 OF_LISTING: Final = frozenset(
     "envelope body_structure body summary preview attachment_count sent_at sent_offset_minutes".split()
 )
+SHOWS: Final = and_(listing.c.mailbox_id == message.c.listed_in, listing.c.content_id == message.c.content_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ def _page(kind: Kind, names: tuple[str, ...], changed: bool, loaded: Loaded) -> 
     source, condition = chosen(kind)
     columns: list[ColumnElement[Any]] = [listing.c[name] if name in OF_LISTING else message.c[name] for name in names]
     if not OF_LISTING.isdisjoint(names):
-        source = join_from(source, listing, listing.c.content_id == message.c.content_id)
+        source = join_from(source, listing, SHOWS)
     if loaded is Loaded.STORED:
         columns += STORED
         source = with_octets(join_from(source, content, content.c.content_id == message.c.content_id))

@@ -23,7 +23,7 @@ from restante_server.store.conditions import Bounds, Conditions, Truth
 from restante_server.store.contents import Location, Stored
 from restante_server.store.examine import Examined
 from restante_server.store.restriction import Restriction
-from restante_server.store.rows import fetch
+from restante_server.store.rows import SHOWS, fetch
 from restante_server.store.runs import join_from
 
 CANDIDATES: Final = 1_024  # most rows of one step that has candidates to examine
@@ -213,7 +213,7 @@ def _step(
 def _source(needs_listing: bool) -> FromClause:
     if not needs_listing:
         return message
-    return join_from(message, listing, listing.c.content_id == message.c.content_id)
+    return join_from(message, listing, SHOWS)
 
 
 def _scope(place: Place) -> list[ColumnElement[bool]]:

@@ -100,16 +100,24 @@ def _letter(
         item.listing,
         addressees,
         item.accepted_at,
+        item.staged.new is not None,
         _copy(tx, item, item.sent, content_id) if item.sent is not None else None,
     )
 
 
 def _copy(tx: Connection, item: Incoming, sent: SentCopy, content_id: int) -> Placement:
     """The placement of the sender's copy; a copy without `staged` shares the content of the sent message."""
-    size = item.staged.size_octets
+    named = item.staged if sent.staged is None else sent.staged
     if sent.staged is not None:
-        content_id, size = sent.staged.insert(tx, item.accepted_at), sent.staged.size_octets
-    message = NewMessage(content_id, size, sent.listing, flags=sent.flags, received_at=item.accepted_at)
+        content_id = sent.staged.insert(tx, item.accepted_at)
+    message = NewMessage(
+        content_id,
+        named.size_octets,
+        sent.listing,
+        flags=sent.flags,
+        received_at=item.accepted_at,
+        content_is_new=named.new is not None,
+    )
     return Placement(rights.system(sent.mailbox_id, sent.folder_id), message)
 
 

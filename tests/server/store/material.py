@@ -16,7 +16,7 @@ from restante_server.db.engine import Database
 from restante_server.db.operation import Write
 from restante_server.directory import rights
 from restante_server.directory.rights import Place
-from restante_server.store import contents, erasure, folders, mailboxes, messages, removal, transfer
+from restante_server.store import contents, erasure, folders, mailboxes, messages, removal, rows, transfer
 from restante_server.store.contents import NewContent
 from restante_server.store.folders import Role
 from restante_server.store.listing import Listing, listing_of
@@ -116,6 +116,18 @@ def add_to(
 ) -> list[Placed]:
     """Put messages into a folder of a mailbox."""
     return messages.add(tx, rights.within(tx, place, folder_id), items, within_quota=within_quota)
+
+
+def listings(tx: Connection, *_: object) -> list[tuple[int, int]]:
+    """(mailbox_id, content_id) of every listing, ascending by content."""
+    found = select(schema.listing.c.mailbox_id, schema.listing.c.content_id).order_by(schema.listing.c.content_id)
+    return [(row[0], row[1]) for row in tx.execute(found.execution_options(across_mailboxes=True))]
+
+
+def previews(tx: Connection, place: Place) -> list[str]:
+    """The previews of the messages in the folders of a mailbox."""
+    found = rows.page(tx, place, Selection(None, IdSet(((1, 99),))), frozenset({"preview"}), most=99)
+    return list(found.columns["preview"])
 
 
 def copy_to(

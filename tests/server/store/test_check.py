@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, delete, insert, literal, select, update
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from restante_server.db import schema
@@ -36,7 +36,14 @@ DAMAGE = {
     .values(uid=None),
     "message with unknown flags": update(s.message).where(s.message.c.message_id == 1).values(flags=33),
     "message without a listing": delete(s.listing).where(s.listing.c.content_id == 1),
+    "message without a listing: mailbox_id 1, message_id 2": update(s.message)
+    .where(s.message.c.message_id == 2)
+    .values(listed_in=77),
     "listing without a content": update(s.listing).where(s.listing.c.content_id == 1).values(content_id=88),
+    "listing without a content, or under another mailbox than": insert(s.listing).from_select(
+        s.listing.c.keys(), select(literal(77), *list(s.listing.c)[1:]).where(s.listing.c.content_id == 1)
+    ),
+    "content without the listing that it says it has": update(s.content).values(listed_in=77),
     "message without a folder, neither recoverable nor removed": delete(s.removed),
     "removal entry of a message in a folder, of a recoverable one or of no message": update(s.removed).values(
         message_id=3

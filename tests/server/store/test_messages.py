@@ -7,11 +7,12 @@ from sqlalchemy import Connection
 
 from restante.errors import FolderNotFound, QuotaExceeded
 from restante_server.db.effects import events, peek
+from restante_server.db.operation import Write
 from restante_server.directory.rights import Place
 from restante_server.store import folders, mailboxes, messages
 from restante_server.store.changes import CHANGED
-from restante_server.store.messages import Placed, Placement
-from tests.server.store.material import SIMPLE, Box, add_to, new_messages
+from restante_server.store.messages import NewMessage, Placed, Placement
+from tests.server.store.material import SIMPLE, Box, add_to, listings, new_messages, previews
 
 
 async def test_messages_get_ascending_uids_and_one_change_number(box: Box) -> None:
@@ -44,12 +45,30 @@ async def test_one_set_reaches_many_mailboxes_and_folders(box: Box, other: Box) 
         assert touched[other.id].folders.keys() == {other.inbox}
         return placed
 
-    from restante_server.db.operation import Write
-
     first, second, third = await box.database.write(Write(run, mailboxes=frozenset({box.id, other.id})))
     assert (first.uid, second.uid, third.uid) == (1, 1, 1)
     assert first.change_number == third.change_number
     assert third.message_id == first.message_id + 1
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_a_content_has_one_listing_which_lies_under_the_mailbox_of_its_first_message(
+    box: Box, other: Box, is_new: bool
+) -> None:
+    def place(tx: Connection, item: NewMessage, *wanted: Box) -> None:
+        messages.add_all(tx, [Placement(one.place(tx, one.inbox), item) for one in wanted])
+
+    def first(tx: Connection) -> NewMessage:
+        (item,) = new_messages(tx, 1)
+        place(tx, item._replace(content_is_new=is_new), other, box)
+        return item
+
+    both = frozenset({box.id, other.id})
+    item = await box.database.write(Write(first, mailboxes=both))
+    once = [(other.id, item.content_id)]
+    assert await box.read(listings) == once
+    await box.database.write(Write(lambda tx: place(tx, item, box, other), mailboxes=both))
+    assert (await box.read(listings), await box.read(previews)) == (once, ["At noon?"] * 2)
 
 
 async def test_quota_refuses_what_does_not_fit_and_writes_nothing(box: Box) -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from restante.errors import FolderNotFound, QuotaExceeded
 from restante_mail.idset import EMPTY, IdSet
-from restante_server.db.schema import listing
 from restante_server.directory.rights import Place
-from restante_server.store import changes, flags, folders, mailboxes, rows
+from restante_server.store import changes, flags, folders, mailboxes
 from restante_server.store.changes import Removal
 from restante_server.store.flags import FlagChange
 from restante_server.store.folders import Tally
 from restante_server.store.found import find
-from restante_server.store.selection import Listed, Selection
+from restante_server.store.selection import Listed
 from restante_server.upkeep.collector import mark_unheld
-from tests.server.store.material import NOW, SIMPLE, Box, copy_to, erase, ids, move_to, uids
+from tests.server.store.material import NOW, SIMPLE, Box, copy_to, erase, ids, listings, move_to, previews, uids
 
 SIZE = len(SIMPLE) + 17
 
@@ -45,27 +44,20 @@ async def test_copies_within_a_folder_and_by_id(box: Box) -> None:
 
 
 async def test_copies_share_the_listing_of_their_content_until_it_is_collected(box: Box) -> None:
-    def previews(tx: Connection, place: Place) -> list[str]:
-        found = rows.page(tx, place, Selection(None, IdSet(((1, 99),))), frozenset({"preview"}), most=9)
-        return list(found.columns["preview"])
-
-    def listings(tx: Connection, _place: Place) -> int:
-        return int(tx.execute(select(func.count()).select_from(listing)).scalar_one())
-
     def collect(tx: Connection, _place: Place) -> None:
         mark_unheld(tx)
 
     await box.fill(box.inbox, 1)
     await box.fill(box.inbox, 1)
     await box.write(copy_to, uids(box.inbox, (1, 2)), box.archive)
-    assert (await box.read(previews), await box.read(listings)) == (["At noon?"] * 4, 2)
+    assert (await box.read(previews), len(await box.read(listings))) == (["At noon?"] * 4, 2)
     await box.write(erase, uids(box.inbox, 1))
     await box.write(erase, uids(box.archive, 2))
     await box.write(collect)
-    assert (await box.read(previews), await box.read(listings)) == (["At noon?"] * 2, 2)
+    assert (await box.read(previews), len(await box.read(listings))) == (["At noon?"] * 2, 2)
     await box.write(erase, uids(box.archive, 1))
     await box.write(collect)
-    assert (await box.read(previews), await box.read(listings)) == (["At noon?"], 1)
+    assert (await box.read(previews), len(await box.read(listings))) == (["At noon?"], 1)
 
 
 async def test_a_copy_beyond_the_quota_copies_nothing(box: Box) -> None:  # RFC 3501 6.4.7

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 
 from restante.errors import MailboxNotFound, QuotaExceeded
 from restante_mail.idset import IdSet
+from restante_process.config import Store
 from restante_server.db import schema
 from restante_server.db.engine import Database, open_database
 from restante_server.db.group import Locks
@@ -24,8 +25,9 @@ from restante_server.store.check import check
 from restante_server.store.flags import FlagChange
 from restante_server.store.selection import Selection
 from restante_server.store.transfer import Transferred
+from restante_server.upkeep import sweeps
 from restante_server.upkeep.collector import Collector
-from tests.server.store.material import NOW, OWNER, SIMPLE, Box, ids, uids
+from tests.server.store.material import NOW, OWNER, SIMPLE, Box, ids, listings, previews, uids
 
 R = TypeVar("R")
 SIZE = len(SIMPLE) + 17
@@ -56,6 +58,14 @@ async def move(
         return transfer_between.move(tx, here, selection, there, NOW, if_change_number=if_change_number)
 
     return await write_both(source.database, source, target, folder_id, run)
+
+
+async def remove_mailbox(box: Box, directory: Path) -> None:
+    """Remove the mailbox for good, and the contents that no other mailbox has."""
+    await box.write(mailboxes.assign, None)
+    await sweeps.tidy(box.database, Store(), NOW)
+    while await Collector(box.database, directory).collect(NOW):
+        pass
 
 
 async def facts(box: Box, folder_id: int) -> list[Moment]:
@@ -110,6 +120,20 @@ async def test_copies_of_one_content_share_its_listing_in_each_mailbox(box: Box,
     assert (
         len({row[5] for folder in (other.inbox, other.archive, other.trash) for row in await facts(other, folder)}) == 1
     )
+
+
+async def test_a_copy_lists_whole_after_the_mailbox_of_its_source_is_gone(box: Box, other: Box, tmp_path: Path) -> None:
+    await box.fill(box.inbox, 1)
+    await box.fill(box.inbox, 1)
+    await copy(box, uids(box.inbox, (1, 2)), other, other.archive)
+    await move(other, uids(other.archive, 1), box, box.inbox)
+    await other.write(erasure.end_leases, IdSet(((1, 99),)), NOW)
+    await copy(other, uids(other.archive, 2), other, other.inbox)
+    assert [mailbox_id for mailbox_id, _ in await box.read(listings)] == [box.id] * 2, "of the first messages"
+    await remove_mailbox(box, tmp_path)
+    assert await other.read(previews) == ["At noon?"] * 2
+    ((mailbox_id, content_id),) = await other.read(listings)
+    assert (mailbox_id, {row[5] for row in await facts(other, other.inbox)}) == (box.id, {content_id})
 
 
 async def test_messages_named_by_id_are_copied_from_all_folders(box: Box, other: Box) -> None:

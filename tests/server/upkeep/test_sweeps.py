@@ -20,7 +20,7 @@ from restante_server.store.removal import Mode
 from restante_server.store.staging import Contents, ContentSettings, Form
 from restante_server.upkeep import sweeps
 from restante_server.upkeep.collector import Collector
-from tests.server.store.material import NOW, Box, erase, uids
+from tests.server.store.material import NOW, Box, erase, listings, uids
 
 REQUEST = requests.Request(requests.Key(0, "account:1", b"r" * 16), "Method", b"f", NOW)
 
@@ -71,11 +71,14 @@ async def test_the_mailbox_of_a_deleted_account_goes_with_its_contents(box: Box,
             for table in tables
         }
 
-    assert set((await box.database.read(rows)).values()) == {0}
+    left = await box.database.read(rows)
+    assert left.pop("listing") == 2, "they go with their contents"
+    assert set(left.values()) == {0}
     while await Collector(box.database, tmp_path).collect(NOW):
         pass
     contents = select(func.count()).select_from(schema.content)
     assert await box.database.read(lambda tx: tx.execute(contents).scalar_one()) == 1, "that of the other mailbox"
+    assert [mailbox_id for mailbox_id, _ in await box.database.read(listings)] == [other.id]
 
 
 async def test_request_ids_are_forgotten_when_they_expire(box: Box) -> None:

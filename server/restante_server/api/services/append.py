@@ -134,7 +134,13 @@ def _append_all(tx: Connection, fresh: Sequence[Append], places: Sequence[Place]
     """Place the messages of new requests in these folders, and keep the answers."""
     content_ids = contents.insert_many(tx, [append.content for append in fresh], fresh[-1].call.now)
     new = [
-        NewMessage(content_id, append.content.size_octets, append.listing, **_given(append.call, append.request))
+        NewMessage(
+            content_id,
+            append.content.size_octets,
+            append.listing,
+            content_is_new=True,
+            **_given(append.call, append.request),
+        )
         for append, content_id in zip(fresh, content_ids, strict=True)
     ]
     placed = messages.add_all(tx, [Placement(place, message) for place, message in zip(places, new, strict=True)])

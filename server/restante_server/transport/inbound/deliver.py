@@ -48,6 +48,7 @@ class Letter(NamedTuple):
     listing: Listing
     addressees: Sequence[Addressee]
     now: int  # time of the delivery, microseconds
+    content_is_new: bool = False  # see NewMessage
     copy: Placement | None = None  # the sender's copy, which no quota stops
     reached: Mapping[int, int] = NOWHERE  # {mailbox: message} of earlier transactions
 
@@ -139,7 +140,12 @@ class _Sorting:
             found[mailbox_id] = inbox.after(octets)
             self.new.append(mailbox_id)
             message = NewMessage(
-                letter.content_id, letter.content_octets, letter.listing, head=front, received_at=letter.now
+                letter.content_id,
+                letter.content_octets,
+                letter.listing,
+                head=front,
+                received_at=letter.now,
+                content_is_new=letter.content_is_new,
             )
             self.placements.append(Placement(rights.system(mailbox_id, end.folder_id), message))
         if letter.copy is not None:

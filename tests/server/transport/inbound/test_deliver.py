@@ -13,7 +13,9 @@ import pytest
 from sqlalchemy import select
 
 from restante.v1.admin_pb2 import TraceMessagesRequest
+from restante_process.config import Store
 from restante_server import transport
+from restante_server.accounts import lifecycle
 from restante_server.api.services import convert
 from restante_server.db import schema
 from restante_server.db.operation import Write
@@ -22,6 +24,9 @@ from restante_server.store import mailboxes
 from restante_server.transport.inbound.dispose import OVERDRAWN
 from restante_server.transport.schedule import HOUR
 from restante_server.transport.states import State
+from restante_server.upkeep import sweeps
+from restante_server.upkeep.collector import Collector
+from tests.server.store.material import listings, previews
 from tests.server.transport.world import MESSAGE, World
 
 FROM_ALICE = MESSAGE.replace(b"Dave <dave@example.org>", b"alice@example.test")
@@ -146,6 +151,25 @@ async def test_two_names_of_one_mailbox_get_one_message(world: World, direct_del
     await world.settle()
     assert [state for _, state, _ in await world.states(transport_id)] == [State.DELIVERED] * 2
     assert len(await world.letters("bob")) == 1
+
+
+@pytest.mark.parametrize("direct_deliveries", [100, 1, 0])
+async def test_a_delivery_has_one_listing_which_stays_when_the_mailbox_of_the_first_recipient_goes(
+    world: World, direct_deliveries: int, tmp_path: Path
+) -> None:
+    world.transport.settings = replace(world.transport.settings, direct_deliveries=direct_deliveries)
+    await world.accept(["bob@example.test", "carol@example.test"])
+    await world.settle()
+    bob, carol = (rights.system(world.people[name].mailbox_id) for name in ("bob", "carol"))
+    assert [mailbox_id for mailbox_id, _ in await world.db.read(listings)] == [bob.mailbox_id]
+    shown = await world.db.read(previews, carol)
+    await world.db.write(Write(partial(lifecycle.remove, address="bob@example.test")))
+    now = world.call(world.gateway()).now
+    await sweeps.tidy(world.db, Store(), now)
+    while await Collector(world.db, tmp_path).collect(now):
+        pass
+    assert (await world.db.read(previews, bob), await world.db.read(previews, carol)) == ([], shown)
+    assert len(shown) == 1
 
 
 async def test_a_report_to_a_full_mailbox_ends_in_the_trace(world: World) -> None:

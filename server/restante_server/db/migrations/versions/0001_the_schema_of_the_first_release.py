@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("file_name", sa.Text(), nullable=True),
         sa.Column("state", sa.Integer(), nullable=False),
         sa.Column("structure", sa.LargeBinary(), nullable=False),
+        sa.Column("listed_in", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("content_id", name=op.f("pk_content")),
         sqlite_autoincrement=True,
@@ -150,9 +151,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "listing",
-        sa.Column(
-            "content_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
-        ),
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("content_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("envelope", sa.LargeBinary(), nullable=False),
         sa.Column("body_structure", sa.LargeBinary(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
@@ -168,8 +168,9 @@ def upgrade() -> None:
         sa.Column("to_key", sa.Text(), nullable=False),
         sa.Column("cc_key", sa.Text(), nullable=False),
         sa.Column("bcc_key", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("content_id", name=op.f("pk_listing")),
-        comment="What lists show of a content, apart from its octets, for all messages that have it.",
+        sa.PrimaryKeyConstraint("mailbox_id", "content_id", name=op.f("pk_listing")),
+        comment="What lists show of a content, apart from its octets, for all messages that have it, in any mailbox.",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "login_failure",
@@ -217,6 +218,7 @@ def upgrade() -> None:
         sa.Column("received_offset_minutes", sa.Integer(), nullable=False),
         sa.Column("size_octets", sa.BigInteger(), nullable=False),
         sa.Column("content_id", sa.BigInteger(), nullable=False),
+        sa.Column("listed_in", sa.BigInteger(), nullable=False),
         sa.Column("head", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("mailbox_id", "message_id", name=op.f("pk_message")),
         sqlite_with_rowid=False,
