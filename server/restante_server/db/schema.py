@@ -352,9 +352,7 @@ content = Table(
     Column("file_name", Text),  # relative to the contents directory, for files
     Column("state", Integer, nullable=False),  # store.contents.ContentState: live, dead
     Column("structure", LargeBinary, nullable=False),  # mime.parts.encode: the part tree with offsets
-    Column(
-        "listed_in", BigInteger
-    ),  # the mailbox_id under which the listing lies; NULL: no message had the content yet
+    Column("listed_in", BigInteger),  # the listing's mailbox_id; NULL: no message has had the content
     Column("created_at", BigInteger, nullable=False),
     Index("ix_content_dead", "state", sqlite_where=text("state = 2"), postgresql_where=text("state = 2")),
     sqlite_autoincrement=True,  # an id is never reused, because pins refer to it

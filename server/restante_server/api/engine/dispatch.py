@@ -39,9 +39,8 @@ class Dispatcher:
 
     def __init__(self, core: Core, observer: CallObserver) -> None:
         self._core, self._observer = core, observer
-        self._finding: set[asyncio.Task[Any] | Pending | None] = (
-            set()
-        )  # calls that look for the messages of their write
+        # Calls that look for the messages of their write.
+        self._finding: set[asyncio.Task[Any] | Pending | None] = set()
 
     def call(
         self, caller: Caller, deadline: float, result_octets: int = MAX_LONE_RESULT_OCTETS, sent: bytes = b""
