@@ -221,34 +221,27 @@ class CoreLink:
         self, request: folder_pb2.OpenFolderRequest, *, session: bytes = b"", client_address: str = ""
     ) -> AsyncIterator[folder_pb2.OpenFolderResponse]:
         """FolderService.OpenFolder: a snapshot in pieces."""
-        metadata, response = self._metadata(session, client_address), folder_pb2.OpenFolderResponse
-        other = self._by_other("FolderService/OpenFolder", metadata, request, response)
-        if other is not None:
-            return other
-        stub = folder_pb2_grpc.FolderServiceStub(self._channel)
-        return streams.responses(stub.OpenFolder(request, metadata=metadata))
+        call = folder_pb2_grpc.FolderServiceStub(self._channel).OpenFolder
+        metadata = self._metadata(session, client_address)
+        return self._streamed("FolderService/OpenFolder", call, metadata, request, folder_pb2.OpenFolderResponse)
 
     def stream_messages(
         self, request: message_pb2.StreamMessagesRequest, *, session: bytes = b"", client_address: str = ""
     ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
         """MessageService.StreamMessages: batches. The next one is read only when the caller asks for it."""
-        metadata, response = self._metadata(session, client_address), message_pb2.StreamMessagesResponse
-        other = self._by_other("MessageService/StreamMessages", metadata, request, response)
-        if other is not None:
-            return other
-        stub = message_pb2_grpc.MessageServiceStub(self._channel)
-        return streams.responses(stub.StreamMessages(request, metadata=metadata))
+        call = message_pb2_grpc.MessageServiceStub(self._channel).StreamMessages
+        metadata = self._metadata(session, client_address)
+        return self._streamed(
+            "MessageService/StreamMessages", call, metadata, request, message_pb2.StreamMessagesResponse
+        )
 
     def read_content(
         self, request: content_pb2.ReadContentRequest, *, session: bytes = b"", client_address: str = ""
     ) -> AsyncIterator[content_pb2.ReadContentResponse]:
         """ContentService.ReadContent: octets of one message."""
-        metadata, response = self._metadata(session, client_address), content_pb2.ReadContentResponse
-        other = self._by_other("ContentService/ReadContent", metadata, request, response)
-        if other is not None:
-            return other
-        stub = content_pb2_grpc.ContentServiceStub(self._channel)
-        return streams.responses(stub.ReadContent(request, metadata=metadata))
+        call = content_pb2_grpc.ContentServiceStub(self._channel).ReadContent
+        metadata = self._metadata(session, client_address)
+        return self._streamed("ContentService/ReadContent", call, metadata, request, content_pb2.ReadContentResponse)
 
     async def upload(
         self,
@@ -291,14 +284,15 @@ class CoreLink:
         stub = job_pb2_grpc.JobServiceStub(self._channel)
         return streams.responses(stub.WatchJob(request, metadata=self._metadata(session)))
 
-    def _by_other(
-        self, rpc: str, metadata: Metadata, request: Message, response: type[Streamed]
-    ) -> AsyncIterator[Streamed] | None:
-        """A server stream by another transport than gRPC, if the core has one."""
-        if self._open_server_stream is None:
-            return None
-        stream = self._open_server_stream(self.target, rpc, metadata, request, response)
-        return None if stream is None else self._responses(stream)
+    def _streamed(
+        self, rpc: str, call: Callable[..., Any], metadata: Metadata, request: Message, response: type[Streamed]
+    ) -> AsyncIterator[Streamed]:
+        """The responses of a server stream, by another transport if the core has one, else by gRPC's `call`."""
+        if self._open_server_stream is not None:
+            stream = self._open_server_stream(self.target, rpc, metadata, request, response)
+            if stream is not None:
+                return self._responses(stream)
+        return streams.responses(call(request, metadata=metadata))
 
     async def _responses(self, stream: ServerStream[Streamed]) -> AsyncIterator[Streamed]:
         self._server_streams.add(stream)

@@ -59,20 +59,8 @@ def page(tx: Connection, place: Place, since: int, behind: Behind, most: int) ->
     vanished, removed = changes.removed_uids(tx, place, behind.removed, most, MOST_REMOVED_OCTETS)
     where = {"mailbox": place.mailbox_id, "folder": place.folder_id, "most": most}
     found = prepared.rows(tx, _rows, where | {"changed": behind.changed, "after": behind.message_id})
-    uids, message_ids, flags, keywords, numbers = columns_of(sorted(found), 5)
-    delta = FolderDelta(
-        folder_id=place.folder_id,
-        since=since,
-        change_number=present.change_number,
-        uids=uids,
-        message_ids=message_ids,
-        flags=flags,
-        keywords=keywords,
-        change_numbers=numbers,
-        vanished=vanished,
-        uid_next=present.uid_next,
-        recent_uid=present.recent_uid,
-    )
+    columns = columns_of(sorted(found), 5)
+    delta = changes.delta_of(place.folder_id, since, present, columns, vanished)
     ended = removed is None and len(found) < most
     _, last_id, _, _, last = found[-1] if found else (0, behind.message_id, 0, "", behind.changed)
     return delta, Behind(removed or present.change_number, last, last_id), ended

@@ -341,9 +341,17 @@ def folder_changes(tx: Connection, place: Place, since: int, *, most: int = MOST
         vanished, more = removed_uids(tx, place, since, MOST_CHANGED, MOST_VANISHED_OCTETS)
         if more is not None or len(vanished.ranges()) > MOST_VANISHED:
             raise ResultTooLarge(rpc="FolderService/OpenFolder")
-    uids, message_ids, flags, keywords, numbers = columns(gathered)
-    if len(uids) > most:
+    found = columns(gathered)
+    if len(found[0]) > most:
         raise ResultTooLarge(rpc="FolderService/OpenFolder")
+    return delta_of(folder_id, since, present, found, vanished)
+
+
+def delta_of(
+    folder_id: int, since: int, present: FolderState, columns: Sequence[list[Any]], vanished: IdSet
+) -> FolderDelta:
+    """The delta of a folder in its present state. `columns`: UIDs, message ids, flags, keywords, change numbers."""
+    uids, message_ids, flags, keywords, numbers = columns
     return FolderDelta(
         folder_id=folder_id,
         since=since,

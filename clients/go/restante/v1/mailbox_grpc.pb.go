@@ -40,9 +40,9 @@ type MailboxServiceClient interface {
 	ListMailboxes(ctx context.Context, in *ListMailboxesRequest, opts ...grpc.CallOption) (*ListMailboxesResponse, error)
 	// Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
 	// at this moment, in UID order, at most 10000 on a page. The call for the next page keeps the lease for 60 more
-	// seconds; messages that arrive between two pages are on a later page. A message that leaves the Inbox during the session can still be read by its id
-	// (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE,
-	// INVALID_ARGUMENT {field, problem} for a lease of another length, INVALID_PAGE_TOKEN.
+	// seconds; messages that arrive between two pages are on a later page. A message that leaves the Inbox during the
+	// session can still be read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3).
+	// Errors: MAILDROP_IN_USE, INVALID_ARGUMENT {field, problem} for a lease of another length, INVALID_PAGE_TOKEN.
 	AcquireMaildrop(ctx context.Context, in *AcquireMaildropRequest, opts ...grpc.CallOption) (*AcquireMaildropResponse, error)
 	// Keeps the lease for 60 more seconds. Errors: LEASE_LOST.
 	RenewMaildrop(ctx context.Context, in *RenewMaildropRequest, opts ...grpc.CallOption) (*RenewMaildropResponse, error)
@@ -121,9 +121,9 @@ type MailboxServiceServer interface {
 	ListMailboxes(context.Context, *ListMailboxesRequest) (*ListMailboxesResponse, error)
 	// Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
 	// at this moment, in UID order, at most 10000 on a page. The call for the next page keeps the lease for 60 more
-	// seconds; messages that arrive between two pages are on a later page. A message that leaves the Inbox during the session can still be read by its id
-	// (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE,
-	// INVALID_ARGUMENT {field, problem} for a lease of another length, INVALID_PAGE_TOKEN.
+	// seconds; messages that arrive between two pages are on a later page. A message that leaves the Inbox during the
+	// session can still be read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3).
+	// Errors: MAILDROP_IN_USE, INVALID_ARGUMENT {field, problem} for a lease of another length, INVALID_PAGE_TOKEN.
 	AcquireMaildrop(context.Context, *AcquireMaildropRequest) (*AcquireMaildropResponse, error)
 	// Keeps the lease for 60 more seconds. Errors: LEASE_LOST.
 	RenewMaildrop(context.Context, *RenewMaildropRequest) (*RenewMaildropResponse, error)

@@ -40,9 +40,9 @@ class MailboxServiceStub:
     AcquireMaildrop: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.AcquireMaildropRequest, _mailbox_pb2.AcquireMaildropResponse]
     """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
     at this moment, in UID order, at most 10000 on a page. The call for the next page keeps the lease for 60 more
-    seconds; messages that arrive between two pages are on a later page. A message that leaves the Inbox during the session can still be read by its id
-    (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE,
-    INVALID_ARGUMENT {field, problem} for a lease of another length, INVALID_PAGE_TOKEN.
+    seconds; messages that arrive between two pages are on a later page. A message that leaves the Inbox during the
+    session can still be read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3).
+    Errors: MAILDROP_IN_USE, INVALID_ARGUMENT {field, problem} for a lease of another length, INVALID_PAGE_TOKEN.
     """
     RenewMaildrop: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.RenewMaildropRequest, _mailbox_pb2.RenewMaildropResponse]
     """Keeps the lease for 60 more seconds. Errors: LEASE_LOST."""
@@ -63,9 +63,9 @@ class MailboxServiceAsyncStub(MailboxServiceStub):
     AcquireMaildrop: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.AcquireMaildropRequest, _mailbox_pb2.AcquireMaildropResponse]  # type: ignore[assignment]
     """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
     at this moment, in UID order, at most 10000 on a page. The call for the next page keeps the lease for 60 more
-    seconds; messages that arrive between two pages are on a later page. A message that leaves the Inbox during the session can still be read by its id
-    (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE,
-    INVALID_ARGUMENT {field, problem} for a lease of another length, INVALID_PAGE_TOKEN.
+    seconds; messages that arrive between two pages are on a later page. A message that leaves the Inbox during the
+    session can still be read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3).
+    Errors: MAILDROP_IN_USE, INVALID_ARGUMENT {field, problem} for a lease of another length, INVALID_PAGE_TOKEN.
     """
     RenewMaildrop: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.RenewMaildropRequest, _mailbox_pb2.RenewMaildropResponse]  # type: ignore[assignment]
     """Keeps the lease for 60 more seconds. Errors: LEASE_LOST."""
@@ -101,9 +101,9 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_mailbox_pb2.AcquireMaildropResponse, _abc.Awaitable[_mailbox_pb2.AcquireMaildropResponse]]:
         """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
         at this moment, in UID order, at most 10000 on a page. The call for the next page keeps the lease for 60 more
-        seconds; messages that arrive between two pages are on a later page. A message that leaves the Inbox during the session can still be read by its id
-        (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE,
-        INVALID_ARGUMENT {field, problem} for a lease of another length, INVALID_PAGE_TOKEN.
+        seconds; messages that arrive between two pages are on a later page. A message that leaves the Inbox during the
+        session can still be read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3).
+        Errors: MAILDROP_IN_USE, INVALID_ARGUMENT {field, problem} for a lease of another length, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod

@@ -36,7 +36,7 @@ _COLUMNS: Final[dict[int, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is wanted of each message."""
+    """The columns and sections that a request wants of each message."""
 
     names: frozenset[str]  # wanted columns
     sections: tuple[Wanted, ...]
