@@ -1,4 +1,4 @@
-"""What the Content-* fields of a part say (RFC 2045, RFC 2183). *Pure.*
+"""The meaning of the Content-* fields of a part (RFC 2045, RFC 2183). *Pure.*
 
 The same few combinations of fields are in nearly all mail. Equal short ones are therefore one object, which keeps
 whatever follows from the fields alone. A part then costs little more than its offsets.

@@ -82,7 +82,7 @@ STORED: Final = (
 
 
 class Loaded(Enum):
-    """What a statement on messages loads of their contents."""
+    """The part of their contents that a statement on messages loads."""
 
     NOTHING = "nothing"
     STORED = "the columns of `Stored`"
