@@ -10,7 +10,7 @@ class Result(Enum):
     """The result of one method. The value is its keyword in Authentication-Results (RFC 8601 2.7)."""
 
     NONE = "none"
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105 - no password
     FAIL = "fail"
     SOFTFAIL = "softfail"
     NEUTRAL = "neutral"
