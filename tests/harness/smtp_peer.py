@@ -52,6 +52,7 @@ class SmtpPeer:
     most_open: int = 0
     said_early: str = ""  # a reply sent while content arrives
     said_early_pieces: tuple[bytes, ...] = ()  # the same in pieces, with a pause between them
+    together: bool = False  # replies to MAIL and RCPT are sent with the one to DATA, in one packet
     reading: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: the peer does not read content
 
     def __post_init__(self) -> None:
@@ -79,6 +80,7 @@ class _Conversation:
         self._secured = False
         self._mail = ""
         self._recipients: list[str] = []
+        self._late = b""  # replies that wait for the one to DATA
 
     async def run(self) -> None:
         await self._say("greeting", "220 peer.example ESMTP")
@@ -146,7 +148,11 @@ class _Conversation:
             self._writer.write(reply)
             return reply[:3].decode("latin-1")
         text, _, then = reply.partition(" DROP")
-        self._writer.write(text.replace("\n", "\r\n").encode("utf-8", "surrogateescape") + b"\r\n")
+        self._late += text.replace("\n", "\r\n").encode("utf-8", "surrogateescape") + b"\r\n"
+        if self._peer.together and event[:4].upper() in ("MAIL", "RCPT") and not then:
+            return text
+        self._writer.write(self._late)
+        self._late = b""
         await self._writer.drain()
         if then or reply.endswith(" DROP"):
             raise _Ended

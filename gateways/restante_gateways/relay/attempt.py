@@ -9,10 +9,11 @@ from restante.v1.transport_pb2 import OutboundLease, ReadOutboundRequest, ReadOu
 from restante_gateways.core.retry import repeated
 from restante_gateways.net.resolver import LookupFailed, LoopsBack, NoSuchDomain, TakesNoMail
 from restante_gateways.relay.commands import Parcel
-from restante_gateways.relay.connection import Connection, Unreachable
+from restante_gateways.relay.connection import Connection
 from restante_gateways.relay.outcomes import Outcome, deferred, failed, worse
 from restante_gateways.relay.pool import Pool, Room
 from restante_gateways.relay.routes import BadLiteral, Hop, NoServer, NotAllowed, Router
+from restante_gateways.relay.transaction import Unreachable
 
 
 class Ending(Exception):

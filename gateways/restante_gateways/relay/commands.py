@@ -15,6 +15,7 @@ from restante_mail.envelope.paths import BadPath, parse_path
 from restante_mail.header.fields import header_end
 
 CHUNK_OCTETS = 64 << 10
+DATA = (b"DATA",)
 CONDITIONS = {
     NotifyCondition.NOTIFY_CONDITION_NEVER: "NEVER",
     NotifyCondition.NOTIFY_CONDITION_SUCCESS: "SUCCESS",
@@ -30,6 +31,7 @@ class Offer:
 
     dsn: bool = False
     eight_bit: bool = False
+    pipelining: bool = False
     smtputf8: bool = False
     starttls: bool = False
     size: int | None = None  # octets; 0: no fixed limit; None: SIZE is not offered
@@ -41,6 +43,7 @@ class Offer:
         return cls(
             dsn="dsn" in extensions,
             eight_bit="8bitmime" in extensions,
+            pipelining="pipelining" in extensions,
             smtputf8="smtputf8" in extensions,
             starttls="starttls" in extensions,
             size=None if size is None else int(size) if size.isascii() and size.isdigit() and len(size) <= 20 else 0,

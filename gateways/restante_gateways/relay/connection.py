@@ -9,23 +9,12 @@ from collections.abc import Sequence
 from restante.v1.transport_pb2 import OutboundRecipient
 from restante_gateways.relay import commands
 from restante_gateways.relay.commands import Offer, Parcel
-from restante_gateways.relay.outcomes import Outcome, deferred, from_reply, too_many
-from restante_gateways.relay.peer import Answer, Broken, Line, Patience
+from restante_gateways.relay.outcomes import Outcome, deferred, from_reply
+from restante_gateways.relay.peer import Broken, Line, Patience
 from restante_gateways.relay.routes import Hop
+from restante_gateways.relay.transaction import Transaction, Unreachable
 
 MAX_TRANSACTIONS = 100  # of one connection
-CLOSING = 421  # RFC 5321 3.8: the server closes the connection, in reply to any command
-
-
-class Unreachable(Exception):
-    """No recipient has an outcome from this server, so another server may be tried.
-
-    `outcome` is the one to report if no server is left.
-    """
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.diagnostic)
-        self.outcome = outcome
 
 
 def tls_context() -> ssl.SSLContext:
@@ -127,7 +116,11 @@ class Connection:
         try:
             async with asyncio.timeout(self._patience.transaction):
                 while waiting:
-                    waiting = await self._transaction(parcel, waiting, outcomes)
+                    self.transactions += 1
+                    waiting = await Transaction(self._line, self.hop, self.offer, parcel, outcomes).run(waiting)
+                    if waiting and not self.usable:
+                        self._rest(waiting, outcomes, self._later())
+                        break
         except TimeoutError:
             self.abandon()
             self._rest(waiting, outcomes, deferred("4.4.2", f"{self.hop}: the transaction took too long"))
@@ -138,64 +131,6 @@ class Connection:
             self._rest(waiting, outcomes, end)
         return refused | outcomes
 
-    async def _transaction(
-        self, parcel: Parcel, recipients: Sequence[OutboundRecipient], outcomes: dict[int, Outcome]
-    ) -> list[OutboundRecipient]:
-        """Run one transaction and add to `outcomes`; return the recipients that need another one. Raises Broken."""
-        self.transactions += 1
-        answer = await self._line.command(*commands.mail(parcel, [item.recipient for item in recipients], self.offer))
-        if not answer.good:
-            if answer.code == CLOSING and not outcomes:
-                self.abandon()
-                raise Unreachable(from_reply(answer.code, answer.text, self.hop.host))
-            self._rest(recipients, outcomes, self._outcome(answer))
-            await self._reset(answer)
-            return []
-        accepted, again = [], []
-        for item in recipients:
-            answer = await self._line.command(*commands.rcpt(item.recipient, self.offer))
-            outcome = self._outcome(answer)
-            if answer.good:
-                accepted.append(item)
-            elif answer.code == CLOSING:
-                self.abandon()
-                if not outcomes:
-                    raise Unreachable(outcome)
-                self._rest(recipients, outcomes, outcome)
-                return []
-            elif too_many(answer.code, outcome, len(accepted)):
-                again.append(item)
-            else:
-                outcomes[item.recipient_id] = outcome
-        if accepted:
-            outcome = await self._content(parcel)
-            self._rest(accepted, outcomes, outcome)
-            if not outcome.relayed or not self.usable:
-                self._rest(again, outcomes, outcome if not outcome.relayed else self._later())
-                return []
-        else:
-            await self._reset(answer)
-        return again
-
-    async def _content(self, parcel: Parcel) -> Outcome:
-        """Send DATA and the octets. A broken connection counts as deferred, never as relayed."""
-        try:
-            answer = await self._line.ask_to_send()
-            if answer.code == 354:
-                answer = await self._line.send(commands.stuffed(parcel.content))
-                if answer.good:
-                    return self._outcome(answer)
-            elif answer.code < 400:
-                self.abandon()
-                return deferred("4.5.0", f"{self.hop}: the server answered DATA with {answer.code} instead of 354")
-        except Broken as broken:
-            return deferred("4.4.2", f"{self.hop}: {broken}")
-        await self._reset(answer)
-        return self._outcome(answer)
-
-    def _outcome(self, answer: Answer) -> Outcome:
-        return from_reply(answer.code, answer.text, self.hop.host, dsn_passed_on=answer.good and self.offer.dsn)
-
     def _later(self) -> Outcome:
         return deferred("4.5.3", f"{self.hop}: the server accepts no more recipients on this connection")
 
@@ -203,14 +138,3 @@ class Connection:
     def _rest(recipients: Sequence[OutboundRecipient], outcomes: dict[int, Outcome], outcome: Outcome) -> None:
         for item in recipients:
             outcomes.setdefault(item.recipient_id, outcome)
-
-    async def _reset(self, answer: Answer) -> None:
-        """End a transaction in which no message was accepted."""
-        if answer.code == CLOSING or not self._line.open_still:
-            self.abandon()
-            return
-        try:
-            if not (await self._line.command(b"RSET")).good:
-                await self._line.close()
-        except Broken:
-            return  # the transaction has ended anyway

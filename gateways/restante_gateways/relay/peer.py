@@ -1,14 +1,15 @@
 """The SMTP client's connection to another server, on aiosmtplib's protocol: commands, replies, and message octets.
 
 aiosmtplib's own client buffers a whole message four times, has one time limit for octets and reply together, and cannot
-report whether a connection broke before or after the final dot. Its protocol class does the rest well.
+report whether a connection broke before or after the final dot. Its protocol class does the greeting, EHLO and STARTTLS
+well, but awaits each reply before the next command; `replies` reads those of transactions.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,10 +17,11 @@ from aiosmtplib import SMTPException, SMTPResponse, SMTPResponseException
 from aiosmtplib.esmtp import parse_esmtp_extensions
 from aiosmtplib.protocol import SMTPProtocol
 
-from restante_gateways.relay.commands import Offer
+from restante_gateways.relay.commands import DATA, Offer
+from restante_gateways.relay.replies import Answer, NotSmtp, ReplyReader
 
 WRITE_HIGH_OCTETS = 128 << 10  # unsent octets
-MAX_HELD_OCTETS = 32 << 10  # of replies; aiosmtplib's limit of one reply
+_CONTROLS = bytes(range(32)) + b"\x7f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,53 +39,37 @@ class Patience:
     quit: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A reply: its code, and its text by lines."""
-
-    code: int
-    text: str
-
-    @property
-    def good(self) -> bool:
-        """Whether the command succeeded (2yz)."""
-        return 200 <= self.code < 300
-
-
 class Broken(Exception):
     """The connection is unusable: lost, silent for too long, or not SMTP. The text has the reason."""
 
 
 class _Protocol(SMTPProtocol):
-    """aiosmtplib's protocol with two additions: waiting until octets are sent, and a reply at any moment after DATA.
+    """aiosmtplib's protocol, which reads one reply for each command, until `pipeline` is called.
 
-    aiosmtplib discards octets that arrive while no reply is awaited. A server may refuse a message before its end, even
-    in one packet with the 354.
+    After that, commands may be sent before the replies to earlier ones, and the reply to a message may arrive at any
+    moment after DATA: a server may refuse a message before its end, even in one packet with the 354.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._writable = asyncio.Event()
         self._writable.set()
-        self._held: bytearray | None = None  # since DATA: octets received and not passed on yet
-        self._data_answered = False
-        self._final: asyncio.Task[SMTPResponse] | None = None  # the reply to the message
+        self._arrived = asyncio.Event()
+        self._replies: ReplyReader | None = None
+        self._is_smtp = True
 
     # -- for the event loop
 
     def data_received(self, data: bytes) -> None:
-        """Pass on the reply to DATA, and hold the octets after it until `expect_final`."""
-        if self._held is None:
+        """See asyncio.Protocol."""
+        if self._replies is None:
             super().data_received(data)
-        elif len(self._held) < MAX_HELD_OCTETS:
-            self._held += data
-            if not self._data_answered and (end := _end_of_reply(self._held)):
-                first = bytes(self._held[:end])
-                del self._held[:end]
-                self._data_answered = True
-                super().data_received(first)
-        else:
-            self._release()  # not SMTP; aiosmtplib raises the error
+            return
+        try:
+            self._replies.feed(data)
+        except NotSmtp:
+            self._is_smtp = False
+        self._arrived.set()
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
@@ -99,62 +85,42 @@ class _Protocol(SMTPProtocol):
         """See asyncio.Protocol."""
         super().connection_lost(exc)
         self._writable.set()
+        self._arrived.set()
 
     # -- for Line
 
-    def expect_data_reply(self) -> None:
-        """Prepare for the reply to DATA, before sending it."""
-        self._held, self._data_answered = bytearray(), False
-
-    def forget_data(self) -> None:
-        """Return to one reply for each command, after a refused DATA."""
-        self._held = None
-
-    async def expect_final(self) -> None:
-        """Expect the final reply from now on, even while octets are written; it may have arrived already."""
-        self._final = asyncio.create_task(self.read_response(), name="reply to a message")
-        self._final.add_done_callback(_noted)
-        await asyncio.sleep(0)  # let `read_response` start waiting
-        self._release()
-
     @property
-    def answered(self) -> bool:
-        """Whether the final reply has arrived."""
-        final = self._final
-        return final is not None and final.done() and not final.cancelled() and final.exception() is None
+    def is_pipelined(self) -> bool:
+        """Whether `pipeline` was called."""
+        return self._replies is not None
 
-    async def final_reply(self, seconds: float) -> SMTPResponse:
-        """The final reply. Raises the errors of `read_response`, and TimeoutError."""
-        assert self._final is not None
-        async with asyncio.timeout(seconds):
-            return await self._final
+    def pipeline(self) -> ReplyReader:
+        """Read replies with a ReplyReader from now on."""
+        if self._replies is None:
+            self._replies = ReplyReader()
+        return self._replies
+
+    async def reply(self, seconds: float) -> Answer:
+        """The next reply after `pipeline`. Raises NotSmtp, OSError, and TimeoutError after `seconds`."""
+        replies = self.pipeline()
+        if not replies.is_ready:
+            async with asyncio.timeout(seconds):
+                while not replies.is_ready:
+                    if not self._is_smtp:
+                        raise NotSmtp
+                    if not self.is_connected:
+                        raise ConnectionResetError
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        answer = replies.next()
+        assert answer is not None
+        return answer
 
     async def drained(self) -> None:
         """Wait until the write buffer has drained below its limit. Raises OSError."""
         await self._writable.wait()
         if not self.is_connected:
             raise ConnectionResetError
-
-    def _release(self) -> None:
-        held, self._held = self._held, None
-        if held:
-            super().data_received(bytes(held))
-
-
-def _end_of_reply(octets: bytearray) -> int:
-    """The end of the first reply, after its last line (RFC 5321 4.2.1); 0 if it is incomplete."""
-    start = 0
-    while (end := octets.find(b"\n", start) + 1) > 0:
-        if octets[start + 3 : start + 4] != b"-":
-            return end
-        start = end
-    return 0
-
-
-def _noted(final: asyncio.Task[SMTPResponse]) -> None:
-    """Retrieve the error of a reply that no task awaits any more, so that asyncio does not log it."""
-    if not final.cancelled():
-        final.exception()
 
 
 class Line:
@@ -191,7 +157,10 @@ class Line:
     async def command(self, *words: bytes, seconds: float | None = None) -> Answer:
         """Send a command and wait for its reply."""
         limit = self._patience.command if seconds is None else seconds
-        return await self._answer(self._protocol.execute_command(*words, timeout=limit))
+        if not self._protocol.is_pipelined:
+            return await self._answer(self._protocol.execute_command(*words, timeout=limit))
+        self.send_commands([words])
+        return await self.reply(limit)
 
     async def hello(self, own_name: str) -> tuple[Answer, Offer]:
         """Send EHLO, or HELO if the server does not know EHLO (RFC 5321 3.2)."""
@@ -217,12 +186,29 @@ class Line:
             self._transport.set_write_buffer_limits(high=WRITE_HIGH_OCTETS)
         return answer
 
-    async def ask_to_send(self) -> Answer:
-        """Send DATA. After the reply 354, call `send`."""
-        self._protocol.expect_data_reply()
-        answer = await self.command(b"DATA", seconds=self._patience.data)
+    def send_commands(self, commands: Sequence[tuple[bytes, ...]]) -> None:
+        """Send commands, each given as its words, without waiting for replies (RFC 2920). Take each one by `reply`."""
+        lines = [b" ".join(words) for words in commands]
+        if any(line.translate(None, _CONTROLS) != line for line in lines):
+            raise ValueError("a command contains a control character")
+        replies = self._protocol.pipeline()
+        # After DATA the reply to the message may arrive at once, too.
+        replies.expect(len(lines) + (DATA in commands))
+        try:
+            self._protocol.write(b"\r\n".join(lines) + b"\r\n")
+        except SMTPException:
+            self.abandon()
+            raise Broken("the server closed the connection") from None
+
+    async def reply(self, seconds: float | None = None) -> Answer:
+        """The reply to the earliest command of `send_commands` that has none yet."""
+        return await self._answer(self._protocol.reply(self._patience.command if seconds is None else seconds))
+
+    async def data_reply(self) -> Answer:
+        """The reply to DATA. After 354, call `send`."""
+        answer = await self.reply(self._patience.data)
         if answer.code != 354:
-            self._protocol.forget_data()
+            self._protocol.pipeline().expect_none()
         return answer
 
     async def send(self, pieces: Iterable[bytes]) -> Answer:
@@ -230,29 +216,29 @@ class Line:
 
         If Broken is raised after the last octet, the server may or may not have accepted the message.
         """
-        await self._protocol.expect_final()
+        replies = self._protocol.pipeline()
         try:
             for piece in pieces:
+                if replies.is_ready:
+                    return await self._refused()
                 self._protocol.write(piece)
                 async with asyncio.timeout(self._patience.piece):
                     await self._protocol.drained()
-                if self._protocol.answered:
-                    return await self._refused()
         except TimeoutError:
-            if self._protocol.answered:
+            if replies.is_ready:
                 return await self._refused()
             self.abandon()
             raise Broken(f"the server accepted no octets for {self._patience.piece:g} s") from None
-        except OSError:
-            if self._protocol.answered:
+        except (SMTPException, OSError):
+            if replies.is_ready:
                 return await self._refused()
             self.abandon()
             raise Broken("the server closed the connection during the message") from None
-        return await self._answer(self._protocol.final_reply(self._patience.final))
+        return await self.reply(self._patience.final)
 
     async def _refused(self) -> Answer:
         """The reply before the end of the message. It must be a refusal; a positive one raises Broken."""
-        answer = await self._answer(self._protocol.final_reply(self._patience.final))
+        answer = await self.reply(self._patience.final)
         self.abandon()
         if answer.code < 400:
             raise Broken("the server accepted the message before its end")
@@ -272,7 +258,7 @@ class Line:
         """Abort the connection, so that the other server does not accept an unfinished message."""
         self._transport.abort()
 
-    async def _answer(self, reply: Awaitable[SMTPResponse]) -> Answer:
+    async def _answer(self, reply: Awaitable[SMTPResponse | Answer]) -> Answer:
         try:
             response = await reply
         except SMTPResponseException as error:
@@ -283,9 +269,14 @@ class Line:
         except TimeoutError:
             self.abandon()
             raise Broken("the server did not answer in time") from None
+        except NotSmtp:
+            self.abandon()
+            raise Broken("the server's answer is not an SMTP reply") from None
         except (SMTPException, OSError):
             self.abandon()
             raise Broken("the server closed the connection") from None
+        if isinstance(response, Answer):
+            return response
         if not 200 <= response.code < 600:
             self.abandon()
             raise Broken("the server's answer is not an SMTP reply")

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from restante_gateways.relay.connection import Connection, Unreachable
+from restante_gateways.relay.connection import Connection
 from restante_gateways.relay.metrics import RelayMetrics
 from restante_gateways.relay.outcomes import Outcome
 from restante_gateways.relay.peer import Patience
 from restante_gateways.relay.routes import Hop
+from restante_gateways.relay.transaction import Unreachable
 
 KEEP_SECONDS = 5.0  # an idle connection is kept for the next message
 SLOW_SECONDS = 5.0  # after a failed connection attempt of more than this, the server is not tried for a while
