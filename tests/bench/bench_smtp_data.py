@@ -11,7 +11,8 @@ import json
 import time
 
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
-from restante_gateways.smtp.data import DataScanner
+from restante_gateways.smtp.content import ContentScanner
+from restante_gateways.smtp.data import DotFrame
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, listen
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_mail.header.trace import HopCounter
@@ -33,12 +34,12 @@ MESSAGE = b"From: dora@example.net\r\nTo: alice@example.test\r\nSubject: bench\r
 
 def scanner_rate(content: bytes, chunk_octets: int, octets: int) -> float:
     """Octets a second, including the hop counter."""
-    scanner, hops, done = DataScanner(LIMIT_OCTETS, 1 << 20), HopCounter(), 0
+    frame, scanner, hops, done = DotFrame(), ContentScanner(LIMIT_OCTETS, 1 << 20), HopCounter(), 0
     chunks = [content[start : start + chunk_octets] for start in range(0, len(content), chunk_octets)]
     began = time.perf_counter()
     while done < octets:
         for chunk in chunks:
-            hops.feed(scanner.feed(chunk))
+            hops.feed(scanner.feed(frame.feed(chunk)))
             done += len(chunk)
     return done / (time.perf_counter() - began)
 

@@ -63,6 +63,10 @@ class Channel:
         """The buffered octets after DATA: the beginning of the content."""
         return self._lines.take_rest()
 
+    def take(self, limit: int) -> bytes:
+        """At most `limit` of the buffered octets: the beginning of a chunk after BDAT."""
+        return self._lines.take(limit)
+
     def put_back(self, octets: bytes) -> None:
         """Give the octets after the content back to the line reader."""
         self._lines.feed(octets)

@@ -19,6 +19,8 @@ from restante_gateways.smtp.settings import SessionSettings
 HTTP_METHODS = frozenset(b"GET POST HEAD PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
 # Commands without mail, whose number in a row is limited.
 IDLE_COMMANDS = frozenset(b"EHLO HELO MAIL RSET NOOP VRFY EXPN HELP".split())
+# Commands that judge the length of their lines themselves: a chunk follows the line of BDAT, however long.
+UNBOUNDED = frozenset(b"AUTH BDAT".split())
 BAD_LINES = {
     BadLine.TOO_LONG: replies.LINE_TOO_LONG,
     BadLine.BARE_CR: replies.BAD_LINE_END,
@@ -83,6 +85,12 @@ class CommandLoop:
         """Reset the counters of errors and idle commands after an accepted message."""
         self._errors = self._idle_commands = 0
 
+    def count_idle(self) -> None:
+        """Count a command without mail, and end the session after too many in a row."""
+        self._idle_commands += 1
+        if self._idle_commands > self._settings.max_idle_commands:
+            self.end(replies.TOO_MANY_COMMANDS)
+
     async def _one_command(self) -> None:
         line = await self._channel.next_line()
         started = time.perf_counter()
@@ -100,15 +108,13 @@ class CommandLoop:
         run = self._find(name)
         if run is None:
             self._finish("?", replies.UNKNOWN_COMMAND, started)
-        elif len(line) > self._settings.max_command_octets and word != b"AUTH":
+        elif len(line) > self._settings.max_command_octets and word not in UNBOUNDED:
             self._finish(name, replies.LINE_TOO_LONG, started)
         else:
             for reply in await self._replies(run, argument.strip(b" ")):
                 self._finish(name, reply, started)
             if word in IDLE_COMMANDS:
-                self._idle_commands += 1
-                if self._idle_commands > self._settings.max_idle_commands:
-                    self.end(replies.TOO_MANY_COMMANDS)
+                self.count_idle()
 
     async def _replies(self, run: Run, argument: bytes) -> Sequence[Reply | None]:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -83,7 +82,7 @@ def listen(settings: SmtpSettings, core: Core, runtime: Runtime) -> None:
     """Accept on all listeners. Raises OSError, ValueError."""
     authentication = runtime.settings.authentication
     by_name = {
-        name: dataclasses.replace(settings.sessions, role=listener.role, authentication=authentication)
+        name: settings.sessions.of_listener(listener.role, authentication)
         for name, listener in settings.listeners.items()
     }
 

@@ -67,7 +67,11 @@ class LineReader:
 
     def take_rest(self) -> bytes:
         """Remove and return all octets not consumed yet, for DATA; STARTTLS discards them."""
-        rest = bytes(self._buffer)
-        self._buffer.clear()
+        return self.take(len(self._buffer))
+
+    def take(self, limit: int) -> bytes:
+        """Remove and return at most `limit` octets not consumed yet, for BDAT."""
+        taken = bytes(self._buffer[:limit])
+        del self._buffer[:limit]
         self._searched = self._skipped = 0
-        return rest
+        return taken

@@ -1,99 +1,96 @@
-"""The content of DATA, streamed from the client to the core in bounded memory (RFC 5321 4.1.1.4)."""
+"""The content of a message, streamed from the client to the core in bounded memory.
+
+DATA frames it by a final dot (RFC 5321 4.1.1.4), BDAT by lengths (RFC 3030 2). The rest is the same for both.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import math
-
 from restante import errors
 from restante_gateways.core.retry import OutcomeUnknown
-from restante_gateways.net.bounds import TimedOut
 from restante_gateways.smtp import replies
 from restante_gateways.smtp.channel import Channel
+from restante_gateways.smtp.chunks import Chunk
+from restante_gateways.smtp.content import ContentFault, ContentScanner
 from restante_gateways.smtp.core import Acceptance
-from restante_gateways.smtp.data import DataFault, DataScanner
+from restante_gateways.smtp.data import DotFrame
 from restante_gateways.smtp.errors import REPLIES, failure_reply
+from restante_gateways.smtp.pace import Pace
 from restante_gateways.smtp.replies import Reply, SessionOver
 from restante_gateways.smtp.settings import SessionSettings
-from restante_gateways.smtp.waiting import WaitingTime
 from restante_mail.header.trace import HopCounter
 
 FAULTS = {
-    DataFault.BARE_LINE_END: Reply(550, "5.5.2", "The message has a bare CR or LF"),  # RFC 5321 2.3.8
-    DataFault.NUL: Reply(550, "5.6.0", "The message has a NUL octet"),
-    DataFault.LINE_TOO_LONG: Reply(550, "5.6.0", "The message has a line that is too long"),
-    DataFault.TOO_BIG: replies.MESSAGE_TOO_BIG,  # RFC 1870 6.3
+    ContentFault.BARE_LINE_END: Reply(550, "5.5.2", "The message has a bare CR or LF"),  # RFC 5321 2.3.8
+    ContentFault.NUL: Reply(550, "5.6.0", "The message has a NUL octet"),
+    ContentFault.LINE_TOO_LONG: Reply(550, "5.6.0", "The message has a line that is too long"),
+    ContentFault.TOO_BIG: replies.MESSAGE_TOO_BIG,  # RFC 1870 6.3
 }
 
 
-async def receive(channel: Channel, acceptance: Acceptance, settings: SessionSettings) -> Reply:
-    """Read the content to its end; return the reply to it.
-
-    Raises SessionOver if the content does not end, arrives too slowly, or its outcome is unknown.
-    """
-    return await _Reception(channel, acceptance, settings).run()
-
-
-class _Reception:
+class Reception:
     """The reception of one content. A refused content is still read to its end: the reply must wait for the end, and
-    the next command follows it."""
+    the next command follows it.
+
+    Its methods raise SessionOver if the content does not end, arrives too slowly, or its outcome is unknown.
+    """
 
     def __init__(self, channel: Channel, acceptance: Acceptance, settings: SessionSettings) -> None:
-        self._channel, self._acceptance, self._settings = channel, acceptance, settings
-        self._scanner = DataScanner(settings.max_message_octets, settings.max_content_line_octets)
+        self._channel, self._acceptance = channel, acceptance
+        self._max_octets, self._max_hops = settings.max_message_octets, settings.max_hops
+        self._pace = Pace(channel, settings)
+        self._scanner = ContentScanner(settings.max_message_octets, settings.max_content_line_octets)
         self._hops = HopCounter()
         self._failure: Reply | None = None
+        self._settled = False
 
-    async def run(self) -> Reply:
-        """Read to the end of the content; return the reply to it."""
-        settled = False
-        try:
-            await self._read_to_the_end()
-            if self._failure is None:
-                settled = True
-                return await self._commit()
-            return self._failure
-        finally:
-            if not settled:
-                await self._acceptance.abandon()
-
-    async def _read_to_the_end(self) -> None:
-        channel, scanner, settings = self._channel, self._scanner, self._settings
-        time = asyncio.get_running_loop().time
-        last = time() + settings.max_data_seconds
-        rate = settings.data_octets_per_second
-        waiting = WaitingTime(settings.data_seconds if rate else math.inf)
-        waited_seconds = octets = 0.0
-        chunk = channel.take_rest()  # content sent before the 354
+    async def data(self) -> Reply:
+        """Read the content to its final dot; return the reply to it."""
+        frame = DotFrame()
+        octets = self._channel.take_rest()  # content sent before the 354
         while True:
-            if chunk:
-                content = scanner.feed(chunk)
-                if scanner.fault is not None and self._failure is None:
-                    self._failure = FAULTS[scanner.fault]
-                if content and self._failure is None:
-                    await self._pass_on(content)
-                if scanner.finished:
-                    channel.put_back(scanner.rest)
-                    break
-                if scanner.discarded_octets > settings.max_message_octets:
-                    raise SessionOver(self._failure)  # it may never end
-            now = time()
-            try:
-                until = min(now + settings.data_timeout_seconds, now + waiting.left_seconds, last)
-                chunk = await channel.read(until, interruptible=False)
-            except TimedOut:
-                raise SessionOver(replies.TOO_SLOW) from None
-            seconds = time() - now
-            waited_seconds, octets = waited_seconds + seconds, octets + len(chunk)
-            waiting.spend(seconds)
-            waiting.earn(len(chunk) / (rate or 1))
-        # The session's waiting time is charged only for the part beyond the minimum rate, so that the refusal of a
-        # large content leaves the client time to go on. An accepted message resets the time.
-        channel.waiting.spend(max(0.0, waited_seconds - octets / rate) if rate else 0.0)
+            await self._take(frame.feed(octets))
+            if frame.finished:
+                break
+            octets = await self._pace.read()
+        self._channel.put_back(frame.rest)
+        self._pace.charge()
+        return await self._finish()
+
+    async def chunk(self, chunk: Chunk) -> Reply:
+        """Read one chunk of the content; return the reply to it. A failure is also the reply to all later chunks."""
+        self._pace.check()
+        left = chunk.size_octets
+        while left:
+            octets = await self._pace.read_up_to(left)
+            left -= len(octets)
+            await self._take(octets)
+        self._pace.charge()
+        if chunk.last:
+            return await self._finish()
+        if self._failure is not None:
+            await self.abandon()
+            return self._failure
+        return Reply(250, "2.0.0", f"{chunk.size_octets} octets received")
+
+    async def abandon(self) -> None:
+        """Give up the content, unless its outcome is settled."""
+        if not self._settled:
+            self._settled = True
+            await self._acceptance.abandon()
+
+    async def _take(self, octets: bytes) -> None:
+        scanner = self._scanner
+        content = scanner.feed(octets)
+        if scanner.fault is not None and self._failure is None:
+            self._failure = FAULTS[scanner.fault]
+        if content and self._failure is None:
+            await self._pass_on(content)
+        if scanner.discarded_octets > self._max_octets:
+            raise SessionOver(self._failure)  # it may never end
 
     async def _pass_on(self, content: bytes) -> None:
         self._hops.feed(content)
-        if self._hops.hops > self._settings.max_hops:
+        if self._hops.hops > self._max_hops:
             self._failure = REPLIES[errors.MailLoop]
             return
         try:
@@ -101,7 +98,14 @@ class _Reception:
         except Exception as error:  # noqa: BLE001 - the reply follows the end of the content
             self._failure = failure_reply(error)
 
-    async def _commit(self) -> Reply:
+    async def _finish(self) -> Reply:
+        self._scanner.finish()
+        if self._scanner.fault is not None and self._failure is None:
+            self._failure = FAULTS[self._scanner.fault]
+        if self._failure is not None:
+            await self.abandon()
+            return self._failure
+        self._settled = True
         try:
             name = await self._acceptance.commit()
         except OutcomeUnknown:
@@ -109,3 +113,16 @@ class _Reception:
         except Exception as error:  # noqa: BLE001 - an internal failure gets a temporary reply
             return failure_reply(error)
         return Reply(250, "2.6.0", f"Message accepted as {name}")
+
+
+async def discard(channel: Channel, chunk: Chunk, settings: SessionSettings, refusal: Reply) -> None:
+    """Read a chunk that cannot be accepted, as RFC 3030 2 requires before its reply.
+
+    Raises SessionOver with `refusal` if the chunk is larger than a message may be, or if it arrives too slowly.
+    """
+    pace, left = Pace(channel, settings), min(chunk.size_octets, settings.max_message_octets)
+    while left:
+        left -= len(await pace.read_up_to(left))
+    pace.charge()
+    if chunk.size_octets > settings.max_message_octets:
+        raise SessionOver(refusal)

@@ -102,6 +102,7 @@ NEED_HELLO = Reply(503, "5.5.1", "Send EHLO or HELO first")
 NEED_MAIL = Reply(503, "5.5.1", "Need MAIL command first")
 NEED_RECIPIENT = Reply(503, "5.5.1", "Need RCPT command first")
 NO_VALID_RECIPIENT = Reply(554, "5.5.1", "No valid recipients")
+CONTENT_BEGUN = Reply(503, "5.5.1", "The message has begun with BDAT, send BDAT or RSET")  # RFC 3030 2
 NESTED_MAIL = Reply(503, "5.5.1", "A mail transaction is open, send RSET first")
 NEED_TLS = Reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 4
 NEED_TLS_TO_AUTHENTICATE = Reply(538, "5.7.11", "Encryption required for authentication")

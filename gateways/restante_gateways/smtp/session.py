@@ -5,8 +5,8 @@ It replaces
 - the command loop: aiosmtpd accepts a bare LF as a line end, sends no enhanced codes, waits after each reply until the
   client has read it, counts no errors, and cancels the current command when the client closes its sending direction;
 - the envelope: its arguments are parsed values instead of upper-case text, and it holds no content in memory;
-- the commands, for the same reasons. DATA streams the content, the core verifies pipelined RCPTs together, and AUTH
-  accepts mechanism names in any case and responses of 12,288 octets.
+- the commands, for the same reasons. DATA and BDAT stream the content, the core verifies pipelined RCPTs together, and
+  AUTH accepts mechanism names in any case and responses of 12,288 octets.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from restante_gateways.net.metrics import GatewayMetrics
 from restante_gateways.net.transport import ConnectionTransport
 from restante_gateways.smtp import auth, recipients, replies
 from restante_gateways.smtp.channel import Channel
+from restante_gateways.smtp.chunks import parse_chunk
 from restante_gateways.smtp.command_loop import CommandLoop, Ended
 from restante_gateways.smtp.core import Core, Identity
 from restante_gateways.smtp.grammar import parse_hello, parse_mail
-from restante_gateways.smtp.receive import receive
+from restante_gateways.smtp.receive import Reception, discard
 from restante_gateways.smtp.replies import Reply, refuse
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_gateways.smtp.transaction import Transaction
@@ -41,7 +42,7 @@ from restante_process.tls import Certificates
 logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)  # aiosmtpd's log shows addresses
 log = structlog.get_logger("smtp")
 
-COMMANDS = "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"  # of every listener, for HELP
+COMMANDS = "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"  # of every listener, for HELP
 COMMAND_METHODS = tuple(f"smtp_{name}" for name in f"{COMMANDS} EXPN STARTTLS AUTH".split())
 NEVER_SECONDS = 1e9  # for aiosmtpd's timer; the connection enforces the real limits
 
@@ -108,6 +109,8 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
             self._finished.set_exception(error)
         else:
             self._finished.set_result(None)
+        finally:
+            await self.envelope.abandon()
 
     # -- facts
 
@@ -142,8 +145,9 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         """Create the envelope for aiosmtpd."""
         return Transaction()
 
-    def _reset(self) -> None:
-        self.envelope = Transaction()
+    async def _reset(self) -> None:
+        ended, self.envelope = self.envelope, Transaction()
+        await ended.abandon()
 
     def _forget_user(self) -> None:
         if self._identity is not None:
@@ -155,7 +159,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
     async def smtp_EHLO(self, argument: bytes) -> Reply:
         """EHLO: set the client's name and list the current extensions. RFC 5321 4.1.1.1."""
         self.session.host_name, self.session.extended_smtp = parse_hello(argument), True
-        self._reset()
+        await self._reset()
         offers = [
             self._settings.host_name,
             "PIPELINING",  # RFC 2920
@@ -164,6 +168,8 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
             "SMTPUTF8",  # RFC 6531
             "ENHANCEDSTATUSCODES",  # RFC 2034
             "DSN",  # RFC 3461
+            "CHUNKING",  # RFC 3030
+            f"LIMITS RCPTMAX={self._settings.max_recipients}",  # RFC 9422 4
         ]
         if self._starttls_offered:
             offers.append("STARTTLS")
@@ -174,7 +180,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
     async def smtp_HELO(self, argument: bytes) -> Reply:
         """HELO: set the client's name, without extensions. RFC 5321 4.1.1.1."""
         self.session.host_name, self.session.extended_smtp = parse_hello(argument), False
-        self._reset()
+        await self._reset()
         return Reply(250, "", self._settings.host_name)
 
     async def smtp_MAIL(self, argument: bytes) -> Reply:
@@ -196,6 +202,8 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         arguments = [argument, *self._channel.take_waiting(b"RCPT")]
         if self.envelope.mail is None:
             return [self._not_open] * len(arguments)
+        if self.envelope.reception is not None:
+            return [replies.CONTENT_BEGUN] * len(arguments)
         answers = await recipients.verify(
             arguments,
             self.envelope,
@@ -209,18 +217,49 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
     async def smtp_DATA(self, argument: bytes) -> Reply:
         """DATA: receive the content, and end the transaction in every case. RFC 5321 4.1.1.4."""
         _no_argument(argument, "DATA")
+        if self.envelope.reception is not None:
+            return replies.CONTENT_BEGUN
+        if (refusal := self._content_refusal) is not None:
+            return refusal
+        self._channel.say(replies.START_MAIL_INPUT)
+        try:
+            reply = await self._begin_reception().data()
+        finally:
+            await self._reset()
+        return self._content_ended(reply)
+
+    async def smtp_BDAT(self, argument: bytes) -> Reply:
+        """BDAT: receive a chunk of the content; the last one ends the transaction in every case. RFC 3030 2."""
+        chunk = parse_chunk(argument)
+        reception = self.envelope.reception
+        if reception is None and (refusal := self._content_refusal) is not None:
+            await discard(self._channel, chunk, self._settings, refusal)
+            return refusal
+        reply = await (reception or self._begin_reception()).chunk(chunk)
+        if chunk.last:
+            await self._reset()
+            return self._content_ended(reply)
+        if not chunk.size_octets:
+            self._commands.count_idle()
+        return reply
+
+    @property
+    def _content_refusal(self) -> Reply | None:
+        """The refusal of a content before it begins."""
         if self.envelope.mail is None:
             return self._not_open
         if not self.envelope.recipients:
             return replies.NO_VALID_RECIPIENT if self.envelope.refused_count else replies.NEED_RECIPIENT
-        self._channel.say(replies.START_MAIL_INPUT)
-        try:
-            envelope = self.envelope.closed(
-                self.session, self._peer, self._identity, host_name=self._settings.host_name, now=self._now()
-            )
-            reply = await receive(self._channel, self._core.open(envelope), self._settings)
-        finally:
-            self._reset()
+        return None
+
+    def _begin_reception(self) -> Reception:
+        envelope = self.envelope.closed(
+            self.session, self._peer, self._identity, host_name=self._settings.host_name, now=self._now()
+        )
+        self.envelope.reception = Reception(self._channel, self._core.open(envelope), self._settings)
+        return self.envelope.reception
+
+    def _content_ended(self, reply: Reply) -> Reply:
         if not reply.is_error:
             self._commands.mail_accepted()
             self._channel.waiting = WaitingTime(self._settings.idle_seconds)
@@ -229,7 +268,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
     async def smtp_RSET(self, argument: bytes) -> Reply:
         """RSET: discard the transaction. RFC 5321 4.1.1.5."""
         _no_argument(argument, "RSET")
-        self._reset()
+        await self._reset()
         return replies.OK
 
     async def smtp_NOOP(self, argument: bytes) -> Reply:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass
 
 from restante_gateways.net.authentication import AuthenticationPolicy
+
+MAX_ACCEPTED_RECIPIENTS = 1_000  # of one AcceptBegin of the contract
 
 
 class Role(enum.Enum):
@@ -38,3 +41,8 @@ class SessionSettings:
     max_data_seconds: float = 3600.0  # for a whole content at any rate
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")  # on submission
     authentication: AuthenticationPolicy = AuthenticationPolicy.REQUIRED
+
+    def of_listener(self, role: Role, authentication: AuthenticationPolicy) -> SessionSettings:
+        """These settings for a listener of `role`."""
+        most = self.max_recipients if role is Role.SUBMISSION else min(self.max_recipients, MAX_ACCEPTED_RECIPIENTS)
+        return dataclasses.replace(self, role=role, authentication=authentication, max_recipients=most)

@@ -10,6 +10,7 @@ import aiosmtpd.smtp
 from restante_gateways.net.addresses import Peer
 from restante_gateways.smtp.core import Envelope, Identity
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
+from restante_gateways.smtp.receive import Reception
 from restante_mail.header.trace import Hop, received_field
 
 
@@ -22,6 +23,12 @@ class Transaction(aiosmtpd.smtp.Envelope):
         self.recipients: dict[RcptArguments, None] = {}  # in order, without duplicates
         self.refused_count = 0
         self.trace_id = ""
+        self.reception: Reception | None = None  # begun by DATA or the first BDAT
+
+    async def abandon(self) -> None:
+        """Give up a content that has not come to its end."""
+        if self.reception is not None:
+            await self.reception.abandon()
 
     def begin(self, mail: MailArguments) -> None:
         """Open the transaction with an accepted MAIL."""

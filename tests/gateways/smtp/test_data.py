@@ -1,23 +1,37 @@
-"""The data scanner: the end of content and its refusals, with any division of the stream."""
+"""The content after DATA: its end, its dots and its faults, with any division of the stream."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_gateways.smtp.data import DataFault, DataScanner
+from restante_gateways.smtp.content import ContentFault, ContentScanner
+from restante_gateways.smtp.data import DotFrame
 
 
-def scan(octets: bytes, size: int, max_octets: int = 1 << 20, max_line_octets: int = 1000) -> tuple[bytes, DataScanner]:
+@dataclass
+class Scanned:
+    """The results of frame and scanner."""
+
+    fault: ContentFault | None
+    size_octets: int
+    finished: bool
+    rest: bytes
+
+
+def scan(octets: bytes, size: int, max_octets: int = 1 << 20, max_line_octets: int = 1000) -> tuple[bytes, Scanned]:
     """Feed in chunks of `size`; all octets after the end in the stream become `rest`."""
-    scanner, content = DataScanner(max_octets, max_line_octets), b""
+    frame, scanner, content, rest = DotFrame(), ContentScanner(max_octets, max_line_octets), b"", b""
     for start in range(0, len(octets), size):
-        content += scanner.feed(octets[start : start + size])
-        if scanner.finished:
-            scanner.rest += octets[start + size :]
+        content += scanner.feed(frame.feed(octets[start : start + size]))
+        if frame.finished:
+            scanner.finish()
+            rest = frame.rest + octets[start + size :]
             break
-    return content, scanner
+    return content, Scanned(scanner.fault, scanner.size_octets, frame.finished, rest)
 
 
 @pytest.mark.parametrize(
@@ -67,26 +81,24 @@ def test_a_false_end_is_data_and_the_whole_is_refused(false_end: bytes) -> None:
     for size in range(1, len(octets) + 1):
         _, scanner = scan(octets, size)
         assert scanner.finished
-        assert scanner.fault is DataFault.BARE_LINE_END, size
+        assert scanner.fault is ContentFault.BARE_LINE_END, size
         assert scanner.rest == b"QUIT\r\n"
 
 
-def test_nothing_is_given_out_after_a_fault() -> None:
-    scanner = DataScanner(1000, 1000)
-    assert scanner.feed(b"good\r\n") == b"good"
-    assert scanner.feed(b"bad\0\r\n") == b""
-    assert scanner.feed(b"more\r\n.\r\n") == b""
-    assert scanner.fault is DataFault.NUL
-    assert scanner.finished
+def test_a_frame_that_has_ended_takes_nothing() -> None:
+    frame = DotFrame()
+    frame.feed(b".\r\n")
+    with pytest.raises(ValueError, match="ended"):
+        frame.feed(b"more")
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 10_000])
 def test_line_length_counts_across_chunks(size: int) -> None:
-    fits = b"x\r\n" + b"y" * 50 + b"\r\n" + b"." * 50 + b"\r\n" + b"z" * 50 + b"\r\n.\r\n"
+    fits = b"x\r\n" + b"y" * 50 + b"\r\n" + b"." * 51 + b"\r\n" + b"z" * 50 + b"\r\n.\r\n"
     assert scan(fits, size, max_line_octets=50)[1].fault is None
     for too_long in (b"y" * 51 + b"\r\n.\r\n", b"a\r\n" + b"y" * 51 + b"\r\nb\r\n.\r\n", b"y" * 500 + b"\r\n.\r\n"):
         _, scanner = scan(too_long, size, max_line_octets=50)
-        assert scanner.fault is DataFault.LINE_TOO_LONG
+        assert scanner.fault is ContentFault.LINE_TOO_LONG
         assert scanner.finished
 
 
@@ -95,16 +107,16 @@ def test_size_limit_counts_what_size_counts(size: int) -> None:
     octets = b"..345678\r\n" * 10 + b".\r\n"  # 9 octets a line without the stuffed dot (RFC 1870 5)
     assert scan(octets, size, max_octets=90)[1].fault is None
     _, scanner = scan(octets, size, max_octets=89)
-    assert scanner.fault is DataFault.TOO_BIG  # RFC 1870 6.3
+    assert scanner.fault is ContentFault.TOO_BIG  # RFC 1870 6.3
     assert scanner.finished
 
 
 def test_memory_is_bounded_by_the_chunk() -> None:
-    scanner = DataScanner(1 << 30, 1 << 20)
+    frame = DotFrame()
     for _ in range(200):
-        out = scanner.feed(b"q" * 65_534 + b"\r\n")
+        out = frame.feed(b"q" * 65_534 + b"\r\n")
         assert len(out) <= 65_540
-        assert len(scanner._held) <= 4
+        assert len(frame._held) <= 4
 
 
 def stuffed(content: bytes) -> bytes:
@@ -120,12 +132,12 @@ PIECES = st.sampled_from([b".", b"..", b"\r\n", b"a", b"\r\n.", b"\r\n.\r\n", b"
 def test_what_a_sender_stuffs_comes_back_at_any_cut(content: bytes, cuts: list[int]) -> None:
     if content and not content.endswith(b"\r\n"):
         content += b"\r\n"
-    wire, scanner, found, at, turn = stuffed(content) + b"NOOP\r\n", DataScanner(1 << 20, 1000), b"", 0, 0
-    while not scanner.finished:
+    wire, frame, found, at, turn = stuffed(content) + b"NOOP\r\n", DotFrame(), b"", 0, 0
+    while not frame.finished:
         size = cuts[turn % len(cuts)]
-        found, at, turn = found + scanner.feed(wire[at : at + size]), at + size, turn + 1
+        found, at, turn = found + frame.feed(wire[at : at + size]), at + size, turn + 1
     assert found == content
-    assert scanner.rest + wire[at:] == b"NOOP\r\n"
+    assert frame.rest + wire[at:] == b"NOOP\r\n"
 
 
 @given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"a", b"\0", b"\r\n", b"\r\n.\r\n"]), max_size=40).map(b"".join))

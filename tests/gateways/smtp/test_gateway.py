@@ -71,3 +71,10 @@ async def test_too_many_connections_are_turned_away_with_421() -> None:
 
 def test_every_refusal_is_a_whole_reply() -> None:
     assert all(line.startswith(b"421 4.7.0 ") and line.endswith(b"\r\n") for line in REFUSALS.values())
+
+
+def test_a_listener_offers_no_more_recipients_than_the_core_accepts() -> None:
+    settings = SessionSettings(Role.MX, "mx.example.test", max_recipients=5_000)
+    policy = settings.authentication
+    assert settings.of_listener(Role.MX, policy).max_recipients == 1_000  # RFC 9422 4.2
+    assert settings.of_listener(Role.SUBMISSION, policy).max_recipients == 5_000
