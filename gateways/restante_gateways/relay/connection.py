@@ -1,28 +1,21 @@
-"""One SMTP connection to another server: opportunistic TLS, one transaction after another (RFC 5321, RFC 3207)."""
+"""One SMTP connection to another server: one transaction after another (RFC 5321)."""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Sequence
 
 from restante.v1.transport_pb2 import OutboundRecipient
 from restante_gateways.relay import commands
 from restante_gateways.relay.commands import Offer, Parcel
-from restante_gateways.relay.outcomes import Outcome, deferred, from_reply
+from restante_gateways.relay.opening import opened
+from restante_gateways.relay.outcomes import Outcome, deferred
 from restante_gateways.relay.peer import Broken, Line, Patience
 from restante_gateways.relay.routes import Hop
+from restante_gateways.relay.tls.security import Security
 from restante_gateways.relay.transaction import Transaction, Unreachable
 
 MAX_TRANSACTIONS = 100  # of one connection
-
-
-def tls_context() -> ssl.SSLContext:
-    """The context of opportunistic TLS, which only prevents eavesdropping: it accepts any certificate (RFC 7435)."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class Connection:
@@ -34,48 +27,10 @@ class Connection:
         self.idle_since = 0.0
 
     @classmethod
-    async def open(cls, hop: Hop, own_name: str, context: ssl.SSLContext, patience: Patience) -> Connection:
-        """Connect, with TLS if the server offers it and the handshake succeeds, else in clear (RFC 3207 4.1).
-
-        Raises Unreachable.
-        """
-        line, offer = await cls._greeted(hop, own_name, patience)
-        if not offer.starttls:
-            return cls(line, hop, offer, patience)
-        try:
-            answer = await line.secure(context, None if hop.host.startswith("[") else hop.host)
-            if answer.good:  # extensions offered in clear are discarded (RFC 3207 4.2)
-                answer, offer = await line.hello(own_name)
-            if answer.good:
-                return cls(line, hop, offer, patience)
-            await line.close()
-        except Broken:
-            pass  # try again without TLS
-        except BaseException:
-            line.abandon()
-            raise
-        line, offer = await cls._greeted(hop, own_name, patience)
+    async def open(cls, hop: Hop, own_name: str, security: Security, patience: Patience) -> Connection:
+        """Connect, with TLS as the rule of the hop demands. Raises Unreachable."""
+        line, offer = await opened(hop, own_name, security, patience)
         return cls(line, hop, offer, patience)
-
-    @staticmethod
-    async def _greeted(hop: Hop, own_name: str, patience: Patience) -> tuple[Line, Offer]:
-        try:
-            line, answer = await Line.open(hop.address, hop.port, patience)
-        except Broken as broken:
-            raise Unreachable(deferred("4.4.1", f"{hop}: {broken}")) from None
-        try:
-            offer = Offer()
-            if answer.good:
-                answer, offer = await line.hello(own_name)
-        except Broken as broken:
-            raise Unreachable(deferred("4.4.2", f"{hop}: {broken}")) from None
-        except BaseException:
-            line.abandon()
-            raise
-        if not answer.good:
-            await line.close()
-            raise Unreachable(from_reply(answer.code, answer.text, hop.host))
-        return line, offer
 
     @property
     def usable(self) -> bool:

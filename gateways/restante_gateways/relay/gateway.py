@@ -10,12 +10,12 @@ from restante_gateways.net.resolver import Resolver
 from restante_gateways.net.runtime import Runtime
 from restante_gateways.relay import leases, pool
 from restante_gateways.relay.attempt import Attempts
-from restante_gateways.relay.connection import tls_context
 from restante_gateways.relay.leases import Core, Leases
 from restante_gateways.relay.metrics import RelayMetrics
 from restante_gateways.relay.peer import Patience
 from restante_gateways.relay.pool import Pool, Room
 from restante_gateways.relay.routes import Ourselves, Router
+from restante_gateways.relay.tls.security import Security
 from restante_process.config import Config
 
 LEASES_PER_CONNECTION = 5  # so that a slow destination leaves work for the other connections
@@ -75,7 +75,7 @@ class Relay:
         self._draining = asyncio.Event()
         self._pool = Pool(
             settings.own_name,
-            tls_context(),
+            Security(),
             settings.patience,
             metrics,
             settings.connections,

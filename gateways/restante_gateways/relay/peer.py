@@ -43,6 +43,18 @@ class Broken(Exception):
     """The connection is unusable: lost, silent for too long, or not SMTP. The text has the reason."""
 
 
+class HandshakeFailed(Broken):
+    """The TLS handshake has failed. `verify_code`: OpenSSL's code of a refused certificate (X509_V_ERR_...), else 0."""
+
+    def __init__(self, error: ssl.SSLError) -> None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            super().__init__(f"certificate refused: {error.verify_message}")
+            self.verify_code = error.verify_code
+        else:
+            super().__init__(f"handshake failed: {error.reason or 'not TLS'}")
+            self.verify_code = 0
+
+
 class _Protocol(SMTPProtocol):
     """aiosmtplib's protocol, which reads one reply for each command, until `pipeline` is called.
 
@@ -172,11 +184,12 @@ class Line:
         return answer, Offer()
 
     async def secure(self, context: ssl.SSLContext, name: str | None) -> Answer:
-        """Send STARTTLS and run the handshake. A negative reply leaves the connection unchanged."""
+        """Send STARTTLS and run the handshake. A negative reply leaves the connection unchanged.
+
+        Raises HandshakeFailed for an error of TLS.
+        """
         try:
-            answer = await self._answer(
-                self._protocol.start_tls(context, server_hostname=name, timeout=self._patience.tls)
-            )
+            answer = await self._answer(self._handshake(context, name))
         except ValueError as error:  # a host name that TLS cannot carry
             self.abandon()
             raise Broken(str(error)) from None
@@ -185,6 +198,33 @@ class Line:
             self._transport, self.secured = cast(asyncio.Transport, self._protocol.transport), True
             self._transport.set_write_buffer_limits(high=WRITE_HIGH_OCTETS)
         return answer
+
+    async def handed_over(self) -> asyncio.Transport:
+        """Send STARTTLS, and hand the connection over for a handshake that the caller makes."""
+        answer = await self.command(b"STARTTLS")
+        if answer.good:
+            return self._transport
+        await self.close()
+        raise Broken(f"STARTTLS refused: {answer.code} {answer.text}")
+
+    async def _handshake(self, context: ssl.SSLContext, name: str | None) -> SMTPResponse:
+        try:
+            return await self._protocol.start_tls(context, server_hostname=name, timeout=self._patience.tls)
+        except ssl.SSLError as error:
+            self.abandon()
+            raise HandshakeFailed(error) from None
+
+    @property
+    def certificate(self) -> bytes:
+        """The server's certificate in DER; empty without TLS."""
+        tls = self._transport.get_extra_info("ssl_object")
+        return b"" if tls is None else tls.getpeercert(binary_form=True) or b""
+
+    @property
+    def own_address(self) -> str:
+        """The address of this end; empty when the connection is lost."""
+        address = self._transport.get_extra_info("sockname")
+        return str(address[0]) if address else ""
 
     def send_commands(self, commands: Sequence[tuple[bytes, ...]]) -> None:
         """Send commands, each given as its words, without waiting for replies (RFC 2920). Take each one by `reply`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from restante_gateways.relay.metrics import RelayMetrics
 from restante_gateways.relay.outcomes import Outcome
 from restante_gateways.relay.peer import Patience
 from restante_gateways.relay.routes import Hop
+from restante_gateways.relay.tls.security import Security
 from restante_gateways.relay.transaction import Unreachable
 
 KEEP_SECONDS = 5.0  # an idle connection is kept for the next message
@@ -69,7 +69,7 @@ class Pool:
     def __init__(
         self,
         own_name: str,
-        context: ssl.SSLContext,
+        security: Security,
         patience: Patience,
         metrics: RelayMetrics,
         most: int,
@@ -79,7 +79,7 @@ class Pool:
         slow_seconds: float = SLOW_SECONDS,
         alone_seconds: float = ALONE_SECONDS,
     ) -> None:
-        self._own_name, self._context, self._patience, self._metrics = own_name, context, patience, metrics
+        self._own_name, self._security, self._patience, self._metrics = own_name, security, patience, metrics
         self._most, self._per_host = most, per_host
         self._keep_seconds, self._slow_seconds, self._alone_seconds = keep_seconds, slow_seconds, alone_seconds
         self._slots = asyncio.Semaphore(most)
@@ -146,7 +146,7 @@ class Pool:
             await oldest.close()
         began = loop.time()
         try:
-            connection = await Connection.open(hop, self._own_name, self._context, self._patience)
+            connection = await Connection.open(hop, self._own_name, self._security, self._patience)
         except Unreachable as unreachable:
             if loop.time() - began > self._slow_seconds:
                 self._alone[hop] = loop.time() + self._alone_seconds, unreachable.outcome

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from restante_gateways.net.resolver import LookupFailed, LoopsBack, NoSuchDomain, Resolver
+from restante_gateways.relay.tls.rules import OPPORTUNISTIC, TlsRule
 from restante_process.addresses import Address, Network, parse_address
 
 MAX_HOPS = 12  # addresses tried in one attempt
@@ -36,6 +37,7 @@ class Hop:
     host: str  # its name, for TLS and reports
     address: str
     port: int
+    rule: TlsRule = OPPORTUNISTIC
 
     def __str__(self) -> str:
         return f"{self.host} [{self.address}]" if not self.host.startswith("[") else self.host

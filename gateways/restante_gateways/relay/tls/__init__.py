@@ -1,0 +1,1 @@
+"""TLS of the relay: the policies of a destination (MTA-STS, DANE), their enforcement, and the counted sessions."""
