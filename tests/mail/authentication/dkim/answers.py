@@ -1,0 +1,63 @@
+"""A DNS that answers TXT questions from memory, and keys that sign in tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+
+from restante_mail.authentication.dkim.signing_keys import SigningKey, generate_key, public_record
+from restante_mail.authentication.dkim.verify import Verifier
+from restante_mail.authentication.dns import Address, DnsFailure
+from restante_mail.authentication.results import DkimResult
+
+NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
+
+
+class Answers:
+    """TXT records by name. None as a record is a failure of the DNS. `asked` has the questions in order."""
+
+    def __init__(self, records: Mapping[str, str | Sequence[str] | None]) -> None:
+        self._records = records
+        self.asked: list[str] = []
+
+    async def txt(self, name: str) -> Sequence[bytes]:
+        self.asked.append(name)
+        found = self._records.get(name, ())
+        if found is None:
+            raise DnsFailure("SERVFAIL")
+        return [text.encode() for text in ([found] if isinstance(found, str) else found)]
+
+    async def addresses(self, name: str, version: int) -> Sequence[Address]:
+        raise NotImplementedError
+
+    async def mail_servers(self, name: str) -> Sequence[str]:
+        raise NotImplementedError
+
+    async def names(self, address: Address) -> Sequence[str]:
+        raise NotImplementedError
+
+    async def exists(self, name: str) -> bool:
+        raise NotImplementedError
+
+
+@cache
+def key(algorithm: str = "rsa-sha256", domain: str = "example.org", selector: str = "") -> SigningKey:
+    """A key, made once for a run of tests; its selector is the first letter of the algorithm."""
+    return generate_key(domain, selector or algorithm[0], algorithm)
+
+
+def published(*keys: SigningKey, **changes: str) -> Answers:
+    """A DNS with the records of these keys; `changes` are added tags, such as t="y"."""
+    tags = "".join(f"; {name}={value}" for name, value in changes.items())
+    return Answers({f"{each.selector}._domainkey.{each.domain}": public_record(each) + tags for each in keys})
+
+
+def verified(content: bytes, dns: Answers, now: datetime = NOW, piece: int = 0) -> tuple[DkimResult, ...]:
+    """The results of a message, fed in pieces of so many octets (0: whole)."""
+    verifier = Verifier()
+    for at in range(0, len(content), piece or max(1, len(content))):
+        verifier.feed(content[at : at + piece] if piece else content)
+    verifier.finish()
+    return asyncio.run(verifier.results(dns, now))
