@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from restante.v1.submission_pb2 import EnvelopeRecipient
-from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest
+from restante.v1.transport_pb2 import AcceptBegin, AcceptEnd, AcceptRequest
 from restante_server.api.services import accept as accept_service
 from restante_server.db import schema
 from restante_server.db.engine import open_database
@@ -74,7 +74,7 @@ async def accept(world: World, messages: int, recipients: int, together: int) ->
             )
             yield AcceptRequest(acceptance_id=number, start=begin)
             yield AcceptRequest(acceptance_id=number, chunk=MESSAGE)
-            yield AcceptRequest(acceptance_id=number, commit=True)
+            yield AcceptRequest(acceptance_id=number, commit=AcceptEnd())
 
     async for response in accept_service.accept(world.call(world.gateway(), FOREVER), requests()):
         assert response.accepted, response.status

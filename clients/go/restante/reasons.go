@@ -168,6 +168,10 @@ const (
 	// ReasonSubmissionNotCancellable:
 	// FAILED_PRECONDITION. No recipient of the submission can be cancelled any more. Caused by clients.
 	ReasonSubmissionNotCancellable Reason = "SUBMISSION_NOT_CANCELLABLE"
+	// ReasonMessageRefused:
+	// PERMISSION_DENIED {check, domain, problem}. The domains of all recipients refuse the message because of the results of
+	// its checks. `check` is the check that decided (dmarc, forged, dnslist), `domain` the author's domain or the list.
+	ReasonMessageRefused Reason = "MESSAGE_REFUSED"
 	// ReasonAccountNotFound:
 	// NOT_FOUND {account}. No such account. Caused by clients.
 	ReasonAccountNotFound Reason = "ACCOUNT_NOT_FOUND"
@@ -275,6 +279,7 @@ var reasonCodes = map[Reason]codes.Code{
 	ReasonMailLoop:                 codes.FailedPrecondition,
 	ReasonSubmissionNotFound:       codes.NotFound,
 	ReasonSubmissionNotCancellable: codes.FailedPrecondition,
+	ReasonMessageRefused:           codes.PermissionDenied,
 	ReasonAccountNotFound:          codes.NotFound,
 	ReasonDomainNotFound:           codes.NotFound,
 	ReasonDomainExists:             codes.AlreadyExists,

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import grpc.aio
 
 from restante import errors, streams
-from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest, AcceptResponse
+from restante.v1.checks_pb2 import MessageChecks
+from restante.v1.transport_pb2 import AcceptBegin, AcceptEnd, AcceptRequest, AcceptResponse
 
 FIRST_GRANT_OCTETS = 1 << 20
 MAX_CHUNK_OCTETS = 256 << 10
@@ -40,14 +41,14 @@ class Acceptance:
             self._granted -= len(chunk)
             self._stream.send(AcceptRequest(acceptance_id=self._id, chunk=chunk))
 
-    async def commit(self) -> int:
-        """End the content and return the transport id, once the message is durable.
+    async def commit(self, checks: MessageChecks | None = None) -> int:
+        """End the content, with the results of its checks, and return the transport id once the message is durable.
 
         Raises RestanteError. Raises Draining when the connection broke: the core may have accepted the message, and
         another start with the same request_id returns the first answer.
         """
         if not self._outcome.done():
-            self._stream.send(AcceptRequest(acceptance_id=self._id, commit=True))
+            self._stream.send(AcceptRequest(acceptance_id=self._id, commit=AcceptEnd(checks=checks)))
         await asyncio.wait([self._outcome])
         return self._check()
 

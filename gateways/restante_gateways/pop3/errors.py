@@ -60,6 +60,7 @@ REPLIES: dict[type[errors.RestanteError], Response] = {
     errors.JobNotFound: OTHERWISE,
     errors.LimitExceeded: OTHERWISE,
     errors.MailLoop: OTHERWISE,
+    errors.MessageRefused: OTHERWISE,
     errors.MessageTooLarge: OTHERWISE,
     errors.NoRecipients: OTHERWISE,
     errors.PartNotFound: OTHERWISE,

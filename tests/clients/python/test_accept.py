@@ -68,7 +68,7 @@ async def core(servers: Servers) -> Transport:
 
 
 def commits(core: Transport) -> list[int]:
-    return [each.acceptance_id for each in core.requests if each.commit]
+    return [each.acceptance_id for each in core.requests if each.HasField("commit")]
 
 
 async def test_a_message_is_begun_sent_in_chunks_and_committed(servers: Servers, core: Transport) -> None:

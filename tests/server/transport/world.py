@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, select
 
 from restante import errors
+from restante.v1.checks_pb2 import MessageChecks
 from restante.v1.content_pb2 import UploadKind
 from restante.v1.session_pb2 import Scope
 from restante.v1.submission_pb2 import (
@@ -27,6 +28,7 @@ from restante.v1.submission_pb2 import (
 )
 from restante.v1.transport_pb2 import (
     AcceptBegin,
+    AcceptEnd,
     AcceptRequest,
     AcceptResponse,
     AcceptSubmissionRequest,
@@ -177,6 +179,7 @@ class World:
         request_id: bytes = b"",
         options: EnvelopeOptions | None = None,
         chunk: int = 100_000,
+        checks: MessageChecks | None = None,
     ) -> AcceptResponse:
         """Make one acceptance on a separate stream."""
         begin = AcceptBegin(
@@ -194,7 +197,7 @@ class World:
             for start in range(0, len(content), chunk):
                 yield AcceptRequest(acceptance_id=number, chunk=content[start : start + chunk])
                 await asyncio.sleep(0)
-            yield AcceptRequest(acceptance_id=number, commit=True)
+            yield AcceptRequest(acceptance_id=number, commit=AcceptEnd(checks=checks))
 
         stream = accept.accept(self.call(self.gateway(), FOREVER), requests())
         responses = [response async for response in stream if not response.granted_octets]

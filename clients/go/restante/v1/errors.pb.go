@@ -157,6 +157,9 @@ const (
 	ErrorReason_ERROR_REASON_SUBMISSION_NOT_FOUND ErrorReason = 87
 	// FAILED_PRECONDITION. No recipient of the submission can be cancelled any more. Caused by clients.
 	ErrorReason_ERROR_REASON_SUBMISSION_NOT_CANCELLABLE ErrorReason = 88
+	// PERMISSION_DENIED {check, domain, problem}. The domains of all recipients refuse the message because of the results of
+	// its checks. `check` is the check that decided (dmarc, forged, dnslist), `domain` the author's domain or the list.
+	ErrorReason_ERROR_REASON_MESSAGE_REFUSED ErrorReason = 89
 	// NOT_FOUND {account}. No such account. Caused by clients.
 	ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND ErrorReason = 100
 	// NOT_FOUND {domain}. No such domain here. Caused by clients.
@@ -249,6 +252,7 @@ var (
 		86:  "ERROR_REASON_MAIL_LOOP",
 		87:  "ERROR_REASON_SUBMISSION_NOT_FOUND",
 		88:  "ERROR_REASON_SUBMISSION_NOT_CANCELLABLE",
+		89:  "ERROR_REASON_MESSAGE_REFUSED",
 		100: "ERROR_REASON_ACCOUNT_NOT_FOUND",
 		101: "ERROR_REASON_DOMAIN_NOT_FOUND",
 		102: "ERROR_REASON_DOMAIN_EXISTS",
@@ -318,6 +322,7 @@ var (
 		"ERROR_REASON_MAIL_LOOP":                   86,
 		"ERROR_REASON_SUBMISSION_NOT_FOUND":        87,
 		"ERROR_REASON_SUBMISSION_NOT_CANCELLABLE":  88,
+		"ERROR_REASON_MESSAGE_REFUSED":             89,
 		"ERROR_REASON_ACCOUNT_NOT_FOUND":           100,
 		"ERROR_REASON_DOMAIN_NOT_FOUND":            101,
 		"ERROR_REASON_DOMAIN_EXISTS":               102,
@@ -370,7 +375,7 @@ var File_restante_v1_errors_proto protoreflect.FileDescriptor
 
 const file_restante_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xa7\x12\n" +
+	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xc9\x12\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12&\n" +
 	"\"ERROR_REASON_AUTHENTICATION_FAILED\x10\x01\x12 \n" +
@@ -421,7 +426,8 @@ const file_restante_v1_errors_proto_rawDesc = "" +
 	" ERROR_REASON_TOO_MANY_RECIPIENTS\x10U\x12\x1a\n" +
 	"\x16ERROR_REASON_MAIL_LOOP\x10V\x12%\n" +
 	"!ERROR_REASON_SUBMISSION_NOT_FOUND\x10W\x12+\n" +
-	"'ERROR_REASON_SUBMISSION_NOT_CANCELLABLE\x10X\x12\"\n" +
+	"'ERROR_REASON_SUBMISSION_NOT_CANCELLABLE\x10X\x12 \n" +
+	"\x1cERROR_REASON_MESSAGE_REFUSED\x10Y\x12\"\n" +
 	"\x1eERROR_REASON_ACCOUNT_NOT_FOUND\x10d\x12!\n" +
 	"\x1dERROR_REASON_DOMAIN_NOT_FOUND\x10e\x12\x1e\n" +
 	"\x1aERROR_REASON_DOMAIN_EXISTS\x10f\x12!\n" +

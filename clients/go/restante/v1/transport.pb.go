@@ -339,18 +339,65 @@ func (x *AcceptBegin) GetTraceField() string {
 	return ""
 }
 
+// AcceptEnd ends the content of an acceptance. The results of all checks travel here, since most need the content and a
+// repetition of the same request_id may have others.
+type AcceptEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checks        *MessageChecks         `protobuf:"bytes,1,opt,name=checks,proto3" json:"checks,omitempty"` // The results of the gateway's checks; absent: it has made none.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptEnd) Reset() {
+	*x = AcceptEnd{}
+	mi := &file_restante_v1_transport_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptEnd) ProtoMessage() {}
+
+func (x *AcceptEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_transport_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptEnd.ProtoReflect.Descriptor instead.
+func (*AcceptEnd) Descriptor() ([]byte, []int) {
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AcceptEnd) GetChecks() *MessageChecks {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
 // AcceptMessageRequest is a whole acceptance.
 type AcceptMessageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Start         *AcceptBegin           `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`     // The envelope.
 	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"` // The content, with CRLF line ends, at most 256 KiB.
+	Checks        *MessageChecks         `protobuf:"bytes,3,opt,name=checks,proto3" json:"checks,omitempty"`   // The results of the gateway's checks; absent: it has made none.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AcceptMessageRequest) Reset() {
 	*x = AcceptMessageRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[4]
+	mi := &file_restante_v1_transport_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -362,7 +409,7 @@ func (x *AcceptMessageRequest) String() string {
 func (*AcceptMessageRequest) ProtoMessage() {}
 
 func (x *AcceptMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[4]
+	mi := &file_restante_v1_transport_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -375,7 +422,7 @@ func (x *AcceptMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptMessageRequest.ProtoReflect.Descriptor instead.
 func (*AcceptMessageRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{4}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AcceptMessageRequest) GetStart() *AcceptBegin {
@@ -392,6 +439,13 @@ func (x *AcceptMessageRequest) GetContent() []byte {
 	return nil
 }
 
+func (x *AcceptMessageRequest) GetChecks() *MessageChecks {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
 // AcceptMessageResponse names the accepted message.
 type AcceptMessageResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -402,7 +456,7 @@ type AcceptMessageResponse struct {
 
 func (x *AcceptMessageResponse) Reset() {
 	*x = AcceptMessageResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[5]
+	mi := &file_restante_v1_transport_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +468,7 @@ func (x *AcceptMessageResponse) String() string {
 func (*AcceptMessageResponse) ProtoMessage() {}
 
 func (x *AcceptMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[5]
+	mi := &file_restante_v1_transport_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +481,7 @@ func (x *AcceptMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptMessageResponse.ProtoReflect.Descriptor instead.
 func (*AcceptMessageResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{5}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AcceptMessageResponse) GetTransportId() int64 {
@@ -456,7 +510,7 @@ type AcceptRequest struct {
 
 func (x *AcceptRequest) Reset() {
 	*x = AcceptRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[6]
+	mi := &file_restante_v1_transport_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +522,7 @@ func (x *AcceptRequest) String() string {
 func (*AcceptRequest) ProtoMessage() {}
 
 func (x *AcceptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[6]
+	mi := &file_restante_v1_transport_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +535,7 @@ func (x *AcceptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptRequest.ProtoReflect.Descriptor instead.
 func (*AcceptRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{6}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AcceptRequest) GetAcceptanceId() int64 {
@@ -516,13 +570,13 @@ func (x *AcceptRequest) GetChunk() []byte {
 	return nil
 }
 
-func (x *AcceptRequest) GetCommit() bool {
+func (x *AcceptRequest) GetCommit() *AcceptEnd {
 	if x != nil {
 		if x, ok := x.Step.(*AcceptRequest_Commit); ok {
 			return x.Commit
 		}
 	}
-	return false
+	return nil
 }
 
 func (x *AcceptRequest) GetAbort() bool {
@@ -547,7 +601,7 @@ type AcceptRequest_Chunk struct {
 }
 
 type AcceptRequest_Commit struct {
-	Commit bool `protobuf:"varint,4,opt,name=commit,proto3,oneof"` // The content is complete: accept it.
+	Commit *AcceptEnd `protobuf:"bytes,4,opt,name=commit,proto3,oneof"` // The content is complete: accept it.
 }
 
 type AcceptRequest_Abort struct {
@@ -569,7 +623,7 @@ type AcceptResponse struct {
 	Accepted     bool                   `protobuf:"varint,2,opt,name=accepted,proto3" json:"accepted,omitempty"`                             // Accepted, durably.
 	TransportId  int64                  `protobuf:"varint,3,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"`    // Its id in queue and trace, when accepted.
 	Status       *status.Status         `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`                                  // The reason of a refusal, such as MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
-	// RECIPIENT_NOT_FOUND, STORE_FULL, STORE_BUSY.
+	// RECIPIENT_NOT_FOUND, MESSAGE_REFUSED, STORE_FULL, STORE_BUSY.
 	Draining      bool  `protobuf:"varint,5,opt,name=draining,proto3" json:"draining,omitempty"`                                // With acceptance_id 0: finish open acceptances here and begin the next on a new stream.
 	GrantedOctets int64 `protobuf:"varint,6,opt,name=granted_octets,json=grantedOctets,proto3" json:"granted_octets,omitempty"` // Additional octets that the acceptance may send; 1 MiB at the start.
 	unknownFields protoimpl.UnknownFields
@@ -578,7 +632,7 @@ type AcceptResponse struct {
 
 func (x *AcceptResponse) Reset() {
 	*x = AcceptResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[7]
+	mi := &file_restante_v1_transport_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +644,7 @@ func (x *AcceptResponse) String() string {
 func (*AcceptResponse) ProtoMessage() {}
 
 func (x *AcceptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[7]
+	mi := &file_restante_v1_transport_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +657,7 @@ func (x *AcceptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptResponse.ProtoReflect.Descriptor instead.
 func (*AcceptResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{7}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AcceptResponse) GetAcceptanceId() int64 {
@@ -659,7 +713,7 @@ type AcceptSubmissionRequest struct {
 
 func (x *AcceptSubmissionRequest) Reset() {
 	*x = AcceptSubmissionRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[8]
+	mi := &file_restante_v1_transport_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +725,7 @@ func (x *AcceptSubmissionRequest) String() string {
 func (*AcceptSubmissionRequest) ProtoMessage() {}
 
 func (x *AcceptSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[8]
+	mi := &file_restante_v1_transport_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +738,7 @@ func (x *AcceptSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AcceptSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{8}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AcceptSubmissionRequest) GetSubmission() *SubmitMessageRequest {
@@ -711,7 +765,7 @@ type AcceptSubmissionResponse struct {
 
 func (x *AcceptSubmissionResponse) Reset() {
 	*x = AcceptSubmissionResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[9]
+	mi := &file_restante_v1_transport_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +777,7 @@ func (x *AcceptSubmissionResponse) String() string {
 func (*AcceptSubmissionResponse) ProtoMessage() {}
 
 func (x *AcceptSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[9]
+	mi := &file_restante_v1_transport_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +790,7 @@ func (x *AcceptSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AcceptSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{9}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AcceptSubmissionResponse) GetTransportId() int64 {
@@ -757,7 +811,7 @@ type LeaseOutboundRequest struct {
 
 func (x *LeaseOutboundRequest) Reset() {
 	*x = LeaseOutboundRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[10]
+	mi := &file_restante_v1_transport_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +823,7 @@ func (x *LeaseOutboundRequest) String() string {
 func (*LeaseOutboundRequest) ProtoMessage() {}
 
 func (x *LeaseOutboundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[10]
+	mi := &file_restante_v1_transport_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +836,7 @@ func (x *LeaseOutboundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseOutboundRequest.ProtoReflect.Descriptor instead.
 func (*LeaseOutboundRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{10}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LeaseOutboundRequest) GetMaxLeases() int32 {
@@ -811,7 +865,7 @@ type OutboundRecipient struct {
 
 func (x *OutboundRecipient) Reset() {
 	*x = OutboundRecipient{}
-	mi := &file_restante_v1_transport_proto_msgTypes[11]
+	mi := &file_restante_v1_transport_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +877,7 @@ func (x *OutboundRecipient) String() string {
 func (*OutboundRecipient) ProtoMessage() {}
 
 func (x *OutboundRecipient) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[11]
+	mi := &file_restante_v1_transport_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +890,7 @@ func (x *OutboundRecipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboundRecipient.ProtoReflect.Descriptor instead.
 func (*OutboundRecipient) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{11}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OutboundRecipient) GetRecipientId() int64 {
@@ -877,7 +931,7 @@ type OutboundLease struct {
 
 func (x *OutboundLease) Reset() {
 	*x = OutboundLease{}
-	mi := &file_restante_v1_transport_proto_msgTypes[12]
+	mi := &file_restante_v1_transport_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +943,7 @@ func (x *OutboundLease) String() string {
 func (*OutboundLease) ProtoMessage() {}
 
 func (x *OutboundLease) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[12]
+	mi := &file_restante_v1_transport_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +956,7 @@ func (x *OutboundLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboundLease.ProtoReflect.Descriptor instead.
 func (*OutboundLease) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{12}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OutboundLease) GetLeaseId() int64 {
@@ -972,7 +1026,7 @@ type LeaseOutboundResponse struct {
 
 func (x *LeaseOutboundResponse) Reset() {
 	*x = LeaseOutboundResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[13]
+	mi := &file_restante_v1_transport_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1038,7 @@ func (x *LeaseOutboundResponse) String() string {
 func (*LeaseOutboundResponse) ProtoMessage() {}
 
 func (x *LeaseOutboundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[13]
+	mi := &file_restante_v1_transport_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1051,7 @@ func (x *LeaseOutboundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseOutboundResponse.ProtoReflect.Descriptor instead.
 func (*LeaseOutboundResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{13}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LeaseOutboundResponse) GetLeases() []*OutboundLease {
@@ -1024,7 +1078,7 @@ type ReadOutboundRequest struct {
 
 func (x *ReadOutboundRequest) Reset() {
 	*x = ReadOutboundRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[14]
+	mi := &file_restante_v1_transport_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1090,7 @@ func (x *ReadOutboundRequest) String() string {
 func (*ReadOutboundRequest) ProtoMessage() {}
 
 func (x *ReadOutboundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[14]
+	mi := &file_restante_v1_transport_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1103,7 @@ func (x *ReadOutboundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutboundRequest.ProtoReflect.Descriptor instead.
 func (*ReadOutboundRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{14}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReadOutboundRequest) GetLeaseId() int64 {
@@ -1069,7 +1123,7 @@ type ReadOutboundResponse struct {
 
 func (x *ReadOutboundResponse) Reset() {
 	*x = ReadOutboundResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[15]
+	mi := &file_restante_v1_transport_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1135,7 @@ func (x *ReadOutboundResponse) String() string {
 func (*ReadOutboundResponse) ProtoMessage() {}
 
 func (x *ReadOutboundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[15]
+	mi := &file_restante_v1_transport_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1148,7 @@ func (x *ReadOutboundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutboundResponse.ProtoReflect.Descriptor instead.
 func (*ReadOutboundResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{15}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReadOutboundResponse) GetOctets() []byte {
@@ -1115,7 +1169,7 @@ type RenewLeaseRequest struct {
 
 func (x *RenewLeaseRequest) Reset() {
 	*x = RenewLeaseRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[16]
+	mi := &file_restante_v1_transport_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1181,7 @@ func (x *RenewLeaseRequest) String() string {
 func (*RenewLeaseRequest) ProtoMessage() {}
 
 func (x *RenewLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[16]
+	mi := &file_restante_v1_transport_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1194,7 @@ func (x *RenewLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeaseRequest.ProtoReflect.Descriptor instead.
 func (*RenewLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{16}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RenewLeaseRequest) GetLeaseIds() []int64 {
@@ -1167,7 +1221,7 @@ type RenewLeaseResponse struct {
 
 func (x *RenewLeaseResponse) Reset() {
 	*x = RenewLeaseResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[17]
+	mi := &file_restante_v1_transport_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1233,7 @@ func (x *RenewLeaseResponse) String() string {
 func (*RenewLeaseResponse) ProtoMessage() {}
 
 func (x *RenewLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[17]
+	mi := &file_restante_v1_transport_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1246,7 @@ func (x *RenewLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeaseResponse.ProtoReflect.Descriptor instead.
 func (*RenewLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{17}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RenewLeaseResponse) GetLostLeaseIds() []int64 {
@@ -1217,7 +1271,7 @@ type RecipientOutcome struct {
 
 func (x *RecipientOutcome) Reset() {
 	*x = RecipientOutcome{}
-	mi := &file_restante_v1_transport_proto_msgTypes[18]
+	mi := &file_restante_v1_transport_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1283,7 @@ func (x *RecipientOutcome) String() string {
 func (*RecipientOutcome) ProtoMessage() {}
 
 func (x *RecipientOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[18]
+	mi := &file_restante_v1_transport_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1296,7 @@ func (x *RecipientOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecipientOutcome.ProtoReflect.Descriptor instead.
 func (*RecipientOutcome) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{18}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RecipientOutcome) GetRecipientId() int64 {
@@ -1298,7 +1352,7 @@ type ReportOutcomeRequest struct {
 
 func (x *ReportOutcomeRequest) Reset() {
 	*x = ReportOutcomeRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[19]
+	mi := &file_restante_v1_transport_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1364,7 @@ func (x *ReportOutcomeRequest) String() string {
 func (*ReportOutcomeRequest) ProtoMessage() {}
 
 func (x *ReportOutcomeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[19]
+	mi := &file_restante_v1_transport_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1377,7 @@ func (x *ReportOutcomeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportOutcomeRequest.ProtoReflect.Descriptor instead.
 func (*ReportOutcomeRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{19}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReportOutcomeRequest) GetLeaseId() int64 {
@@ -1349,7 +1403,7 @@ type ReportOutcomeResponse struct {
 
 func (x *ReportOutcomeResponse) Reset() {
 	*x = ReportOutcomeResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[20]
+	mi := &file_restante_v1_transport_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1415,7 @@ func (x *ReportOutcomeResponse) String() string {
 func (*ReportOutcomeResponse) ProtoMessage() {}
 
 func (x *ReportOutcomeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[20]
+	mi := &file_restante_v1_transport_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,14 +1428,14 @@ func (x *ReportOutcomeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportOutcomeResponse.ProtoReflect.Descriptor instead.
 func (*ReportOutcomeResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{20}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{21}
 }
 
 var File_restante_v1_transport_proto protoreflect.FileDescriptor
 
 const file_restante_v1_transport_proto_rawDesc = "" +
 	"\n" +
-	"\x1brestante/v1/transport.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1crestante/v1/submission.proto\"\xad\x01\n" +
+	"\x1brestante/v1/transport.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18restante/v1/checks.proto\x1a\x1crestante/v1/submission.proto\"\xad\x01\n" +
 	"\x17VerifyRecipientsRequest\x12!\n" +
 	"\freverse_path\x18\x01 \x01(\tR\vreversePath\x12#\n" +
 	"\rforward_paths\x18\x02 \x03(\tR\fforwardPaths\x12#\n" +
@@ -1404,17 +1458,20 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\aoptions\x18\x04 \x01(\v2\x1c.restante.v1.EnvelopeOptionsR\aoptions\x12%\n" +
 	"\x0eclient_address\x18\x05 \x01(\tR\rclientAddress\x12\x1f\n" +
 	"\vtrace_field\x18\x06 \x01(\tR\n" +
-	"traceField\"`\n" +
+	"traceField\"?\n" +
+	"\tAcceptEnd\x122\n" +
+	"\x06checks\x18\x01 \x01(\v2\x1a.restante.v1.MessageChecksR\x06checks\"\x94\x01\n" +
 	"\x14AcceptMessageRequest\x12.\n" +
 	"\x05start\x18\x01 \x01(\v2\x18.restante.v1.AcceptBeginR\x05start\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent\">\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\x122\n" +
+	"\x06checks\x18\x03 \x01(\v2\x1a.restante.v1.MessageChecksR\x06checks\">\n" +
 	"\x15AcceptMessageResponse\x12%\n" +
-	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\"\xbc\x01\n" +
+	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\"\xd4\x01\n" +
 	"\rAcceptRequest\x12'\n" +
 	"\racceptance_id\x18\x01 \x01(\x03B\x020\x01R\facceptanceId\x120\n" +
 	"\x05start\x18\x02 \x01(\v2\x18.restante.v1.AcceptBeginH\x00R\x05start\x12\x16\n" +
-	"\x05chunk\x18\x03 \x01(\fH\x00R\x05chunk\x12\x18\n" +
-	"\x06commit\x18\x04 \x01(\bH\x00R\x06commit\x12\x16\n" +
+	"\x05chunk\x18\x03 \x01(\fH\x00R\x05chunk\x120\n" +
+	"\x06commit\x18\x04 \x01(\v2\x16.restante.v1.AcceptEndH\x00R\x06commit\x12\x16\n" +
 	"\x05abort\x18\x05 \x01(\bH\x00R\x05abortB\x06\n" +
 	"\x04step\"\xef\x01\n" +
 	"\x0eAcceptResponse\x12'\n" +
@@ -1509,73 +1566,78 @@ func file_restante_v1_transport_proto_rawDescGZIP() []byte {
 }
 
 var file_restante_v1_transport_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_restante_v1_transport_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_restante_v1_transport_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_restante_v1_transport_proto_goTypes = []any{
 	(OutcomeKind)(0),                 // 0: restante.v1.OutcomeKind
 	(*VerifyRecipientsRequest)(nil),  // 1: restante.v1.VerifyRecipientsRequest
 	(*VerifyRecipientsResponse)(nil), // 2: restante.v1.VerifyRecipientsResponse
 	(*RecipientVerdict)(nil),         // 3: restante.v1.RecipientVerdict
 	(*AcceptBegin)(nil),              // 4: restante.v1.AcceptBegin
-	(*AcceptMessageRequest)(nil),     // 5: restante.v1.AcceptMessageRequest
-	(*AcceptMessageResponse)(nil),    // 6: restante.v1.AcceptMessageResponse
-	(*AcceptRequest)(nil),            // 7: restante.v1.AcceptRequest
-	(*AcceptResponse)(nil),           // 8: restante.v1.AcceptResponse
-	(*AcceptSubmissionRequest)(nil),  // 9: restante.v1.AcceptSubmissionRequest
-	(*AcceptSubmissionResponse)(nil), // 10: restante.v1.AcceptSubmissionResponse
-	(*LeaseOutboundRequest)(nil),     // 11: restante.v1.LeaseOutboundRequest
-	(*OutboundRecipient)(nil),        // 12: restante.v1.OutboundRecipient
-	(*OutboundLease)(nil),            // 13: restante.v1.OutboundLease
-	(*LeaseOutboundResponse)(nil),    // 14: restante.v1.LeaseOutboundResponse
-	(*ReadOutboundRequest)(nil),      // 15: restante.v1.ReadOutboundRequest
-	(*ReadOutboundResponse)(nil),     // 16: restante.v1.ReadOutboundResponse
-	(*RenewLeaseRequest)(nil),        // 17: restante.v1.RenewLeaseRequest
-	(*RenewLeaseResponse)(nil),       // 18: restante.v1.RenewLeaseResponse
-	(*RecipientOutcome)(nil),         // 19: restante.v1.RecipientOutcome
-	(*ReportOutcomeRequest)(nil),     // 20: restante.v1.ReportOutcomeRequest
-	(*ReportOutcomeResponse)(nil),    // 21: restante.v1.ReportOutcomeResponse
-	(*status.Status)(nil),            // 22: google.rpc.Status
-	(*EnvelopeRecipient)(nil),        // 23: restante.v1.EnvelopeRecipient
-	(*EnvelopeOptions)(nil),          // 24: restante.v1.EnvelopeOptions
-	(*SubmitMessageRequest)(nil),     // 25: restante.v1.SubmitMessageRequest
-	(*timestamppb.Timestamp)(nil),    // 26: google.protobuf.Timestamp
+	(*AcceptEnd)(nil),                // 5: restante.v1.AcceptEnd
+	(*AcceptMessageRequest)(nil),     // 6: restante.v1.AcceptMessageRequest
+	(*AcceptMessageResponse)(nil),    // 7: restante.v1.AcceptMessageResponse
+	(*AcceptRequest)(nil),            // 8: restante.v1.AcceptRequest
+	(*AcceptResponse)(nil),           // 9: restante.v1.AcceptResponse
+	(*AcceptSubmissionRequest)(nil),  // 10: restante.v1.AcceptSubmissionRequest
+	(*AcceptSubmissionResponse)(nil), // 11: restante.v1.AcceptSubmissionResponse
+	(*LeaseOutboundRequest)(nil),     // 12: restante.v1.LeaseOutboundRequest
+	(*OutboundRecipient)(nil),        // 13: restante.v1.OutboundRecipient
+	(*OutboundLease)(nil),            // 14: restante.v1.OutboundLease
+	(*LeaseOutboundResponse)(nil),    // 15: restante.v1.LeaseOutboundResponse
+	(*ReadOutboundRequest)(nil),      // 16: restante.v1.ReadOutboundRequest
+	(*ReadOutboundResponse)(nil),     // 17: restante.v1.ReadOutboundResponse
+	(*RenewLeaseRequest)(nil),        // 18: restante.v1.RenewLeaseRequest
+	(*RenewLeaseResponse)(nil),       // 19: restante.v1.RenewLeaseResponse
+	(*RecipientOutcome)(nil),         // 20: restante.v1.RecipientOutcome
+	(*ReportOutcomeRequest)(nil),     // 21: restante.v1.ReportOutcomeRequest
+	(*ReportOutcomeResponse)(nil),    // 22: restante.v1.ReportOutcomeResponse
+	(*status.Status)(nil),            // 23: google.rpc.Status
+	(*EnvelopeRecipient)(nil),        // 24: restante.v1.EnvelopeRecipient
+	(*EnvelopeOptions)(nil),          // 25: restante.v1.EnvelopeOptions
+	(*MessageChecks)(nil),            // 26: restante.v1.MessageChecks
+	(*SubmitMessageRequest)(nil),     // 27: restante.v1.SubmitMessageRequest
+	(*timestamppb.Timestamp)(nil),    // 28: google.protobuf.Timestamp
 }
 var file_restante_v1_transport_proto_depIdxs = []int32{
 	3,  // 0: restante.v1.VerifyRecipientsResponse.verdicts:type_name -> restante.v1.RecipientVerdict
-	22, // 1: restante.v1.RecipientVerdict.status:type_name -> google.rpc.Status
-	23, // 2: restante.v1.AcceptBegin.recipients:type_name -> restante.v1.EnvelopeRecipient
-	24, // 3: restante.v1.AcceptBegin.options:type_name -> restante.v1.EnvelopeOptions
-	4,  // 4: restante.v1.AcceptMessageRequest.start:type_name -> restante.v1.AcceptBegin
-	4,  // 5: restante.v1.AcceptRequest.start:type_name -> restante.v1.AcceptBegin
-	22, // 6: restante.v1.AcceptResponse.status:type_name -> google.rpc.Status
-	25, // 7: restante.v1.AcceptSubmissionRequest.submission:type_name -> restante.v1.SubmitMessageRequest
-	23, // 8: restante.v1.OutboundRecipient.recipient:type_name -> restante.v1.EnvelopeRecipient
-	24, // 9: restante.v1.OutboundLease.options:type_name -> restante.v1.EnvelopeOptions
-	12, // 10: restante.v1.OutboundLease.recipients:type_name -> restante.v1.OutboundRecipient
-	26, // 11: restante.v1.OutboundLease.expires_at:type_name -> google.protobuf.Timestamp
-	13, // 12: restante.v1.LeaseOutboundResponse.leases:type_name -> restante.v1.OutboundLease
-	0,  // 13: restante.v1.RecipientOutcome.kind:type_name -> restante.v1.OutcomeKind
-	19, // 14: restante.v1.ReportOutcomeRequest.outcomes:type_name -> restante.v1.RecipientOutcome
-	1,  // 15: restante.v1.TransportService.VerifyRecipients:input_type -> restante.v1.VerifyRecipientsRequest
-	5,  // 16: restante.v1.TransportService.AcceptMessage:input_type -> restante.v1.AcceptMessageRequest
-	7,  // 17: restante.v1.TransportService.Accept:input_type -> restante.v1.AcceptRequest
-	9,  // 18: restante.v1.TransportService.AcceptSubmission:input_type -> restante.v1.AcceptSubmissionRequest
-	11, // 19: restante.v1.TransportService.LeaseOutbound:input_type -> restante.v1.LeaseOutboundRequest
-	15, // 20: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
-	17, // 21: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
-	20, // 22: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
-	2,  // 23: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
-	6,  // 24: restante.v1.TransportService.AcceptMessage:output_type -> restante.v1.AcceptMessageResponse
-	8,  // 25: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
-	10, // 26: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
-	14, // 27: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
-	16, // 28: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
-	18, // 29: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
-	21, // 30: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
-	23, // [23:31] is the sub-list for method output_type
-	15, // [15:23] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	23, // 1: restante.v1.RecipientVerdict.status:type_name -> google.rpc.Status
+	24, // 2: restante.v1.AcceptBegin.recipients:type_name -> restante.v1.EnvelopeRecipient
+	25, // 3: restante.v1.AcceptBegin.options:type_name -> restante.v1.EnvelopeOptions
+	26, // 4: restante.v1.AcceptEnd.checks:type_name -> restante.v1.MessageChecks
+	4,  // 5: restante.v1.AcceptMessageRequest.start:type_name -> restante.v1.AcceptBegin
+	26, // 6: restante.v1.AcceptMessageRequest.checks:type_name -> restante.v1.MessageChecks
+	4,  // 7: restante.v1.AcceptRequest.start:type_name -> restante.v1.AcceptBegin
+	5,  // 8: restante.v1.AcceptRequest.commit:type_name -> restante.v1.AcceptEnd
+	23, // 9: restante.v1.AcceptResponse.status:type_name -> google.rpc.Status
+	27, // 10: restante.v1.AcceptSubmissionRequest.submission:type_name -> restante.v1.SubmitMessageRequest
+	24, // 11: restante.v1.OutboundRecipient.recipient:type_name -> restante.v1.EnvelopeRecipient
+	25, // 12: restante.v1.OutboundLease.options:type_name -> restante.v1.EnvelopeOptions
+	13, // 13: restante.v1.OutboundLease.recipients:type_name -> restante.v1.OutboundRecipient
+	28, // 14: restante.v1.OutboundLease.expires_at:type_name -> google.protobuf.Timestamp
+	14, // 15: restante.v1.LeaseOutboundResponse.leases:type_name -> restante.v1.OutboundLease
+	0,  // 16: restante.v1.RecipientOutcome.kind:type_name -> restante.v1.OutcomeKind
+	20, // 17: restante.v1.ReportOutcomeRequest.outcomes:type_name -> restante.v1.RecipientOutcome
+	1,  // 18: restante.v1.TransportService.VerifyRecipients:input_type -> restante.v1.VerifyRecipientsRequest
+	6,  // 19: restante.v1.TransportService.AcceptMessage:input_type -> restante.v1.AcceptMessageRequest
+	8,  // 20: restante.v1.TransportService.Accept:input_type -> restante.v1.AcceptRequest
+	10, // 21: restante.v1.TransportService.AcceptSubmission:input_type -> restante.v1.AcceptSubmissionRequest
+	12, // 22: restante.v1.TransportService.LeaseOutbound:input_type -> restante.v1.LeaseOutboundRequest
+	16, // 23: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
+	18, // 24: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
+	21, // 25: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
+	2,  // 26: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
+	7,  // 27: restante.v1.TransportService.AcceptMessage:output_type -> restante.v1.AcceptMessageResponse
+	9,  // 28: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
+	11, // 29: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
+	15, // 30: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
+	17, // 31: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
+	19, // 32: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
+	22, // 33: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
+	26, // [26:34] is the sub-list for method output_type
+	18, // [18:26] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_transport_proto_init() }
@@ -1583,8 +1645,9 @@ func file_restante_v1_transport_proto_init() {
 	if File_restante_v1_transport_proto != nil {
 		return
 	}
+	file_restante_v1_checks_proto_init()
 	file_restante_v1_submission_proto_init()
-	file_restante_v1_transport_proto_msgTypes[6].OneofWrappers = []any{
+	file_restante_v1_transport_proto_msgTypes[7].OneofWrappers = []any{
 		(*AcceptRequest_Start)(nil),
 		(*AcceptRequest_Chunk)(nil),
 		(*AcceptRequest_Commit)(nil),
@@ -1596,7 +1659,7 @@ func file_restante_v1_transport_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_transport_proto_rawDesc), len(file_restante_v1_transport_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

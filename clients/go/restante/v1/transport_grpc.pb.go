@@ -44,7 +44,8 @@ type TransportServiceClient interface {
 	// Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
 	// smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
 	// request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
-	// RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+	// RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field, checks}, MESSAGE_REFUSED,
+	// STORE_FULL, STORE_BUSY.
 	AcceptMessage(ctx context.Context, in *AcceptMessageRequest, opts ...grpc.CallOption) (*AcceptMessageResponse, error)
 	// Accepts messages of any size, any number at once on one stream, each with an acceptance_id of its own: start, chunks,
 	// then commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the
@@ -189,7 +190,8 @@ type TransportServiceServer interface {
 	// Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
 	// smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
 	// request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
-	// RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+	// RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field, checks}, MESSAGE_REFUSED,
+	// STORE_FULL, STORE_BUSY.
 	AcceptMessage(context.Context, *AcceptMessageRequest) (*AcceptMessageResponse, error)
 	// Accepts messages of any size, any number at once on one stream, each with an acceptance_id of its own: start, chunks,
 	// then commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the

@@ -75,6 +75,7 @@ from restante.errors.status import BY_REASON, DOMAIN, from_rpc_error, from_statu
 from restante.errors.transport import (
     InvalidAddress,
     MailLoop,
+    MessageRefused,
     NoRecipients,
     RecipientNotFound,
     RelayDenied,
@@ -127,6 +128,7 @@ __all__ = [
     "MaildropInUse",
     "MechanismNotSupported",
     "MessageNotFound",
+    "MessageRefused",
     "MessageTooLarge",
     "NoRecipients",
     "OperationReferenceFailed",

@@ -77,6 +77,13 @@ class SubmissionNotCancellable(RestanteError):
     text = "No recipient of the submission can be cancelled any more."
 
 
+class MessageRefused(RestanteError):
+    reason = "MESSAGE_REFUSED"
+    code = StatusCode.PERMISSION_DENIED
+    keys = ("check", "domain", "problem")
+    text = "The recipients' domains refuse the message because of the results of its checks."
+
+
 class TransportMessageNotFound(RestanteError):
     reason = "TRANSPORT_MESSAGE_NOT_FOUND"
     code = StatusCode.NOT_FOUND

@@ -151,6 +151,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND {submission_id}. No such submission of this account. Caused by clients."""
     ERROR_REASON_SUBMISSION_NOT_CANCELLABLE: _ErrorReason.ValueType  # 88
     """FAILED_PRECONDITION. No recipient of the submission can be cancelled any more. Caused by clients."""
+    ERROR_REASON_MESSAGE_REFUSED: _ErrorReason.ValueType  # 89
+    """PERMISSION_DENIED {check, domain, problem}. The domains of all recipients refuse the message because of the results of
+    its checks. `check` is the check that decided (dmarc, forged, dnslist), `domain` the author's domain or the list.
+    """
     ERROR_REASON_ACCOUNT_NOT_FOUND: _ErrorReason.ValueType  # 100
     """NOT_FOUND {account}. No such account. Caused by clients."""
     ERROR_REASON_DOMAIN_NOT_FOUND: _ErrorReason.ValueType  # 101
@@ -339,6 +343,10 @@ ERROR_REASON_SUBMISSION_NOT_FOUND: ErrorReason.ValueType  # 87
 """NOT_FOUND {submission_id}. No such submission of this account. Caused by clients."""
 ERROR_REASON_SUBMISSION_NOT_CANCELLABLE: ErrorReason.ValueType  # 88
 """FAILED_PRECONDITION. No recipient of the submission can be cancelled any more. Caused by clients."""
+ERROR_REASON_MESSAGE_REFUSED: ErrorReason.ValueType  # 89
+"""PERMISSION_DENIED {check, domain, problem}. The domains of all recipients refuse the message because of the results of
+its checks. `check` is the check that decided (dmarc, forged, dnslist), `domain` the author's domain or the list.
+"""
 ERROR_REASON_ACCOUNT_NOT_FOUND: ErrorReason.ValueType  # 100
 """NOT_FOUND {account}. No such account. Caused by clients."""
 ERROR_REASON_DOMAIN_NOT_FOUND: ErrorReason.ValueType  # 101

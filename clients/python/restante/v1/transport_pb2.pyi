@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
+from restante.v1 import checks_pb2 as _checks_pb2
 from restante.v1 import submission_pb2 as _submission_pb2
 import builtins as _builtins
 import sys
@@ -191,6 +192,32 @@ class AcceptBegin(_message.Message):
 Global___AcceptBegin: _TypeAlias = AcceptBegin  # noqa: Y015
 
 @_typing.final
+class AcceptEnd(_message.Message):
+    """AcceptEnd ends the content of an acceptance. The results of all checks travel here, since most need the content and a
+    repetition of the same request_id may have others.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checks(self) -> _checks_pb2.MessageChecks:
+        """The results of the gateway's checks; absent: it has made none."""
+
+    def __init__(
+        self,
+        *,
+        checks: _checks_pb2.MessageChecks | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptEnd: _TypeAlias = AcceptEnd  # noqa: Y015
+
+@_typing.final
 class AcceptMessageRequest(_message.Message):
     """AcceptMessageRequest is a whole acceptance."""
 
@@ -198,21 +225,27 @@ class AcceptMessageRequest(_message.Message):
 
     START_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
     """The content, with CRLF line ends, at most 256 KiB."""
     @_builtins.property
     def start(self) -> Global___AcceptBegin:
         """The envelope."""
 
+    @_builtins.property
+    def checks(self) -> _checks_pb2.MessageChecks:
+        """The results of the gateway's checks; absent: it has made none."""
+
     def __init__(
         self,
         *,
         start: Global___AcceptBegin | None = ...,
         content: _builtins.bytes = ...,
+        checks: _checks_pb2.MessageChecks | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "content", b"content", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -255,13 +288,15 @@ class AcceptRequest(_message.Message):
     """Chosen by the gateway, unique on the stream."""
     chunk: _builtins.bytes
     """Next octets of the content, with CRLF line ends, at most 256 KiB."""
-    commit: _builtins.bool
-    """The content is complete: accept it."""
     abort: _builtins.bool
     """Discard it."""
     @_builtins.property
     def start(self) -> Global___AcceptBegin:
         """Open."""
+
+    @_builtins.property
+    def commit(self) -> Global___AcceptEnd:
+        """The content is complete: accept it."""
 
     def __init__(
         self,
@@ -269,7 +304,7 @@ class AcceptRequest(_message.Message):
         acceptance_id: _builtins.int = ...,
         start: Global___AcceptBegin | None = ...,
         chunk: _builtins.bytes = ...,
-        commit: _builtins.bool = ...,
+        commit: Global___AcceptEnd | None = ...,
         abort: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "chunk", b"chunk", "commit", b"commit", "start", b"start", "step", b"step"]  # noqa: Y015
@@ -301,7 +336,7 @@ class AcceptResponse(_message.Message):
     transport_id: _builtins.int
     """Its id in queue and trace, when accepted."""
     draining: _builtins.bool
-    """RECIPIENT_NOT_FOUND, STORE_FULL, STORE_BUSY.
+    """RECIPIENT_NOT_FOUND, MESSAGE_REFUSED, STORE_FULL, STORE_BUSY.
     With acceptance_id 0: finish open acceptances here and begin the next on a new stream.
     """
     granted_octets: _builtins.int

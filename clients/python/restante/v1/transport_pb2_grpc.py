@@ -95,7 +95,8 @@ class TransportServiceServicer:
         """Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
         smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
         request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
-        RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+        RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field, checks}, MESSAGE_REFUSED,
+        STORE_FULL, STORE_BUSY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,8 @@ class TransportServiceStub:
     """Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
     smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
     request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
-    RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+    RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field, checks}, MESSAGE_REFUSED,
+    STORE_FULL, STORE_BUSY.
     """
     Accept: _grpc.StreamStreamMultiCallable[_transport_pb2.AcceptRequest, _transport_pb2.AcceptResponse]
     """Accepts messages of any size, any number at once on one stream, each with an acceptance_id of its own: start, chunks,
@@ -83,7 +84,8 @@ class TransportServiceAsyncStub(TransportServiceStub):
     """Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
     smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
     request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
-    RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+    RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field, checks}, MESSAGE_REFUSED,
+    STORE_FULL, STORE_BUSY.
     """
     Accept: _aio.StreamStreamMultiCallable[_transport_pb2.AcceptRequest, _transport_pb2.AcceptResponse]  # type: ignore[assignment]
     """Accepts messages of any size, any number at once on one stream, each with an acceptance_id of its own: start, chunks,
@@ -132,7 +134,8 @@ class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
         """Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
         smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
         request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
-        RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+        RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field, checks}, MESSAGE_REFUSED,
+        STORE_FULL, STORE_BUSY.
         """
 
     @_abc_1.abstractmethod

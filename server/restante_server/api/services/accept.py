@@ -7,12 +7,13 @@ import random
 from collections.abc import AsyncIterator
 
 from restante.errors import InvalidArgument, StoreBusy, to_status
-from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest, AcceptResponse
+from restante.v1.transport_pb2 import AcceptBegin, AcceptEnd, AcceptRequest, AcceptResponse
+from restante_mail.authentication.results import Checks
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.faults import translate
 from restante_server.api.engine.registry import Handlers
-from restante_server.api.services.accept_message import judged, take
+from restante_server.api.services.accept_message import checked, judged, take
 from restante_server.transport.inbound.intake import Arrived, Intake
 
 handlers = Handlers()
@@ -124,7 +125,7 @@ class Acceptances:
         if step == "chunk":
             acceptance.add(request.chunk)
         elif step == "commit":
-            acceptance.commit()
+            acceptance.commit(request.commit)
         else:
             acceptance.abandon()
 
@@ -151,6 +152,7 @@ class _Acceptance:
         self._held = 0
         self._abandoned = asyncio.Event()
         self._committed = False
+        self._end = AcceptEnd()
 
     def add(self, chunk: bytes) -> None:
         """Take octets of the message. More than were granted end the acceptance with InvalidArgument."""
@@ -167,10 +169,10 @@ class _Acceptance:
         self._stream.hold(more)
         self._chunks.put_nowait(chunk)
 
-    def commit(self) -> None:
+    def commit(self, end: AcceptEnd) -> None:
         """End the message and begin to commit it."""
         self._stream.closed(self)
-        self._committed = True
+        self._committed, self._end = True, end
         self._chunks.put_nowait(None)
 
     def abandon(self) -> None:
@@ -185,9 +187,9 @@ class _Acceptance:
         response: AcceptResponse | None = None
         try:
             envelope = judged(self._stream.call, self._begin)
-            arrived = await self._receive()
-            if arrived is not None:
-                transport_id = await take(self._stream.call, self._begin, envelope, arrived)
+            received = await self._receive()
+            if received is not None:
+                transport_id = await take(self._stream.call, self._begin, envelope, *received)
                 response = AcceptResponse(acceptance_id=self.acceptance_id, accepted=True, transport_id=transport_id)
         except Exception as error:  # noqa: BLE001 - the error is the answer to this acceptance
             known = translate(error, "/restante.v1.TransportService/Accept")
@@ -198,7 +200,8 @@ class _Acceptance:
                 self._stream.answer(response)
             self._stream.finished(self)
 
-    async def _receive(self) -> Arrived | None:
+    async def _receive(self) -> tuple[Arrived, Checks | None] | None:
+        """The message with the results of its checks; None if the client has abandoned it."""
         intake = Intake(self._stream.call.core.contents, self._stream.call.core.transport.settings)
         try:
             while (chunk := await self._chunks.get()) is not None:
@@ -207,7 +210,8 @@ class _Acceptance:
             if self._abandoned.is_set():
                 intake.abandon()
                 return None
-            return await intake.finish()
+            checks = checked(self._end)
+            return await intake.finish(), checks
         except BaseException:
             intake.abandon()
             raise

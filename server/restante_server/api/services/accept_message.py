@@ -8,7 +8,8 @@ from functools import partial
 
 from restante.errors import InvalidArgument, RecipientNotFound, RequestIdRequired, TooManyRecipients
 from restante.v1 import methods
-from restante.v1.transport_pb2 import AcceptBegin, AcceptMessageRequest, AcceptMessageResponse
+from restante.v1.transport_pb2 import AcceptBegin, AcceptEnd, AcceptMessageRequest, AcceptMessageResponse
+from restante_mail.authentication.results import Checks
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
@@ -18,6 +19,7 @@ from restante_server.directory.lookup import Resolution, resolve_many
 from restante_server.transport.acceptance import accepted, plan_recipients
 from restante_server.transport.inbound.intake import Arrived, Intake
 from restante_server.transport.records import Envelope
+from restante_server.transport.results import results_of
 from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
 from restante_server.transport.take import TakeMail
 
@@ -30,6 +32,7 @@ MAX_CONTENT_OCTETS = 256 << 10  # of one call; a batch has at most 1 MiB
 async def accept_message(call: Call, request: AcceptMessageRequest) -> AcceptMessageResponse:
     """See TransportService.AcceptMessage."""
     envelope = judged(call, request.start)
+    checks = checked(request)
     content = request.content
     if len(content) > MAX_CONTENT_OCTETS:
         problem = f"must have at most {MAX_CONTENT_OCTETS} octets; Accept takes a larger message"
@@ -41,7 +44,7 @@ async def accept_message(call: Call, request: AcceptMessageRequest) -> AcceptMes
     except BaseException:
         intake.abandon()
         raise
-    return AcceptMessageResponse(transport_id=await take(call, request.start, envelope, arrived))
+    return AcceptMessageResponse(transport_id=await take(call, request.start, envelope, arrived, checks))
 
 
 def judged(call: Call, begin: AcceptBegin) -> Envelope:
@@ -60,7 +63,12 @@ def judged(call: Call, begin: AcceptBegin) -> Envelope:
     return envelope_of(begin.reverse_path, begin.recipients, begin.options)
 
 
-async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived) -> int:
+def checked(end: AcceptMessageRequest | AcceptEnd) -> Checks | None:
+    """The results of the gateway's checks; None if it has made none. Raises InvalidArgument."""
+    return results_of(end.checks) if end.HasField("checks") else None
+
+
+async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived, checks: Checks | None) -> int:
     """Take responsibility for a message that has arrived; return its id in queue and trace once it is durable.
 
     `begin` with the size of the content is the request that its id stands for, in whatever pieces the content came.

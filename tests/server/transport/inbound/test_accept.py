@@ -13,6 +13,7 @@ import pytest
 from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
 from restante.v1.transport_pb2 import (
     AcceptBegin,
+    AcceptEnd,
     AcceptRequest,
     AcceptResponse,
     VerifyRecipientsRequest,
@@ -274,7 +275,7 @@ async def test_a_large_message_comes_in_pieces_that_are_granted(world: World) ->
                 await granted.acquire()
             room[0] -= len(chunk)
             yield AcceptRequest(acceptance_id=number, chunk=chunk)
-        yield AcceptRequest(acceptance_id=number, commit=True)
+        yield AcceptRequest(acceptance_id=number, commit=AcceptEnd())
 
     responses: list[AcceptResponse] = []
     async with asyncio.timeout(30):
@@ -297,7 +298,7 @@ async def test_octets_beyond_the_grant_end_the_acceptance(world: World) -> None:
         yield AcceptRequest(acceptance_id=1, start=begin)
         for _ in range(5):
             yield AcceptRequest(acceptance_id=1, chunk=b"x" * (256 << 10))
-        yield AcceptRequest(acceptance_id=1, commit=True)
+        yield AcceptRequest(acceptance_id=1, commit=AcceptEnd())
 
     stream = accept.accept(world.call(world.gateway(), FOREVER), requests())
     reasons = [reason(response) for response in [response async for response in stream] if reason(response)]
@@ -342,8 +343,8 @@ async def test_acceptances_of_one_stream_are_distinguished_and_an_abort_discards
                 yield AcceptRequest(acceptance_id=number, chunk=part)
                 await asyncio.sleep(0)
         yield AcceptRequest(acceptance_id=2, abort=True)
-        yield AcceptRequest(acceptance_id=3, commit=True)
-        yield AcceptRequest(acceptance_id=1, commit=True)
+        yield AcceptRequest(acceptance_id=3, commit=AcceptEnd())
+        yield AcceptRequest(acceptance_id=1, commit=AcceptEnd())
 
     stream = accept.accept(world.call(world.gateway(), FOREVER), requests())
     accepted = {response.acceptance_id async for response in stream if response.accepted}

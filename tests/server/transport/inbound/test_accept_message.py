@@ -6,7 +6,15 @@ import secrets
 
 import pytest
 
-from restante.errors import InvalidArgument, InvalidContent, RecipientNotFound, RequestIdRequired, RequestIdReused
+from restante.errors import (
+    InvalidArgument,
+    InvalidContent,
+    RecipientNotFound,
+    RequestIdRequired,
+    RequestIdReused,
+    from_status,
+)
+from restante.v1.checks_pb2 import CHECK_RESULT_FAIL, DkimCheck, MessageChecks, ReverseDnsCheck
 from restante.v1.submission_pb2 import EnvelopeRecipient
 from restante.v1.transport_pb2 import AcceptBegin, AcceptMessageRequest
 from restante_server.api.services.accept_message import MAX_CONTENT_OCTETS, accept_message
@@ -14,7 +22,12 @@ from tests.server.transport.world import FOREVER, MESSAGE, TRACE, World
 
 
 async def take(
-    world: World, content: bytes = MESSAGE, *, request_id: bytes | None = None, path: str = "alice@example.test"
+    world: World,
+    content: bytes = MESSAGE,
+    *,
+    request_id: bytes | None = None,
+    path: str = "alice@example.test",
+    checks: MessageChecks | None = None,
 ) -> int:
     start = AcceptBegin(
         request_id=secrets.token_bytes(16) if request_id is None else request_id,
@@ -23,7 +36,7 @@ async def take(
         client_address="192.0.2.1",
         trace_field=TRACE,
     )
-    request = AcceptMessageRequest(start=start, content=content)
+    request = AcceptMessageRequest(start=start, content=content, checks=checks)
     return (await accept_message(world.call(world.gateway(), FOREVER), request)).transport_id
 
 
@@ -63,6 +76,23 @@ async def test_a_refused_content_leaves_nothing(world: World, content: bytes, er
     with pytest.raises(error):
         await take(world, content)
     assert await world.letters("alice") == []
+
+
+async def test_results_outside_their_bounds_are_refused_and_leave_nothing(world: World) -> None:
+    bad = MessageChecks(dkim=[DkimCheck(result=CHECK_RESULT_FAIL, domain="evil.example\r\nBcc: x")])
+    with pytest.raises(InvalidArgument) as refused:
+        await take(world, checks=bad)
+    assert refused.value.metadata["field"] == "checks.dkim[0].domain"
+    answer = await world.accept(["alice@example.test"], checks=bad)
+    assert "checks.dkim[0].domain" in str(from_status(answer.status))
+    assert await world.letters("alice") == []
+
+
+async def test_a_repetition_may_bring_other_results(world: World) -> None:
+    same = secrets.token_bytes(16)
+    first = await take(world, request_id=same)
+    other = MessageChecks(reverse_dns=ReverseDnsCheck(result=CHECK_RESULT_FAIL))
+    assert await take(world, request_id=same, checks=other) == first
 
 
 async def test_the_envelope_is_judged_as_on_the_stream(world: World) -> None:

@@ -10,6 +10,8 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Status } from "../../google/rpc/status_pb.js";
 import { file_google_rpc_status } from "../../google/rpc/status_pb.js";
+import type { MessageChecks } from "./checks_pb.js";
+import { file_restante_v1_checks } from "./checks_pb.js";
 import type { EnvelopeOptions, EnvelopeRecipient, SubmitMessageRequest } from "./submission_pb.js";
 import { file_restante_v1_submission } from "./submission_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -18,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/transport.proto.
  */
 export const file_restante_v1_transport: GenFile = /*@__PURE__*/
-  fileDesc("ChtyZXN0YW50ZS92MS90cmFuc3BvcnQucHJvdG8SC3Jlc3RhbnRlLnYxIncKF1ZlcmlmeVJlY2lwaWVudHNSZXF1ZXN0EhQKDHJldmVyc2VfcGF0aBgBIAEoCRIVCg1mb3J3YXJkX3BhdGhzGAIgAygJEhcKC3NpemVfb2N0ZXRzGAMgASgDQgIwARIWCg5jbGllbnRfYWRkcmVzcxgEIAEoCSJLChhWZXJpZnlSZWNpcGllbnRzUmVzcG9uc2USLwoIdmVyZGljdHMYASADKAsyHS5yZXN0YW50ZS52MS5SZWNpcGllbnRWZXJkaWN0ImcKEFJlY2lwaWVudFZlcmRpY3QSEAoIYWNjZXB0ZWQYASABKAgSIgoGc3RhdHVzGAIgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSHQoVZ29vZF9mb3JfbWlsbGlzZWNvbmRzGAMgASgFIscBCgtBY2NlcHRCZWdpbhISCgpyZXF1ZXN0X2lkGAEgASgMEhQKDHJldmVyc2VfcGF0aBgCIAEoCRIyCgpyZWNpcGllbnRzGAMgAygLMh4ucmVzdGFudGUudjEuRW52ZWxvcGVSZWNpcGllbnQSLQoHb3B0aW9ucxgEIAEoCzIcLnJlc3RhbnRlLnYxLkVudmVsb3BlT3B0aW9ucxIWCg5jbGllbnRfYWRkcmVzcxgFIAEoCRITCgt0cmFjZV9maWVsZBgGIAEoCSJQChRBY2NlcHRNZXNzYWdlUmVxdWVzdBInCgVzdGFydBgBIAEoCzIYLnJlc3RhbnRlLnYxLkFjY2VwdEJlZ2luEg8KB2NvbnRlbnQYAiABKAwiMQoVQWNjZXB0TWVzc2FnZVJlc3BvbnNlEhgKDHRyYW5zcG9ydF9pZBgBIAEoA0ICMAEikQEKDUFjY2VwdFJlcXVlc3QSGQoNYWNjZXB0YW5jZV9pZBgBIAEoA0ICMAESKQoFc3RhcnQYAiABKAsyGC5yZXN0YW50ZS52MS5BY2NlcHRCZWdpbkgAEg8KBWNodW5rGAMgASgMSAASEAoGY29tbWl0GAQgASgISAASDwoFYWJvcnQYBSABKAhIAEIGCgRzdGVwIqkBCg5BY2NlcHRSZXNwb25zZRIZCg1hY2NlcHRhbmNlX2lkGAEgASgDQgIwARIQCghhY2NlcHRlZBgCIAEoCBIYCgx0cmFuc3BvcnRfaWQYAyABKANCAjABEiIKBnN0YXR1cxgEIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEhAKCGRyYWluaW5nGAUgASgIEhoKDmdyYW50ZWRfb2N0ZXRzGAYgASgDQgIwASJlChdBY2NlcHRTdWJtaXNzaW9uUmVxdWVzdBI1CgpzdWJtaXNzaW9uGAEgASgLMiEucmVzdGFudGUudjEuU3VibWl0TWVzc2FnZVJlcXVlc3QSEwoLdHJhY2VfZmllbGQYAiABKAkiNAoYQWNjZXB0U3VibWlzc2lvblJlc3BvbnNlEhgKDHRyYW5zcG9ydF9pZBgBIAEoA0ICMAEiQQoUTGVhc2VPdXRib3VuZFJlcXVlc3QSEgoKbWF4X2xlYXNlcxgBIAEoBRIVCg1sZWFzZV9zZWNvbmRzGAIgASgFIncKEU91dGJvdW5kUmVjaXBpZW50EhgKDHJlY2lwaWVudF9pZBgBIAEoA0ICMAESMQoJcmVjaXBpZW50GAIgASgLMh4ucmVzdGFudGUudjEuRW52ZWxvcGVSZWNpcGllbnQSFQoNYXR0ZW1wdF9jb3VudBgDIAEoBSKWAgoNT3V0Ym91bmRMZWFzZRIUCghsZWFzZV9pZBgBIAEoA0ICMAESGAoMdHJhbnNwb3J0X2lkGAIgASgDQgIwARITCgtkZXN0aW5hdGlvbhgDIAEoCRIUCgxyZXZlcnNlX3BhdGgYBCABKAkSLQoHb3B0aW9ucxgFIAEoCzIcLnJlc3RhbnRlLnYxLkVudmVsb3BlT3B0aW9ucxIyCgpyZWNpcGllbnRzGAYgAygLMh4ucmVzdGFudGUudjEuT3V0Ym91bmRSZWNpcGllbnQSFwoLc2l6ZV9vY3RldHMYByABKANCAjABEi4KCmV4cGlyZXNfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlUKFUxlYXNlT3V0Ym91bmRSZXNwb25zZRIqCgZsZWFzZXMYASADKAsyGi5yZXN0YW50ZS52MS5PdXRib3VuZExlYXNlEhAKCGRyYWluaW5nGAIgASgIIisKE1JlYWRPdXRib3VuZFJlcXVlc3QSFAoIbGVhc2VfaWQYASABKANCAjABIiYKFFJlYWRPdXRib3VuZFJlc3BvbnNlEg4KBm9jdGV0cxgBIAEoDCI9ChFSZW5ld0xlYXNlUmVxdWVzdBIRCglsZWFzZV9pZHMYASADKAMSFQoNbGVhc2Vfc2Vjb25kcxgCIAEoBSIsChJSZW5ld0xlYXNlUmVzcG9uc2USFgoObG9zdF9sZWFzZV9pZHMYASADKAMipAEKEFJlY2lwaWVudE91dGNvbWUSGAoMcmVjaXBpZW50X2lkGAEgASgDQgIwARImCgRraW5kGAIgASgOMhgucmVzdGFudGUudjEuT3V0Y29tZUtpbmQSDgoGc3RhdHVzGAMgASgJEhIKCmRpYWdub3N0aWMYBCABKAkSEwoLcmVtb3RlX2hvc3QYBSABKAkSFQoNZHNuX3Bhc3NlZF9vbhgGIAEoCCJdChRSZXBvcnRPdXRjb21lUmVxdWVzdBIUCghsZWFzZV9pZBgBIAEoA0ICMAESLwoIb3V0Y29tZXMYAiADKAsyHS5yZXN0YW50ZS52MS5SZWNpcGllbnRPdXRjb21lIhcKFVJlcG9ydE91dGNvbWVSZXNwb25zZSp5CgtPdXRjb21lS2luZBIcChhPVVRDT01FX0tJTkRfVU5TUEVDSUZJRUQQABIYChRPVVRDT01FX0tJTkRfUkVMQVlFRBABEhkKFU9VVENPTUVfS0lORF9ERUZFUlJFRBACEhcKE09VVENPTUVfS0lORF9GQUlMRUQQAzLLBQoQVHJhbnNwb3J0U2VydmljZRJfChBWZXJpZnlSZWNpcGllbnRzEiQucmVzdGFudGUudjEuVmVyaWZ5UmVjaXBpZW50c1JlcXVlc3QaJS5yZXN0YW50ZS52MS5WZXJpZnlSZWNpcGllbnRzUmVzcG9uc2USVgoNQWNjZXB0TWVzc2FnZRIhLnJlc3RhbnRlLnYxLkFjY2VwdE1lc3NhZ2VSZXF1ZXN0GiIucmVzdGFudGUudjEuQWNjZXB0TWVzc2FnZVJlc3BvbnNlEkUKBkFjY2VwdBIaLnJlc3RhbnRlLnYxLkFjY2VwdFJlcXVlc3QaGy5yZXN0YW50ZS52MS5BY2NlcHRSZXNwb25zZSgBMAESXwoQQWNjZXB0U3VibWlzc2lvbhIkLnJlc3RhbnRlLnYxLkFjY2VwdFN1Ym1pc3Npb25SZXF1ZXN0GiUucmVzdGFudGUudjEuQWNjZXB0U3VibWlzc2lvblJlc3BvbnNlElgKDUxlYXNlT3V0Ym91bmQSIS5yZXN0YW50ZS52MS5MZWFzZU91dGJvdW5kUmVxdWVzdBoiLnJlc3RhbnRlLnYxLkxlYXNlT3V0Ym91bmRSZXNwb25zZTABElUKDFJlYWRPdXRib3VuZBIgLnJlc3RhbnRlLnYxLlJlYWRPdXRib3VuZFJlcXVlc3QaIS5yZXN0YW50ZS52MS5SZWFkT3V0Ym91bmRSZXNwb25zZTABEk0KClJlbmV3TGVhc2USHi5yZXN0YW50ZS52MS5SZW5ld0xlYXNlUmVxdWVzdBofLnJlc3RhbnRlLnYxLlJlbmV3TGVhc2VSZXNwb25zZRJWCg1SZXBvcnRPdXRjb21lEiEucmVzdGFudGUudjEuUmVwb3J0T3V0Y29tZVJlcXVlc3QaIi5yZXN0YW50ZS52MS5SZXBvcnRPdXRjb21lUmVzcG9uc2VCkwEKDmlvLnJlc3RhbnRlLnYxQg5UcmFuc3BvcnRQcm90b1ABWj5naXRodWIuY29tL3Jlc3RhbnRlL3Jlc3RhbnRlL2NsaWVudHMvZ28vcmVzdGFudGUvdjE7cmVzdGFudGV2MaICA1JTVKoCC1Jlc3RhbnRlLlYxygILUmVzdGFudGVcVjHqAgxSZXN0YW50ZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_google_rpc_status, file_restante_v1_submission]);
+  fileDesc("ChtyZXN0YW50ZS92MS90cmFuc3BvcnQucHJvdG8SC3Jlc3RhbnRlLnYxIncKF1ZlcmlmeVJlY2lwaWVudHNSZXF1ZXN0EhQKDHJldmVyc2VfcGF0aBgBIAEoCRIVCg1mb3J3YXJkX3BhdGhzGAIgAygJEhcKC3NpemVfb2N0ZXRzGAMgASgDQgIwARIWCg5jbGllbnRfYWRkcmVzcxgEIAEoCSJLChhWZXJpZnlSZWNpcGllbnRzUmVzcG9uc2USLwoIdmVyZGljdHMYASADKAsyHS5yZXN0YW50ZS52MS5SZWNpcGllbnRWZXJkaWN0ImcKEFJlY2lwaWVudFZlcmRpY3QSEAoIYWNjZXB0ZWQYASABKAgSIgoGc3RhdHVzGAIgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSHQoVZ29vZF9mb3JfbWlsbGlzZWNvbmRzGAMgASgFIscBCgtBY2NlcHRCZWdpbhISCgpyZXF1ZXN0X2lkGAEgASgMEhQKDHJldmVyc2VfcGF0aBgCIAEoCRIyCgpyZWNpcGllbnRzGAMgAygLMh4ucmVzdGFudGUudjEuRW52ZWxvcGVSZWNpcGllbnQSLQoHb3B0aW9ucxgEIAEoCzIcLnJlc3RhbnRlLnYxLkVudmVsb3BlT3B0aW9ucxIWCg5jbGllbnRfYWRkcmVzcxgFIAEoCRITCgt0cmFjZV9maWVsZBgGIAEoCSI3CglBY2NlcHRFbmQSKgoGY2hlY2tzGAEgASgLMhoucmVzdGFudGUudjEuTWVzc2FnZUNoZWNrcyJ8ChRBY2NlcHRNZXNzYWdlUmVxdWVzdBInCgVzdGFydBgBIAEoCzIYLnJlc3RhbnRlLnYxLkFjY2VwdEJlZ2luEg8KB2NvbnRlbnQYAiABKAwSKgoGY2hlY2tzGAMgASgLMhoucmVzdGFudGUudjEuTWVzc2FnZUNoZWNrcyIxChVBY2NlcHRNZXNzYWdlUmVzcG9uc2USGAoMdHJhbnNwb3J0X2lkGAEgASgDQgIwASKpAQoNQWNjZXB0UmVxdWVzdBIZCg1hY2NlcHRhbmNlX2lkGAEgASgDQgIwARIpCgVzdGFydBgCIAEoCzIYLnJlc3RhbnRlLnYxLkFjY2VwdEJlZ2luSAASDwoFY2h1bmsYAyABKAxIABIoCgZjb21taXQYBCABKAsyFi5yZXN0YW50ZS52MS5BY2NlcHRFbmRIABIPCgVhYm9ydBgFIAEoCEgAQgYKBHN0ZXAiqQEKDkFjY2VwdFJlc3BvbnNlEhkKDWFjY2VwdGFuY2VfaWQYASABKANCAjABEhAKCGFjY2VwdGVkGAIgASgIEhgKDHRyYW5zcG9ydF9pZBgDIAEoA0ICMAESIgoGc3RhdHVzGAQgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSEAoIZHJhaW5pbmcYBSABKAgSGgoOZ3JhbnRlZF9vY3RldHMYBiABKANCAjABImUKF0FjY2VwdFN1Ym1pc3Npb25SZXF1ZXN0EjUKCnN1Ym1pc3Npb24YASABKAsyIS5yZXN0YW50ZS52MS5TdWJtaXRNZXNzYWdlUmVxdWVzdBITCgt0cmFjZV9maWVsZBgCIAEoCSI0ChhBY2NlcHRTdWJtaXNzaW9uUmVzcG9uc2USGAoMdHJhbnNwb3J0X2lkGAEgASgDQgIwASJBChRMZWFzZU91dGJvdW5kUmVxdWVzdBISCgptYXhfbGVhc2VzGAEgASgFEhUKDWxlYXNlX3NlY29uZHMYAiABKAUidwoRT3V0Ym91bmRSZWNpcGllbnQSGAoMcmVjaXBpZW50X2lkGAEgASgDQgIwARIxCglyZWNpcGllbnQYAiABKAsyHi5yZXN0YW50ZS52MS5FbnZlbG9wZVJlY2lwaWVudBIVCg1hdHRlbXB0X2NvdW50GAMgASgFIpYCCg1PdXRib3VuZExlYXNlEhQKCGxlYXNlX2lkGAEgASgDQgIwARIYCgx0cmFuc3BvcnRfaWQYAiABKANCAjABEhMKC2Rlc3RpbmF0aW9uGAMgASgJEhQKDHJldmVyc2VfcGF0aBgEIAEoCRItCgdvcHRpb25zGAUgASgLMhwucmVzdGFudGUudjEuRW52ZWxvcGVPcHRpb25zEjIKCnJlY2lwaWVudHMYBiADKAsyHi5yZXN0YW50ZS52MS5PdXRib3VuZFJlY2lwaWVudBIXCgtzaXplX29jdGV0cxgHIAEoA0ICMAESLgoKZXhwaXJlc19hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiVQoVTGVhc2VPdXRib3VuZFJlc3BvbnNlEioKBmxlYXNlcxgBIAMoCzIaLnJlc3RhbnRlLnYxLk91dGJvdW5kTGVhc2USEAoIZHJhaW5pbmcYAiABKAgiKwoTUmVhZE91dGJvdW5kUmVxdWVzdBIUCghsZWFzZV9pZBgBIAEoA0ICMAEiJgoUUmVhZE91dGJvdW5kUmVzcG9uc2USDgoGb2N0ZXRzGAEgASgMIj0KEVJlbmV3TGVhc2VSZXF1ZXN0EhEKCWxlYXNlX2lkcxgBIAMoAxIVCg1sZWFzZV9zZWNvbmRzGAIgASgFIiwKElJlbmV3TGVhc2VSZXNwb25zZRIWCg5sb3N0X2xlYXNlX2lkcxgBIAMoAyKkAQoQUmVjaXBpZW50T3V0Y29tZRIYCgxyZWNpcGllbnRfaWQYASABKANCAjABEiYKBGtpbmQYAiABKA4yGC5yZXN0YW50ZS52MS5PdXRjb21lS2luZBIOCgZzdGF0dXMYAyABKAkSEgoKZGlhZ25vc3RpYxgEIAEoCRITCgtyZW1vdGVfaG9zdBgFIAEoCRIVCg1kc25fcGFzc2VkX29uGAYgASgIIl0KFFJlcG9ydE91dGNvbWVSZXF1ZXN0EhQKCGxlYXNlX2lkGAEgASgDQgIwARIvCghvdXRjb21lcxgCIAMoCzIdLnJlc3RhbnRlLnYxLlJlY2lwaWVudE91dGNvbWUiFwoVUmVwb3J0T3V0Y29tZVJlc3BvbnNlKnkKC091dGNvbWVLaW5kEhwKGE9VVENPTUVfS0lORF9VTlNQRUNJRklFRBAAEhgKFE9VVENPTUVfS0lORF9SRUxBWUVEEAESGQoVT1VUQ09NRV9LSU5EX0RFRkVSUkVEEAISFwoTT1VUQ09NRV9LSU5EX0ZBSUxFRBADMssFChBUcmFuc3BvcnRTZXJ2aWNlEl8KEFZlcmlmeVJlY2lwaWVudHMSJC5yZXN0YW50ZS52MS5WZXJpZnlSZWNpcGllbnRzUmVxdWVzdBolLnJlc3RhbnRlLnYxLlZlcmlmeVJlY2lwaWVudHNSZXNwb25zZRJWCg1BY2NlcHRNZXNzYWdlEiEucmVzdGFudGUudjEuQWNjZXB0TWVzc2FnZVJlcXVlc3QaIi5yZXN0YW50ZS52MS5BY2NlcHRNZXNzYWdlUmVzcG9uc2USRQoGQWNjZXB0EhoucmVzdGFudGUudjEuQWNjZXB0UmVxdWVzdBobLnJlc3RhbnRlLnYxLkFjY2VwdFJlc3BvbnNlKAEwARJfChBBY2NlcHRTdWJtaXNzaW9uEiQucmVzdGFudGUudjEuQWNjZXB0U3VibWlzc2lvblJlcXVlc3QaJS5yZXN0YW50ZS52MS5BY2NlcHRTdWJtaXNzaW9uUmVzcG9uc2USWAoNTGVhc2VPdXRib3VuZBIhLnJlc3RhbnRlLnYxLkxlYXNlT3V0Ym91bmRSZXF1ZXN0GiIucmVzdGFudGUudjEuTGVhc2VPdXRib3VuZFJlc3BvbnNlMAESVQoMUmVhZE91dGJvdW5kEiAucmVzdGFudGUudjEuUmVhZE91dGJvdW5kUmVxdWVzdBohLnJlc3RhbnRlLnYxLlJlYWRPdXRib3VuZFJlc3BvbnNlMAESTQoKUmVuZXdMZWFzZRIeLnJlc3RhbnRlLnYxLlJlbmV3TGVhc2VSZXF1ZXN0Gh8ucmVzdGFudGUudjEuUmVuZXdMZWFzZVJlc3BvbnNlElYKDVJlcG9ydE91dGNvbWUSIS5yZXN0YW50ZS52MS5SZXBvcnRPdXRjb21lUmVxdWVzdBoiLnJlc3RhbnRlLnYxLlJlcG9ydE91dGNvbWVSZXNwb25zZUKTAQoOaW8ucmVzdGFudGUudjFCDlRyYW5zcG9ydFByb3RvUAFaPmdpdGh1Yi5jb20vcmVzdGFudGUvcmVzdGFudGUvY2xpZW50cy9nby9yZXN0YW50ZS92MTtyZXN0YW50ZXYxogIDUlNUqgILUmVzdGFudGUuVjHKAgtSZXN0YW50ZVxWMeoCDFJlc3RhbnRlOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_google_rpc_status, file_restante_v1_checks, file_restante_v1_submission]);
 
 /**
  * VerifyRecipientsRequest names recipients.
@@ -177,6 +179,28 @@ export const AcceptBeginSchema: GenMessage<AcceptBegin> = /*@__PURE__*/
   messageDesc(file_restante_v1_transport, 3);
 
 /**
+ * AcceptEnd ends the content of an acceptance. The results of all checks travel here, since most need the content and a
+ * repetition of the same request_id may have others.
+ *
+ * @generated from message restante.v1.AcceptEnd
+ */
+export type AcceptEnd = Message<"restante.v1.AcceptEnd"> & {
+  /**
+   * The results of the gateway's checks; absent: it has made none.
+   *
+   * @generated from field: restante.v1.MessageChecks checks = 1;
+   */
+  checks?: MessageChecks | undefined;
+};
+
+/**
+ * Describes the message restante.v1.AcceptEnd.
+ * Use `create(AcceptEndSchema)` to create a new message.
+ */
+export const AcceptEndSchema: GenMessage<AcceptEnd> = /*@__PURE__*/
+  messageDesc(file_restante_v1_transport, 4);
+
+/**
  * AcceptMessageRequest is a whole acceptance.
  *
  * @generated from message restante.v1.AcceptMessageRequest
@@ -195,6 +219,13 @@ export type AcceptMessageRequest = Message<"restante.v1.AcceptMessageRequest"> &
    * @generated from field: bytes content = 2;
    */
   content: Uint8Array;
+
+  /**
+   * The results of the gateway's checks; absent: it has made none.
+   *
+   * @generated from field: restante.v1.MessageChecks checks = 3;
+   */
+  checks?: MessageChecks | undefined;
 };
 
 /**
@@ -202,7 +233,7 @@ export type AcceptMessageRequest = Message<"restante.v1.AcceptMessageRequest"> &
  * Use `create(AcceptMessageRequestSchema)` to create a new message.
  */
 export const AcceptMessageRequestSchema: GenMessage<AcceptMessageRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 4);
+  messageDesc(file_restante_v1_transport, 5);
 
 /**
  * AcceptMessageResponse names the accepted message.
@@ -223,7 +254,7 @@ export type AcceptMessageResponse = Message<"restante.v1.AcceptMessageResponse">
  * Use `create(AcceptMessageResponseSchema)` to create a new message.
  */
 export const AcceptMessageResponseSchema: GenMessage<AcceptMessageResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 5);
+  messageDesc(file_restante_v1_transport, 6);
 
 /**
  * AcceptRequest is a step of one acceptance.
@@ -263,9 +294,9 @@ export type AcceptRequest = Message<"restante.v1.AcceptRequest"> & {
     /**
      * The content is complete: accept it.
      *
-     * @generated from field: bool commit = 4;
+     * @generated from field: restante.v1.AcceptEnd commit = 4;
      */
-    value: boolean;
+    value: AcceptEnd;
     case: "commit";
   } | {
     /**
@@ -283,7 +314,7 @@ export type AcceptRequest = Message<"restante.v1.AcceptRequest"> & {
  * Use `create(AcceptRequestSchema)` to create a new message.
  */
 export const AcceptRequestSchema: GenMessage<AcceptRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 6);
+  messageDesc(file_restante_v1_transport, 7);
 
 /**
  * AcceptResponse answers a commit, or ends an acceptance early.
@@ -320,7 +351,7 @@ export type AcceptResponse = Message<"restante.v1.AcceptResponse"> & {
   status?: Status | undefined;
 
   /**
-   * RECIPIENT_NOT_FOUND, STORE_FULL, STORE_BUSY.
+   * RECIPIENT_NOT_FOUND, MESSAGE_REFUSED, STORE_FULL, STORE_BUSY.
    *
    * With acceptance_id 0: finish open acceptances here and begin the next on a new stream.
    *
@@ -341,7 +372,7 @@ export type AcceptResponse = Message<"restante.v1.AcceptResponse"> & {
  * Use `create(AcceptResponseSchema)` to create a new message.
  */
 export const AcceptResponseSchema: GenMessage<AcceptResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 7);
+  messageDesc(file_restante_v1_transport, 8);
 
 /**
  * AcceptSubmissionRequest holds a submission and the gateway's trace of it.
@@ -369,7 +400,7 @@ export type AcceptSubmissionRequest = Message<"restante.v1.AcceptSubmissionReque
  * Use `create(AcceptSubmissionRequestSchema)` to create a new message.
  */
 export const AcceptSubmissionRequestSchema: GenMessage<AcceptSubmissionRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 8);
+  messageDesc(file_restante_v1_transport, 9);
 
 /**
  * AcceptSubmissionResponse names the accepted message.
@@ -390,7 +421,7 @@ export type AcceptSubmissionResponse = Message<"restante.v1.AcceptSubmissionResp
  * Use `create(AcceptSubmissionResponseSchema)` to create a new message.
  */
 export const AcceptSubmissionResponseSchema: GenMessage<AcceptSubmissionResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 9);
+  messageDesc(file_restante_v1_transport, 10);
 
 /**
  * LeaseOutboundRequest has the limits of the leases.
@@ -418,7 +449,7 @@ export type LeaseOutboundRequest = Message<"restante.v1.LeaseOutboundRequest"> &
  * Use `create(LeaseOutboundRequestSchema)` to create a new message.
  */
 export const LeaseOutboundRequestSchema: GenMessage<LeaseOutboundRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 10);
+  messageDesc(file_restante_v1_transport, 11);
 
 /**
  * OutboundRecipient is one recipient of a lease.
@@ -453,7 +484,7 @@ export type OutboundRecipient = Message<"restante.v1.OutboundRecipient"> & {
  * Use `create(OutboundRecipientSchema)` to create a new message.
  */
 export const OutboundRecipientSchema: GenMessage<OutboundRecipient> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 11);
+  messageDesc(file_restante_v1_transport, 12);
 
 /**
  * OutboundLease is a message with recipients of one destination.
@@ -523,7 +554,7 @@ export type OutboundLease = Message<"restante.v1.OutboundLease"> & {
  * Use `create(OutboundLeaseSchema)` to create a new message.
  */
 export const OutboundLeaseSchema: GenMessage<OutboundLease> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 12);
+  messageDesc(file_restante_v1_transport, 13);
 
 /**
  * LeaseOutboundResponse has new leases.
@@ -551,7 +582,7 @@ export type LeaseOutboundResponse = Message<"restante.v1.LeaseOutboundResponse">
  * Use `create(LeaseOutboundResponseSchema)` to create a new message.
  */
 export const LeaseOutboundResponseSchema: GenMessage<LeaseOutboundResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 13);
+  messageDesc(file_restante_v1_transport, 14);
 
 /**
  * ReadOutboundRequest names a lease.
@@ -572,7 +603,7 @@ export type ReadOutboundRequest = Message<"restante.v1.ReadOutboundRequest"> & {
  * Use `create(ReadOutboundRequestSchema)` to create a new message.
  */
 export const ReadOutboundRequestSchema: GenMessage<ReadOutboundRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 14);
+  messageDesc(file_restante_v1_transport, 15);
 
 /**
  * ReadOutboundResponse is a chunk.
@@ -593,7 +624,7 @@ export type ReadOutboundResponse = Message<"restante.v1.ReadOutboundResponse"> &
  * Use `create(ReadOutboundResponseSchema)` to create a new message.
  */
 export const ReadOutboundResponseSchema: GenMessage<ReadOutboundResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 15);
+  messageDesc(file_restante_v1_transport, 16);
 
 /**
  * RenewLeaseRequest names leases.
@@ -621,7 +652,7 @@ export type RenewLeaseRequest = Message<"restante.v1.RenewLeaseRequest"> & {
  * Use `create(RenewLeaseRequestSchema)` to create a new message.
  */
 export const RenewLeaseRequestSchema: GenMessage<RenewLeaseRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 16);
+  messageDesc(file_restante_v1_transport, 17);
 
 /**
  * RenewLeaseResponse lists the lost leases.
@@ -642,7 +673,7 @@ export type RenewLeaseResponse = Message<"restante.v1.RenewLeaseResponse"> & {
  * Use `create(RenewLeaseResponseSchema)` to create a new message.
  */
 export const RenewLeaseResponseSchema: GenMessage<RenewLeaseResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 17);
+  messageDesc(file_restante_v1_transport, 18);
 
 /**
  * RecipientOutcome is the outcome for one recipient.
@@ -698,7 +729,7 @@ export type RecipientOutcome = Message<"restante.v1.RecipientOutcome"> & {
  * Use `create(RecipientOutcomeSchema)` to create a new message.
  */
 export const RecipientOutcomeSchema: GenMessage<RecipientOutcome> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 18);
+  messageDesc(file_restante_v1_transport, 19);
 
 /**
  * ReportOutcomeRequest reports the outcomes and ends the lease.
@@ -726,7 +757,7 @@ export type ReportOutcomeRequest = Message<"restante.v1.ReportOutcomeRequest"> &
  * Use `create(ReportOutcomeRequestSchema)` to create a new message.
  */
 export const ReportOutcomeRequestSchema: GenMessage<ReportOutcomeRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 19);
+  messageDesc(file_restante_v1_transport, 20);
 
 /**
  * ReportOutcomeResponse is empty.
@@ -741,7 +772,7 @@ export type ReportOutcomeResponse = Message<"restante.v1.ReportOutcomeResponse">
  * Use `create(ReportOutcomeResponseSchema)` to create a new message.
  */
 export const ReportOutcomeResponseSchema: GenMessage<ReportOutcomeResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_transport, 20);
+  messageDesc(file_restante_v1_transport, 21);
 
 /**
  * OutcomeKind is the result of an attempt.
@@ -806,7 +837,8 @@ export const TransportService: GenService<{
    * Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
    * smtp identity may call it. Calls of all SMTP sessions that wait together share a message of Execute. A repeated
    * request_id gets the first answer, from Accept too. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
-   * RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field}, STORE_FULL, STORE_BUSY.
+   * RECIPIENT_NOT_FOUND, TOO_MANY_RECIPIENTS, INVALID_ADDRESS, INVALID_ARGUMENT {trace_field, checks}, MESSAGE_REFUSED,
+   * STORE_FULL, STORE_BUSY.
    *
    * @generated from rpc restante.v1.TransportService.AcceptMessage
    */
