@@ -29,6 +29,11 @@ CONTENT = (
     b"From: alice@example.test\r\nDate: Mon, 1 Jan 2029 10:00:00 +0000\r\nMessage-ID: <1@example.test>\r\n"
     b"Subject: hello\r\n\r\n" + b"hello\r\n" * 100_000
 )
+EIGHT = CONTENT.replace(b"hello\r\n" * 100_000, "Grüße =\r\n".encode() * 100_000)
+SIGNED = CONTENT.replace(
+    b"\r\n\r\n" + b"hello\r\n" * 100_000,
+    b"\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\n\xff\r\n--b\r\n\r\nsig\r\n--b--\r\n",
+)
 UNKNOWN = 1 << 40
 
 
@@ -38,20 +43,20 @@ class Relay:
     def __init__(self, link: Any, local: LocalCore | None) -> None:
         self.link, self._local = link, local
 
-    async def put(self, *paths: str) -> None:
+    async def put(self, *paths: str, content: bytes = CONTENT) -> None:
         """Make a message due."""
         if self._local is None:
-            self.link.put(*paths, content=CONTENT)
+            self.link.put(*paths, content=content)
             return
         user = await self._local.user("alice")
-        await user.submissions.submit(CONTENT, recipients=list(paths))
+        await user.submissions.submit(content, recipients=list(paths))
 
     def leases(self, most: int = 10) -> AsyncIterator[Any]:
         return self.link.lease_outbound(LeaseOutboundRequest(max_leases=most, lease_seconds=30))  # type: ignore[no-any-return]
 
-    async def lease(self, *paths: str) -> OutboundLease:
+    async def lease(self, *paths: str, content: bytes = CONTENT) -> OutboundLease:
         """Put a message and lease it."""
-        await self.put(*paths)
+        await self.put(*paths, content=content)
         async with asyncio.timeout(10):
             response = await anext(self.leases())
         (lease,) = response.leases
@@ -99,6 +104,27 @@ async def test_a_lease_describes_its_message(relay: Relay) -> None:
     assert b"".join(octets).endswith(CONTENT.partition(b"\r\n\r\n")[2])
     assert sum(map(len, octets)) == lease.size_octets
     assert len(octets) > 1 and max(map(len, octets)) <= 256 << 10
+
+
+async def test_a_message_is_read_in_seven_bits(relay: Relay) -> None:  # RFC 6152 3
+    lease = await relay.lease("bob@example.net", content=EIGHT)
+    request = ReadOutboundRequest(lease_id=lease.lease_id, seven_bit=True)
+    answers = [each async for each in relay.link.read_outbound(request)]
+    octets = b"".join(each.octets for each in answers)
+    assert max(len(each.octets) for each in answers) <= 256 << 10
+    header, _, body = octets.partition(b"\r\n\r\n")
+    assert b"\r\nContent-Transfer-Encoding: quoted-printable" in header and b"\r\nMIME-Version: 1.0\r\n" in header
+    assert body == b"Gr=C3=BC=C3=9Fe =3D\r\n" * 100_000
+    assert not any(each.not_converted for each in answers)
+    assert b"".join(await relay.read(lease.lease_id)).endswith(EIGHT.partition(b"\r\n\r\n")[2])
+
+
+async def test_a_message_without_conversion_comes_with_the_reason(relay: Relay) -> None:
+    lease = await relay.lease("bob@example.net", content=SIGNED)
+    request = ReadOutboundRequest(lease_id=lease.lease_id, seven_bit=True)
+    answers = [each async for each in relay.link.read_outbound(request)]
+    assert "multipart/signed" in answers[0].not_converted and not any(each.not_converted for each in answers[1:])
+    assert b"".join(each.octets for each in answers).endswith(SIGNED.partition(b"\r\n\r\n")[2])
 
 
 async def test_a_held_lease_is_renewed_and_an_unknown_one_is_lost(relay: Relay) -> None:

@@ -31,6 +31,8 @@ from restante.v1.transport_pb2 import (
     ReportOutcomeRequest,
     ReportOutcomeResponse,
 )
+from restante_mail.mime.scanner import parse
+from restante_mail.mime.seven_bit import NotConvertible, seven_bit
 
 CONTENT = b"Received: by mx.example.test;\r\nSubject: hello\r\n\r\nhello\r\n.dot\r\n"
 CHUNK_OCTETS = 100_000
@@ -111,7 +113,13 @@ class OutboundQueue:
         """TransportService.ReadOutbound."""
         self.reads += 1
         self._require(request.lease_id)
-        content = self.contents[request.lease_id]
+        content, reason = self.contents[request.lease_id], ""
+        if request.seven_bit:
+            try:
+                content = seven_bit(content, parse(content))
+            except NotConvertible as error:
+                reason = str(error)
+            yield ReadOutboundResponse(not_converted=reason)
         for start in range(0, len(content), CHUNK_OCTETS):
             yield ReadOutboundResponse(octets=content[start : start + CHUNK_OCTETS])
             if self.broken_reads:

@@ -8,12 +8,14 @@ from typing import Protocol
 from restante.v1.transport_pb2 import OutboundLease, ReadOutboundRequest, ReadOutboundResponse
 from restante_gateways.core.retry import repeated
 from restante_gateways.net.resolver import LookupFailed, LoopsBack, NoSuchDomain, TakesNoMail
-from restante_gateways.relay.commands import Parcel
+from restante_gateways.relay.commands import Parcel, needs_seven_bit
 from restante_gateways.relay.connection import Connection
 from restante_gateways.relay.outcomes import Outcome, deferred, failed, worse
 from restante_gateways.relay.pool import Pool, Room
 from restante_gateways.relay.routes import BadLiteral, Hop, NoServer, NotAllowed, Router
 from restante_gateways.relay.transaction import Unreachable
+
+CONVERTED_OCTETS = 3  # of an octet, at most, in 7 bits
 
 
 class Ending(Exception):
@@ -68,17 +70,26 @@ class Attempts:
 
     async def _over(self, connection: Connection, lease: OutboundLease) -> dict[int, Outcome]:
         async with self._room.taken(lease.size_octets):
-            content = await repeated(lambda: self._read(lease.lease_id))
-            parcel = Parcel.of(lease.reverse_path, lease.options, content)
-            del content
+            parcel = await self._parcel(lease)
+            if not needs_seven_bit(parcel, connection.offer):
+                return await connection.transact(parcel, lease.recipients)
+        del parcel
+        async with self._room.taken(CONVERTED_OCTETS * lease.size_octets):
+            parcel = await self._parcel(lease, seven_bit=True)
             return await connection.transact(parcel, lease.recipients)
 
-    async def _read(self, lease_id: int) -> bytes:
-        """The octets of a leased message, whole."""
-        content = bytearray()
-        async for piece in self._reader.read_outbound(ReadOutboundRequest(lease_id=lease_id)):
+    async def _parcel(self, lease: OutboundLease, *, seven_bit: bool = False) -> Parcel:
+        request = ReadOutboundRequest(lease_id=lease.lease_id, seven_bit=seven_bit)
+        content, not_converted = await repeated(lambda: self._read(request))
+        return Parcel.of(lease.reverse_path, lease.options, content, not_converted)
+
+    async def _read(self, request: ReadOutboundRequest) -> tuple[bytes, str]:
+        """The octets of a leased message, whole, and the reason why they are not in 7 bits."""
+        content, not_converted = bytearray(), ""
+        async for piece in self._reader.read_outbound(request):
             content += piece.octets
-        return bytes(content)
+            not_converted = not_converted or piece.not_converted
+        return bytes(content), not_converted
 
 
 def _unroutable(error: Exception, destination: str) -> Outcome:

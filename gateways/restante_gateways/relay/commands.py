@@ -13,6 +13,7 @@ from restante_gateways.relay.outcomes import Outcome, failed
 from restante_mail.envelope import parameters
 from restante_mail.envelope.paths import BadPath, parse_path
 from restante_mail.header.fields import header_end
+from restante_mail.mime.seven_bit import has_long_line
 
 CHUNK_OCTETS = 64 << 10
 DATA = (b"DATA",)
@@ -59,10 +60,12 @@ class Parcel:
     content: bytes
     eight_bit_header: bool
     eight_bit_body: bool
+    long_lines: bool  # in the body: more than 998 octets without CRLF
     international: bool
+    not_converted: str = ""  # the reason why the body could not be converted to 7 bits
 
     @classmethod
-    def of(cls, reverse_path: str, options: EnvelopeOptions, content: bytes) -> Parcel:
+    def of(cls, reverse_path: str, options: EnvelopeOptions, content: bytes, not_converted: str = "") -> Parcel:
         """Build from a leased message. SMTPUTF8 is needed if its sender used it and the header is not ASCII, or if the
         reverse-path is not ASCII (RFC 6531 3.4).
 
@@ -71,7 +74,21 @@ class Parcel:
         end = header_end(content)
         header, body = content[:end], content[end:]
         international = not reverse_path.isascii() or (options.smtputf8 and not header.isascii())
-        return cls(reverse_path, options, content, not header.isascii(), not body.isascii(), international)
+        return cls(
+            reverse_path,
+            options,
+            content,
+            eight_bit_header=not header.isascii(),
+            eight_bit_body=not body.isascii(),
+            long_lines=has_long_line(content, end),
+            international=international,
+            not_converted=not_converted,
+        )
+
+
+def needs_seven_bit(parcel: Parcel, offer: Offer) -> bool:
+    """Whether the message should be converted to 7 bits for this server (RFC 6152 3, RFC 5321 4.5.3.1.6)."""
+    return not parcel.not_converted and (parcel.long_lines or (parcel.eight_bit_body and not offer.eight_bit))
 
 
 def problem(parcel: Parcel, offer: Offer, host: str) -> Outcome | None:
@@ -83,7 +100,8 @@ def problem(parcel: Parcel, offer: Offer, host: str) -> Outcome | None:
     if parcel.international and not offer.smtputf8:
         return failed("5.6.7", f"{host} does not accept internationalised mail (SMTPUTF8)")  # RFC 6531 3.5
     if parcel.eight_bit_body and not offer.eight_bit:
-        return failed("5.6.3", f"{host} does not accept 8-bit content (8BITMIME)")  # RFC 6152 3
+        why = f", and the message cannot be converted to 7 bits: {parcel.not_converted}" if parcel.not_converted else ""
+        return failed("5.6.3", f"{host} does not accept 8-bit content (8BITMIME){why}")  # RFC 6152 3
     if offer.size and len(parcel.content) > offer.size:
         return failed(
             "5.3.4", f"{host} accepts messages of at most {offer.size} octets, and this one has {len(parcel.content)}"

@@ -12,6 +12,7 @@ from restante_gateways.relay.commands import (
     Offer,
     Parcel,
     mail,
+    needs_seven_bit,
     problem,
     rcpt,
     recipient_problem,
@@ -146,6 +147,28 @@ def test_a_message_that_the_server_cannot_have_is_not_offered(sent: Parcel, offe
 def test_an_8_bit_header_without_smtputf8_is_8_bit_content_and_no_more() -> None:  # RFC 6152 3
     assert mail(parcel(HEADER8), [bob()], ALL)[2:] == (b"SIZE=26", b"BODY=8BITMIME")
     assert mail(parcel(HEADER8), [bob()], Offer()) == (b"MAIL", b"FROM:<alice@example.test>")
+
+
+@pytest.mark.parametrize(
+    ("content", "offer", "needed"),
+    [
+        (PLAIN, Offer(), False),
+        (EIGHT, ALL, False),
+        (EIGHT, Offer(), True),
+        (HEADER8, Offer(), False),
+        (PLAIN + b"x" * 999 + b"\r\n", ALL, True),
+        (PLAIN + b"x" * 998 + b"\r\n", Offer(), False),
+        (b"Subject: " + b"x" * 999 + PLAIN, Offer(), False),
+    ],
+)
+def test_a_body_that_the_server_cannot_take_is_converted(content: bytes, offer: Offer, needed: bool) -> None:
+    # RFC 6152 3, RFC 5321 4.5.3.1.6
+    assert needs_seven_bit(parcel(content), offer) == needed
+    told = Parcel.of("alice@example.test", EnvelopeOptions(), content, "it is signed")
+    assert not needs_seven_bit(told, offer)
+    refusal = problem(told, offer, "mx.example.net")
+    if refusal is not None:
+        assert refusal.status == "5.6.3" and "it is signed" in refusal.diagnostic
 
 
 INJECTIONS = [

@@ -27,7 +27,7 @@ BOB, CAROL = "bob@example.net", "carol@example.net"
 
 async def test_a_message_is_handed_over_octet_for_octet() -> None:
     core = OutboundQueue()
-    content = CONTENT + b"..two\r\n" + "ü".encode() + b"\xff\r\n" + b"x" * 300_000 + b"\r\n"
+    content = CONTENT + b"..two\r\n" + "ü".encode() + b"\xff\r\n" + (b"x" * 70 + b"\r\n") * 5_000
     options = EnvelopeOptions(dsn_return=DsnReturn.DSN_RETURN_FULL, envelope_id="QQ+2B1")
     recipient = EnvelopeRecipient(
         forward_path=BOB,
@@ -443,7 +443,7 @@ def test_settings_come_from_the_configuration() -> None:
 async def test_a_read_that_breaks_in_its_midst_is_begun_anew_and_the_attempt_goes_on() -> None:
     core = OutboundQueue()
     core.broken_reads = 2
-    content = CONTENT + b"x" * 300_000 + b"\r\n"
+    content = CONTENT + (b"x" * 70 + b"\r\n") * 5_000
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         assert await core.outcomes(core.put(BOB, content=content)) == [("relayed", "2.0.0")]
         (got,) = peer.messages

@@ -1071,7 +1071,8 @@ func (x *LeaseOutboundResponse) GetDraining() bool {
 // ReadOutboundRequest names a lease.
 type ReadOutboundRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	LeaseId       int64                  `protobuf:"varint,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"` // The lease.
+	LeaseId       int64                  `protobuf:"varint,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`    // The lease.
+	SevenBit      bool                   `protobuf:"varint,2,opt,name=seven_bit,json=sevenBit,proto3" json:"seven_bit,omitempty"` // Convert the body to 7 bits and lines of at most 998 octets (RFC 6152 3). Its header stays.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1113,10 +1114,18 @@ func (x *ReadOutboundRequest) GetLeaseId() int64 {
 	return 0
 }
 
+func (x *ReadOutboundRequest) GetSevenBit() bool {
+	if x != nil {
+		return x.SevenBit
+	}
+	return false
+}
+
 // ReadOutboundResponse is a chunk.
 type ReadOutboundResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Octets        []byte                 `protobuf:"bytes,1,opt,name=octets,proto3" json:"octets,omitempty"` // The next octets.
+	Octets        []byte                 `protobuf:"bytes,1,opt,name=octets,proto3" json:"octets,omitempty"`                                 // The next octets.
+	NotConverted  string                 `protobuf:"bytes,2,opt,name=not_converted,json=notConverted,proto3" json:"not_converted,omitempty"` // In the first response: the reason why the message cannot be converted; empty otherwise.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1156,6 +1165,13 @@ func (x *ReadOutboundResponse) GetOctets() []byte {
 		return x.Octets
 	}
 	return nil
+}
+
+func (x *ReadOutboundResponse) GetNotConverted() string {
+	if x != nil {
+		return x.NotConverted
+	}
+	return ""
 }
 
 // RenewLeaseRequest names leases.
@@ -1512,11 +1528,13 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"g\n" +
 	"\x15LeaseOutboundResponse\x122\n" +
 	"\x06leases\x18\x01 \x03(\v2\x1a.restante.v1.OutboundLeaseR\x06leases\x12\x1a\n" +
-	"\bdraining\x18\x02 \x01(\bR\bdraining\"4\n" +
+	"\bdraining\x18\x02 \x01(\bR\bdraining\"Q\n" +
 	"\x13ReadOutboundRequest\x12\x1d\n" +
-	"\blease_id\x18\x01 \x01(\x03B\x020\x01R\aleaseId\".\n" +
+	"\blease_id\x18\x01 \x01(\x03B\x020\x01R\aleaseId\x12\x1b\n" +
+	"\tseven_bit\x18\x02 \x01(\bR\bsevenBit\"S\n" +
 	"\x14ReadOutboundResponse\x12\x16\n" +
-	"\x06octets\x18\x01 \x01(\fR\x06octets\"U\n" +
+	"\x06octets\x18\x01 \x01(\fR\x06octets\x12#\n" +
+	"\rnot_converted\x18\x02 \x01(\tR\fnotConverted\"U\n" +
 	"\x11RenewLeaseRequest\x12\x1b\n" +
 	"\tlease_ids\x18\x01 \x03(\x03R\bleaseIds\x12#\n" +
 	"\rlease_seconds\x18\x02 \x01(\x05R\fleaseSeconds\":\n" +

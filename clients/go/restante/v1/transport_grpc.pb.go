@@ -59,7 +59,8 @@ type TransportServiceClient interface {
 	AcceptSubmission(ctx context.Context, in *AcceptSubmissionRequest, opts ...grpc.CallOption) (*AcceptSubmissionResponse, error)
 	// Streams leases on outbound mail, at most max_leases unreported ones at a time.
 	LeaseOutbound(ctx context.Context, in *LeaseOutboundRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LeaseOutboundResponse], error)
-	// Streams the octets of a leased message in chunks of at most 256 KiB. Errors: LEASE_LOST.
+	// Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
+	// that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
 	ReadOutbound(ctx context.Context, in *ReadOutboundRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadOutboundResponse], error)
 	// Extends leases. Errors: LEASE_LOST.
 	RenewLease(ctx context.Context, in *RenewLeaseRequest, opts ...grpc.CallOption) (*RenewLeaseResponse, error)
@@ -205,7 +206,8 @@ type TransportServiceServer interface {
 	AcceptSubmission(context.Context, *AcceptSubmissionRequest) (*AcceptSubmissionResponse, error)
 	// Streams leases on outbound mail, at most max_leases unreported ones at a time.
 	LeaseOutbound(*LeaseOutboundRequest, grpc.ServerStreamingServer[LeaseOutboundResponse]) error
-	// Streams the octets of a leased message in chunks of at most 256 KiB. Errors: LEASE_LOST.
+	// Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
+	// that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
 	ReadOutbound(*ReadOutboundRequest, grpc.ServerStreamingServer[ReadOutboundResponse]) error
 	// Extends leases. Errors: LEASE_LOST.
 	RenewLease(context.Context, *RenewLeaseRequest) (*RenewLeaseResponse, error)

@@ -562,16 +562,20 @@ class ReadOutboundRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASE_ID_FIELD_NUMBER: _builtins.int
+    SEVEN_BIT_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.int
     """The lease."""
+    seven_bit: _builtins.bool
+    """Convert the body to 7 bits and lines of at most 998 octets (RFC 6152 3). Its header stays."""
     def __init__(
         self,
         *,
         lease_id: _builtins.int = ...,
+        seven_bit: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id", "seven_bit", b"seven_bit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -584,16 +588,20 @@ class ReadOutboundResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     OCTETS_FIELD_NUMBER: _builtins.int
+    NOT_CONVERTED_FIELD_NUMBER: _builtins.int
     octets: _builtins.bytes
     """The next octets."""
+    not_converted: _builtins.str
+    """In the first response: the reason why the message cannot be converted; empty otherwise."""
     def __init__(
         self,
         *,
         octets: _builtins.bytes = ...,
+        not_converted: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["octets", b"octets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_converted", b"not_converted", "octets", b"octets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

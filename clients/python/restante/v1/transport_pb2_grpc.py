@@ -130,7 +130,8 @@ class TransportServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadOutbound(self, request, context):
-        """Streams the octets of a leased message in chunks of at most 256 KiB. Errors: LEASE_LOST.
+        """Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
+        that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,7 +61,9 @@ class TransportServiceStub:
     LeaseOutbound: _grpc.UnaryStreamMultiCallable[_transport_pb2.LeaseOutboundRequest, _transport_pb2.LeaseOutboundResponse]
     """Streams leases on outbound mail, at most max_leases unreported ones at a time."""
     ReadOutbound: _grpc.UnaryStreamMultiCallable[_transport_pb2.ReadOutboundRequest, _transport_pb2.ReadOutboundResponse]
-    """Streams the octets of a leased message in chunks of at most 256 KiB. Errors: LEASE_LOST."""
+    """Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
+    that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
+    """
     RenewLease: _grpc.UnaryUnaryMultiCallable[_transport_pb2.RenewLeaseRequest, _transport_pb2.RenewLeaseResponse]
     """Extends leases. Errors: LEASE_LOST."""
     ReportOutcome: _grpc.UnaryUnaryMultiCallable[_transport_pb2.ReportOutcomeRequest, _transport_pb2.ReportOutcomeResponse]
@@ -102,7 +104,9 @@ class TransportServiceAsyncStub(TransportServiceStub):
     LeaseOutbound: _aio.UnaryStreamMultiCallable[_transport_pb2.LeaseOutboundRequest, _transport_pb2.LeaseOutboundResponse]  # type: ignore[assignment]
     """Streams leases on outbound mail, at most max_leases unreported ones at a time."""
     ReadOutbound: _aio.UnaryStreamMultiCallable[_transport_pb2.ReadOutboundRequest, _transport_pb2.ReadOutboundResponse]  # type: ignore[assignment]
-    """Streams the octets of a leased message in chunks of at most 256 KiB. Errors: LEASE_LOST."""
+    """Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
+    that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
+    """
     RenewLease: _aio.UnaryUnaryMultiCallable[_transport_pb2.RenewLeaseRequest, _transport_pb2.RenewLeaseResponse]  # type: ignore[assignment]
     """Extends leases. Errors: LEASE_LOST."""
     ReportOutcome: _aio.UnaryUnaryMultiCallable[_transport_pb2.ReportOutcomeRequest, _transport_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
@@ -176,7 +180,9 @@ class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transport_pb2.ReadOutboundRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_transport_pb2.ReadOutboundResponse], _abc.AsyncIterator[_transport_pb2.ReadOutboundResponse]]:
-        """Streams the octets of a leased message in chunks of at most 256 KiB. Errors: LEASE_LOST."""
+        """Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
+        that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
+        """
 
     @_abc_1.abstractmethod
     def RenewLease(

@@ -29,10 +29,10 @@ from restante_mail.envelope.status_codes import is_status_code
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
+from restante_server.api.services.leased import LeasedMessage
 from restante_server.api.services.violations import collected
 from restante_server.db.clock import now_microseconds
 from restante_server.db.operation import Write
-from restante_server.store import contents
 from restante_server.transport.outbound import queue
 from restante_server.transport.outbound.dsn import clean
 from restante_server.transport.outbound.queue import Lease, Outcome
@@ -166,22 +166,11 @@ def lease_of(lease: Lease) -> OutboundLease:
 @handlers.stream("TransportService", "ReadOutbound", rule=RELAY)
 async def read_outbound(call: Call, request: ReadOutboundRequest) -> AsyncIterator[ReadOutboundResponse]:
     """See TransportService.ReadOutbound."""
-    directory = call.core.contents.directory
-    offset, ended = 0, False
-    while not ended:
-
-        def chunk(tx: Connection, offset: int = offset) -> tuple[bytes, bytes, bool]:
-            trace_field, content_id = queue.outbound(tx, request.lease_id)
-            stored = contents.load(tx, [content_id])[content_id]
-            octets = contents.read_range(tx, directory, stored, offset, CHUNK_OCTETS)
-            return trace_field, octets, offset + len(octets) >= stored.size_octets
-
-        trace_field, octets, ended = await call.core.db.read(chunk)
-        if offset == 0 and trace_field:
-            yield ReadOutboundResponse(octets=trace_field)
-        if octets:
-            yield ReadOutboundResponse(octets=octets)
-        offset += len(octets)
+    leased = LeasedMessage(call.core.db, call.core.contents.directory, request.lease_id)
+    async for piece in leased.seven_bit() if request.seven_bit else leased.pieces():
+        yield ReadOutboundResponse(octets=piece.octets[:CHUNK_OCTETS], not_converted=piece.not_converted)
+        for start in range(CHUNK_OCTETS, len(piece.octets), CHUNK_OCTETS):
+            yield ReadOutboundResponse(octets=piece.octets[start : start + CHUNK_OCTETS])
 
 
 @handlers.direct(methods.RENEW_LEASE, rule=RELAY)
