@@ -93,18 +93,18 @@ def _methods(protos: Path) -> str | None:
     if operation is None:
         return None
     fields = {field.type_name.removeprefix(".restante.v1."): field.name for field in operation.field}
+    homes = {message.name: Path(file.name).stem + "_pb2" for file in files for message in file.message_type}
     modules: set[str] = set()
     constants: list[str] = []
     for file in files:
-        module = Path(file.name).stem + "_pb2"
         for service in file.service:
             for rpc in service.method:
                 field_name = fields.get(rpc.input_type.removeprefix(".restante.v1."))
                 if field_name is None:
                     continue
-                modules.add(module)
-                request = f"{module}.{rpc.input_type.rpartition('.')[2]}"
-                response = f"{module}.{rpc.output_type.rpartition('.')[2]}"
+                names = [full.rpartition(".")[2] for full in (rpc.input_type, rpc.output_type)]
+                modules.update(homes[name] for name in names)
+                request, response = (f"{homes[name]}.{name}" for name in names)
                 constants.append(
                     f"{field_name.upper()} = Method(\n"
                     f'    "{service.name}", "{rpc.name}", {request}, {response}, "{field_name}"\n)'

@@ -177,14 +177,16 @@ def _opening(said: dict[Path_, str]) -> str:
 
 
 def _method(contract: Contract, file: FileDescriptorProto, method: MethodDescriptorProto, said: str) -> list[str]:
-    request, response = (name.removeprefix(PREFIX) for name in (method.input_type, method.output_type))
+    request = method.input_type.removeprefix(PREFIX)
     sends = "stream of " if method.client_streaming else ""
     gives = "stream of " if method.server_streaming else ""
     lines = [f'### <a id="{method.name}"></a>{method.name}', ""]
-    lines += [f"{sends}[{request}](#{request}) → {gives}[{response}](#{response})", "", contract.prose(said), ""]
-    fields = next(({field.name for field in m.field} for m in file.message_type if m.name == request), set())
+    asks, answers = (contract.type_link(name, stem(file)) for name in (method.input_type, method.output_type))
+    lines += [f"{sends}{asks} → {gives}{answers}", "", contract.prose(said), ""]
+    home = next(other for other in contract.files if any(m.name == request for m in other.message_type))
+    fields = next({field.name for field in m.field} for m in home.message_type if m.name == request)
     brought = [reason for field in COMES_WITH if field in fields for reason in COMES_WITH[field]]
-    if not _requires_id(file, request):
+    if not _requires_id(home, request):
         brought = [reason for reason in brought if reason != "REQUEST_ID_REQUIRED"]
     brought = [reason for reason in brought if not re.search(rf"\b{reason}\b", said)]
     if brought:

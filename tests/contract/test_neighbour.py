@@ -32,6 +32,7 @@ from restante.v1 import (
     message_pb2,
     search_pb2,
     session_pb2,
+    signing_pb2,
     submission_pb2,
     sync_pb2,
     transport_pb2,
@@ -410,6 +411,19 @@ ADMINISTRATION = {
     ).items()
 }
 
+DOMAIN_KEYS = {
+    f"AdminService/{name}": refused(getattr(signing_pb2, f"{name}Request")(**values))
+    for name, values in dict[str, dict[str, Any]](
+        {
+            "CreateDomainKeys": {"domain": "example.test", "request_id": b"0" * 16},
+            "ListDomainKeys": {},
+            "ActivateDomainKeys": {"domain": "example.test"},
+            "RevokeDomainKey": {"domain": "example.test", "selector": "rsa"},
+            "DeleteDomainKey": {"domain": "example.test", "selector": "rsa"},
+        }
+    ).items()
+}
+
 JOBS = {
     f"JobService/{name}": refused(getattr(job_pb2, f"{name}Request")(**values))
     for name, values in (
@@ -420,6 +434,7 @@ JOBS = {
 
 TRIES: dict[str, Callable[[World], list[Try]]] = {
     **ADMINISTRATION,
+    **DOMAIN_KEYS,
     **JOBS,
     "AdminService/RemoveQueued": refused(
         lambda world: admin_pb2.RemoveQueuedRequest(transport_id=world.alice.submission_id, silently=True)

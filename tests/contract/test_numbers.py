@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from restante.v1 import admin_pb2, folder_pb2, job_pb2, message_pb2, search_pb2, submission_pb2
+from restante.v1 import admin_pb2, folder_pb2, job_pb2, message_pb2, search_pb2, signing_pb2, submission_pb2
+from restante_server.directory.domain_keys import KeyState
 from restante_server.directory.domains import Resending
+from restante_server.directory.signing_keys import Algorithm
 from restante_server.store.flags import FlagChange
 from restante_server.store.folders import Role
 from restante_server.store.removal import Mode
@@ -31,6 +33,8 @@ from restante_server.upkeep.jobs.records import JobKind, JobState
         (Notify, submission_pb2.NotifyCondition, "NOTIFY_CONDITION_"),
         (Return, submission_pb2.DsnReturn, "DSN_RETURN_"),
         (Resending, admin_pb2.ResendingPolicy, "RESENDING_POLICY_"),
+        (Algorithm, signing_pb2.SigningAlgorithm, "SIGNING_ALGORITHM_"),
+        (KeyState, signing_pb2.DomainKeyState, "DOMAIN_KEY_STATE_"),
         (JobKind, job_pb2.JobKind, "JOB_KIND_"),
         (JobState, job_pb2.JobState, "JOB_STATE_"),
     ],

@@ -135,15 +135,22 @@ def each_file_names_its_packages(file: FileDescriptorProto) -> Iterator[str]:
 
 
 def lists_page(file: FileDescriptorProto) -> Iterator[str]:
-    """Unary `List...` RPCs page. Their messages must be in the same file."""
+    """Unary `List...` RPCs page, and so do the messages of `List...` RPCs in a file without a service."""
     shapes = {message.name: {field.name: field.type for field in message.field} for message in file.message_type}
-    for service in file.service:
-        for rpc in service.method:
-            if rpc.name.startswith("List") and not rpc.server_streaming:
-                asked, given = shapes.get(f"{rpc.name}Request", {}), shapes.get(f"{rpc.name}Response", {})
-                paged = asked.get("page_size") == Field.TYPE_INT32 and asked.get("page_token") == Field.TYPE_STRING
-                if not paged or given.get("next_page_token") != Field.TYPE_STRING:
-                    yield f"{service.name}.{rpc.name}"
+    lists = [
+        (f"{service.name}.{rpc.name}", rpc.name)
+        for service in file.service
+        for rpc in service.method
+        if rpc.name.startswith("List") and not rpc.server_streaming and f"{rpc.name}Request" in shapes
+    ]
+    if not file.service:
+        named = [name.removesuffix("Request") for name in shapes if re.fullmatch(r"List\w+Request", name)]
+        lists = [(name, name) for name in named]
+    for shown, name in lists:
+        asked, given = shapes.get(f"{name}Request", {}), shapes.get(f"{name}Response", {})
+        paged = asked.get("page_size") == Field.TYPE_INT32 and asked.get("page_token") == Field.TYPE_STRING
+        if not paged or given.get("next_page_token") != Field.TYPE_STRING:
+            yield shown
 
 
 TARGETS = {"mailbox_id", "folder_id", "name", "address"}

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from protos import reference
-from protos.generate import ROOT, write_image
+from protos.generate import ROOT, sources, write_image
 from protos.reference import ANYWHERE, COMES_WITH, Contract, comments, pages, sentence, stem
 
 DOCS = ROOT / "docs"
@@ -51,7 +51,7 @@ def test_every_link_leads_somewhere(page: str) -> None:
 
 
 def test_there_is_a_page_for_each_proto_with_all_its_parts(contract: Contract) -> None:
-    assert len(contract.files) == 15
+    assert len(contract.files) == len(sources()) > 0
     for file in contract.files:
         anchors = _ANCHOR.findall((DOCS / f"api/{stem(file)}.md").read_text(encoding="utf-8"))
         parts = [message.name for message in file.message_type] + [enum.name for enum in file.enum_type]

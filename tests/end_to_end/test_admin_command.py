@@ -66,6 +66,34 @@ def test_a_domain_is_made_listed_and_removed(here: Admin, domain: str) -> None:
     assert all(row["name"] != domain for row in here.json("domain", "list"))
 
 
+def test_a_key_is_made_rotated_revoked_and_deleted(here: Admin, domain: str) -> None:
+    first = here.json("domain", "key", "create", domain)
+    assert [(row["algorithm"], row["state"]) for row in first] == [("rsa-2048", "active"), ("ed25519", "active")]
+    shown = here("domain", "key", "show", domain)
+    for row in first:
+        assert f'{row["record_name"]}. IN TXT ( "v=DKIM1; k=' in shown
+        assert "".join(row["record_strings"]) == row["record_text"]
+    assert "prepared" in here("domain", "key", "rotate", domain)
+    changed = here.json("domain", "key", "activate", domain, "--publish-days", "3")
+    assert sorted(row["state"] for row in changed) == ["active", "active", "retired", "retired"]
+    here("domain", "key", "create", domain, "--algorithm", "ed25519", "--selector", "spare")
+    (revoked,) = here.json("domain", "key", "revoke", domain, "spare")
+    assert revoked["record_text"] == "v=DKIM1; k=ed25519; p="
+    here("domain", "key", "delete", domain, "spare")
+    listed = here.json("domain", "key", "list", domain)
+    assert {row["selector"] for row in listed} == {row["selector"] for row in changed}
+    assert all(row["domain"] != domain for row in here.json("domain", "key", "list", "example.test"))
+
+
+def test_a_wrong_key_is_reported_with_its_field(here: Admin, domain: str) -> None:
+    assert "create" in here.run("domain", "key", "rotate", domain).stderr  # nothing to rotate yet
+    assert here.run("domain", "key", "create", domain, "--selector", "s").exit_code == 2
+    bad = here.run("domain", "key", "create", domain, "--algorithm", "ed25519", "--selector", "a_b")
+    assert (bad.exit_code, "keys.selector" in bad.stderr) == (1, True)
+    assert "DOMAIN_KEY_NOT_FOUND" in here.run("domain", "key", "revoke", domain, "gone").stderr
+    assert "DOMAIN_NOT_FOUND" in here.run("domain", "key", "show", "nowhere.example").stderr
+
+
 def test_the_server_shows_its_version_and_limits(here: Admin) -> None:
     shown = here.json("server")
     assert shown["version"] == version("restante")
@@ -168,6 +196,7 @@ def test_init_makes_an_installation_once(tmp_path: Path) -> None:
     made = init(directory, "--local-ca")
     assert made.returncode == 0, made.stderr
     assert "example.org.  MX   10 mail.example.org." in made.stdout
+    assert made.stdout.count('._domainkey.example.org.  TXT  "v=DKIM1; k=') == 2
     assert "ca.pem" in made.stdout  # the warning about the self-signed certificate
     assert directory.stat().st_mode & 0o777 == 0o700
     for name in ("restante.toml", "tls/key.pem", "secrets/admin.secret"):

@@ -199,6 +199,15 @@ const (
 	// ReasonJobNotFound:
 	// NOT_FOUND {job_id}. No such job, or it ended more than 30 days ago. Caused by clients.
 	ReasonJobNotFound Reason = "JOB_NOT_FOUND"
+	// ReasonDomainKeyNotFound:
+	// NOT_FOUND {domain, selector}. The domain has no such key. Caused by clients.
+	ReasonDomainKeyNotFound Reason = "DOMAIN_KEY_NOT_FOUND"
+	// ReasonDomainKeyExists:
+	// ALREADY_EXISTS {domain, selector}. The domain has a key with this selector. Caused by clients.
+	ReasonDomainKeyExists Reason = "DOMAIN_KEY_EXISTS"
+	// ReasonDomainKeyState:
+	// FAILED_PRECONDITION {domain, selector, problem}. The state of the key forbids this. Caused by clients.
+	ReasonDomainKeyState Reason = "DOMAIN_KEY_STATE"
 	// ReasonDeadlineExceeded:
 	// DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
 	// begun may have happened.
@@ -289,6 +298,9 @@ var reasonCodes = map[Reason]codes.Code{
 	ReasonTransportMessageNotFound: codes.NotFound,
 	ReasonEntryNotFound:            codes.NotFound,
 	ReasonJobNotFound:              codes.NotFound,
+	ReasonDomainKeyNotFound:        codes.NotFound,
+	ReasonDomainKeyExists:          codes.AlreadyExists,
+	ReasonDomainKeyState:           codes.FailedPrecondition,
 	ReasonDeadlineExceeded:         codes.DeadlineExceeded,
 	ReasonCancelled:                codes.Canceled,
 	ReasonDraining:                 codes.Unavailable,

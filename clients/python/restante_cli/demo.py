@@ -17,6 +17,7 @@ from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest
 from restante.v1.folder_pb2 import GetFolderRequest
 from restante.v1.message_pb2 import AppendMessageRequest
 from restante.v1.session_pb2 import AuthenticateRequest, Scope
+from restante.v1.signing_pb2 import CreateDomainKeysRequest
 from restante_cli.connect import admin_link
 from restante_process.config import Config
 
@@ -42,6 +43,10 @@ async def populate(settings: Config) -> None:
         with contextlib.suppress(errors.DomainExists):
             await link.execute(
                 methods.CREATE_DOMAIN, CreateDomainRequest(name=DOMAIN, request_id=secrets.token_bytes(16))
+            )
+            await link.execute(
+                methods.CREATE_DOMAIN_KEYS,
+                CreateDomainKeysRequest(domain=DOMAIN, request_id=secrets.token_bytes(16)),
             )
         for name in PEOPLE:
             request = CreateAccountRequest(

@@ -11,7 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,9 @@ from restante import errors
 from restante.calls import Calls
 from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest, GetStatisticsRequest
+from restante.v1.signing_pb2 import CreateDomainKeysRequest, DomainKey
 from restante_cli import authority, directories
+from restante_cli.admin.domain_keys import quoted_strings
 from restante_cli.connect import admin_link
 from restante_cli.failures import described, run
 from restante_cli.inputs import password_file_option, password_stdin_option, read_password
@@ -151,8 +153,8 @@ def init(
         key=key.absolute() if key is not None else None,
     )
     with _claimed(wanted.directory):
-        _install(wanted)
-    click.echo(what_next(wanted))
+        keys = _install(wanted)
+    click.echo(what_next(wanted, keys))
 
 
 def _prompted(question: str, option: str, default: str) -> str:
@@ -212,7 +214,8 @@ def _claimed(directory: Path) -> Iterator[None]:
         raise
 
 
-def _install(wanted: Wanted) -> None:
+def _install(wanted: Wanted) -> list[DomainKey]:
+    """Make the installation; returns the keys that sign the domain's mail."""
     directory = wanted.directory
     if wanted.certificate is None:
         authority.make(directory, [wanted.hostname, "localhost", "127.0.0.1", "::1"])
@@ -228,7 +231,7 @@ def _install(wanted: Wanted) -> None:
     settings = read_config(directory / "restante.toml", None, ())
     migrate(directory)
     with _core(settings) as process:
-        run(_populate(wanted, settings, process))
+        return run(_populate(wanted, settings, process))
 
 
 @contextmanager
@@ -254,8 +257,11 @@ def _core(settings: Config) -> Iterator[subprocess.Popen[bytes]]:
             process.communicate()
 
 
-async def _populate(wanted: Wanted, settings: Config, process: subprocess.Popen[bytes]) -> None:
-    """Create the first domain and account. Raises RestanteError, click.ClickException."""
+async def _populate(wanted: Wanted, settings: Config, process: subprocess.Popen[bytes]) -> list[DomainKey]:
+    """Create the first domain with its keys, and the first account; returns the keys.
+
+    Raises RestanteError, click.ClickException.
+    """
     secret = settings.directory / "secrets" / "admin.secret"
     for _ in range(int(START_SECONDS / 0.1)):
         if secret.exists() or process.poll() is not None:
@@ -269,12 +275,14 @@ async def _populate(wanted: Wanted, settings: Config, process: subprocess.Popen[
         except errors.RestanteError as error:
             raise click.ClickException(f"the core did not start: {described(error)}") from None
         await calls.execute(methods.CREATE_DOMAIN, CreateDomainRequest(name=wanted.domain))
+        made = await calls.execute(methods.CREATE_DOMAIN_KEYS, CreateDomainKeysRequest(domain=wanted.domain))
         await calls.execute(
             methods.CREATE_ACCOUNT,
             CreateAccountRequest(
                 address=wanted.address, display_name=wanted.name, password=wanted.password, administrator=True
             ),
         )
+        return list(made.keys)
     finally:
         await link.close()
 
@@ -285,9 +293,10 @@ def _units() -> Path:
     return installed if installed.is_dir() else Path("packaging/systemd")
 
 
-def what_next(wanted: Wanted) -> str:
+def what_next(wanted: Wanted, keys: Sequence[DomainKey]) -> str:
     """The text printed after an installation: the command that starts it, and its DNS records."""
     host, domain = wanted.hostname.rstrip("."), wanted.domain.rstrip(".")
+    signing = "\n".join(f"  {key.record_name}.  TXT  {quoted_strings(key)}" for key in keys)
     warning, trust = "", f"--server-name {host}"
     if wanted.certificate is None:
         trust = f"--ca {wanted.directory / 'ca.pem'}"
@@ -304,11 +313,12 @@ Start it as the user that owns the directory, with the privilege to serve ports 
   restante up --data {wanted.directory}
   or the systemd units in {_units()}, one for each process
 
-Add these records to the DNS:
+Add these records to the DNS (a TXT record may have several strings, which belong together):
 
   {host}.  A / AAAA  the address of this machine, whose PTR names {host}
   {domain}.  MX   10 {host}.
   {domain}.  TXT  "v=spf1 mx -all"
+{signing}
   _dmarc.{domain}.  TXT  "v=DMARC1; p=none; rua=mailto:postmaster@{domain}"
   _submissions._tcp.{domain}.  SRV  0 1 465 {host}.
   _imaps._tcp.{domain}.  SRV  0 1 993 {host}.

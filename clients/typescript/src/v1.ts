@@ -11,6 +11,7 @@ export * from "./gen/restante/v1/mailbox_pb.js";
 export * from "./gen/restante/v1/message_pb.js";
 export * from "./gen/restante/v1/search_pb.js";
 export * from "./gen/restante/v1/session_pb.js";
+export * from "./gen/restante/v1/signing_pb.js";
 export * from "./gen/restante/v1/submission_pb.js";
 export * from "./gen/restante/v1/sync_pb.js";
 export * from "./gen/restante/v1/transport_pb.js";

@@ -92,6 +92,35 @@ domain = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
+domain_key = Table(
+    "domain_key",
+    metadata,
+    Column("key_id", RowId, primary_key=True),
+    Column("domain_id", BigInteger, nullable=False),
+    Column("selector", Text, nullable=False),  # lower case
+    Column("algorithm", Integer, nullable=False),  # SigningAlgorithm
+    Column("state", Integer, nullable=False),  # DomainKeyState
+    Column("public_key", LargeBinary, nullable=False),  # the octets of p= in the DNS record
+    Column("private_key", LargeBinary),  # PKCS #8, sealed by a sealing key; NULL once revoked
+    Column("prepared_at", BigInteger, nullable=False),
+    Column("activated_at", BigInteger),
+    Column("retired_at", BigInteger),
+    Column("publish_until", BigInteger),  # of retired ones
+    Column("revoked_at", BigInteger),
+    ForeignKeyConstraint(["domain_id"], ["domain.domain_id"], ondelete="CASCADE"),
+    UniqueConstraint("domain_id", "selector"),
+    Index(
+        "ix_domain_key_active",
+        "domain_id",
+        "algorithm",
+        unique=True,
+        sqlite_where=text("state = 2"),
+        postgresql_where=text("state = 2"),
+    ),
+    sqlite_autoincrement=True,  # an id is never reused, because caches know a key by it
+    comment="Keys that sign a domain's outbound mail (DKIM).",
+)
+
 account = Table(
     "account",
     metadata,

@@ -86,8 +86,8 @@ def load(tx: Connection) -> dict[int, bytes]:
 def rotate(tx: Connection, now: int, days: int) -> bool:
     """Add a key when the newest has sealed for `days`, and delete those older than twice that.
 
-    Returns whether a key was added. The octets that a deleted key sealed cannot be opened any more, so sealed octets
-    must not be needed for longer than `days`.
+    Returns whether a key was added. The octets that a deleted key sealed cannot be opened any more. What is needed for
+    longer than `days` must be sealed anew in the same transaction.
     """
     created: int | None = tx.execute(
         select(sealing_key.c.created_at).order_by(sealing_key.c.key_id.desc()).limit(1)

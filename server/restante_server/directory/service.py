@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
-from restante_server.directory import exchanges, keys, states, throttle
+from restante_server.directory import domain_keys, exchanges, keys, states, throttle
 from restante_server.directory.credentials import Passwords
 from restante_server.directory.keys import KeyRing
 from restante_server.directory.login import Logins
@@ -41,7 +41,9 @@ class Directory:
         """Rotate the sealing key when it is due, and delete expired rows. Call it every few minutes."""
 
         def write(tx: Connection) -> None:
-            keys.rotate(tx, now, self.settings.sessions.key_days)
+            before = KeyRing(keys.load(tx))
+            if keys.rotate(tx, now, self.settings.sessions.key_days):
+                domain_keys.reseal(tx, before, KeyRing(keys.load(tx)))
             states.forget(tx)
             exchanges.forget(tx, now)
             throttle.forget(tx, now, self.settings.throttle)

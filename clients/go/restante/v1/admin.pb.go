@@ -2871,7 +2871,7 @@ var File_restante_v1_admin_proto protoreflect.FileDescriptor
 
 const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15restante/v1/job.proto\x1a\x1crestante/v1/submission.proto\"\xe2\x01\n" +
+	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\"\xe2\x01\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -3089,12 +3089,17 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x1cSENT_COPY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SENT_COPY_POLICY_API\x10\x01\x12\x1b\n" +
 	"\x17SENT_COPY_POLICY_ALWAYS\x10\x02\x12\x1a\n" +
-	"\x16SENT_COPY_POLICY_NEVER\x10\x032\x97\r\n" +
+	"\x16SENT_COPY_POLICY_NEVER\x10\x032\xf6\x10\n" +
 	"\fAdminService\x12S\n" +
 	"\fCreateDomain\x12 .restante.v1.CreateDomainRequest\x1a!.restante.v1.CreateDomainResponse\x12P\n" +
 	"\vListDomains\x12\x1f.restante.v1.ListDomainsRequest\x1a .restante.v1.ListDomainsResponse\x12S\n" +
 	"\fUpdateDomain\x12 .restante.v1.UpdateDomainRequest\x1a!.restante.v1.UpdateDomainResponse\x12S\n" +
-	"\fDeleteDomain\x12 .restante.v1.DeleteDomainRequest\x1a!.restante.v1.DeleteDomainResponse\x12V\n" +
+	"\fDeleteDomain\x12 .restante.v1.DeleteDomainRequest\x1a!.restante.v1.DeleteDomainResponse\x12_\n" +
+	"\x10CreateDomainKeys\x12$.restante.v1.CreateDomainKeysRequest\x1a%.restante.v1.CreateDomainKeysResponse\x12Y\n" +
+	"\x0eListDomainKeys\x12\".restante.v1.ListDomainKeysRequest\x1a#.restante.v1.ListDomainKeysResponse\x12e\n" +
+	"\x12ActivateDomainKeys\x12&.restante.v1.ActivateDomainKeysRequest\x1a'.restante.v1.ActivateDomainKeysResponse\x12\\\n" +
+	"\x0fRevokeDomainKey\x12#.restante.v1.RevokeDomainKeyRequest\x1a$.restante.v1.RevokeDomainKeyResponse\x12\\\n" +
+	"\x0fDeleteDomainKey\x12#.restante.v1.DeleteDomainKeyRequest\x1a$.restante.v1.DeleteDomainKeyResponse\x12V\n" +
 	"\rCreateAccount\x12!.restante.v1.CreateAccountRequest\x1a\".restante.v1.CreateAccountResponse\x12M\n" +
 	"\n" +
 	"GetAccount\x12\x1e.restante.v1.GetAccountRequest\x1a\x1f.restante.v1.GetAccountResponse\x12S\n" +
@@ -3131,58 +3136,68 @@ func file_restante_v1_admin_proto_rawDescGZIP() []byte {
 var file_restante_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_restante_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_restante_v1_admin_proto_goTypes = []any{
-	(ResendingPolicy)(0),          // 0: restante.v1.ResendingPolicy
-	(SentCopyPolicy)(0),           // 1: restante.v1.SentCopyPolicy
-	(*Domain)(nil),                // 2: restante.v1.Domain
-	(*Account)(nil),               // 3: restante.v1.Account
-	(*CreateDomainRequest)(nil),   // 4: restante.v1.CreateDomainRequest
-	(*CreateDomainResponse)(nil),  // 5: restante.v1.CreateDomainResponse
-	(*ListDomainsRequest)(nil),    // 6: restante.v1.ListDomainsRequest
-	(*ListDomainsResponse)(nil),   // 7: restante.v1.ListDomainsResponse
-	(*UpdateDomainRequest)(nil),   // 8: restante.v1.UpdateDomainRequest
-	(*UpdateDomainResponse)(nil),  // 9: restante.v1.UpdateDomainResponse
-	(*DeleteDomainRequest)(nil),   // 10: restante.v1.DeleteDomainRequest
-	(*DeleteDomainResponse)(nil),  // 11: restante.v1.DeleteDomainResponse
-	(*CreateAccountRequest)(nil),  // 12: restante.v1.CreateAccountRequest
-	(*CreateAccountResponse)(nil), // 13: restante.v1.CreateAccountResponse
-	(*GetAccountRequest)(nil),     // 14: restante.v1.GetAccountRequest
-	(*GetAccountResponse)(nil),    // 15: restante.v1.GetAccountResponse
-	(*ListAccountsRequest)(nil),   // 16: restante.v1.ListAccountsRequest
-	(*ListAccountsResponse)(nil),  // 17: restante.v1.ListAccountsResponse
-	(*UpdateAccountRequest)(nil),  // 18: restante.v1.UpdateAccountRequest
-	(*UpdateAccountResponse)(nil), // 19: restante.v1.UpdateAccountResponse
-	(*SetPasswordRequest)(nil),    // 20: restante.v1.SetPasswordRequest
-	(*SetPasswordResponse)(nil),   // 21: restante.v1.SetPasswordResponse
-	(*DeleteAccountRequest)(nil),  // 22: restante.v1.DeleteAccountRequest
-	(*DeleteAccountResponse)(nil), // 23: restante.v1.DeleteAccountResponse
-	(*Alias)(nil),                 // 24: restante.v1.Alias
-	(*CreateAliasRequest)(nil),    // 25: restante.v1.CreateAliasRequest
-	(*CreateAliasResponse)(nil),   // 26: restante.v1.CreateAliasResponse
-	(*ListAliasesRequest)(nil),    // 27: restante.v1.ListAliasesRequest
-	(*ListAliasesResponse)(nil),   // 28: restante.v1.ListAliasesResponse
-	(*DeleteAliasRequest)(nil),    // 29: restante.v1.DeleteAliasRequest
-	(*DeleteAliasResponse)(nil),   // 30: restante.v1.DeleteAliasResponse
-	(*QueueEntry)(nil),            // 31: restante.v1.QueueEntry
-	(*ListQueueRequest)(nil),      // 32: restante.v1.ListQueueRequest
-	(*ListQueueResponse)(nil),     // 33: restante.v1.ListQueueResponse
-	(*RetryQueuedRequest)(nil),    // 34: restante.v1.RetryQueuedRequest
-	(*RetryQueuedResponse)(nil),   // 35: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedRequest)(nil),   // 36: restante.v1.RemoveQueuedRequest
-	(*RemoveQueuedResponse)(nil),  // 37: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesRequest)(nil),  // 38: restante.v1.TraceMessagesRequest
-	(*TraceEvent)(nil),            // 39: restante.v1.TraceEvent
-	(*MessageTrace)(nil),          // 40: restante.v1.MessageTrace
-	(*TraceMessagesResponse)(nil), // 41: restante.v1.TraceMessagesResponse
-	(*CheckStoreRequest)(nil),     // 42: restante.v1.CheckStoreRequest
-	(*CheckStoreResponse)(nil),    // 43: restante.v1.CheckStoreResponse
-	(*BackupStoreRequest)(nil),    // 44: restante.v1.BackupStoreRequest
-	(*BackupStoreResponse)(nil),   // 45: restante.v1.BackupStoreResponse
-	(*GetStatisticsRequest)(nil),  // 46: restante.v1.GetStatisticsRequest
-	(*GetStatisticsResponse)(nil), // 47: restante.v1.GetStatisticsResponse
-	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
-	(*Job)(nil),                   // 49: restante.v1.Job
-	(*SubmissionRecipient)(nil),   // 50: restante.v1.SubmissionRecipient
-	(RecipientState)(0),           // 51: restante.v1.RecipientState
+	(ResendingPolicy)(0),               // 0: restante.v1.ResendingPolicy
+	(SentCopyPolicy)(0),                // 1: restante.v1.SentCopyPolicy
+	(*Domain)(nil),                     // 2: restante.v1.Domain
+	(*Account)(nil),                    // 3: restante.v1.Account
+	(*CreateDomainRequest)(nil),        // 4: restante.v1.CreateDomainRequest
+	(*CreateDomainResponse)(nil),       // 5: restante.v1.CreateDomainResponse
+	(*ListDomainsRequest)(nil),         // 6: restante.v1.ListDomainsRequest
+	(*ListDomainsResponse)(nil),        // 7: restante.v1.ListDomainsResponse
+	(*UpdateDomainRequest)(nil),        // 8: restante.v1.UpdateDomainRequest
+	(*UpdateDomainResponse)(nil),       // 9: restante.v1.UpdateDomainResponse
+	(*DeleteDomainRequest)(nil),        // 10: restante.v1.DeleteDomainRequest
+	(*DeleteDomainResponse)(nil),       // 11: restante.v1.DeleteDomainResponse
+	(*CreateAccountRequest)(nil),       // 12: restante.v1.CreateAccountRequest
+	(*CreateAccountResponse)(nil),      // 13: restante.v1.CreateAccountResponse
+	(*GetAccountRequest)(nil),          // 14: restante.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),         // 15: restante.v1.GetAccountResponse
+	(*ListAccountsRequest)(nil),        // 16: restante.v1.ListAccountsRequest
+	(*ListAccountsResponse)(nil),       // 17: restante.v1.ListAccountsResponse
+	(*UpdateAccountRequest)(nil),       // 18: restante.v1.UpdateAccountRequest
+	(*UpdateAccountResponse)(nil),      // 19: restante.v1.UpdateAccountResponse
+	(*SetPasswordRequest)(nil),         // 20: restante.v1.SetPasswordRequest
+	(*SetPasswordResponse)(nil),        // 21: restante.v1.SetPasswordResponse
+	(*DeleteAccountRequest)(nil),       // 22: restante.v1.DeleteAccountRequest
+	(*DeleteAccountResponse)(nil),      // 23: restante.v1.DeleteAccountResponse
+	(*Alias)(nil),                      // 24: restante.v1.Alias
+	(*CreateAliasRequest)(nil),         // 25: restante.v1.CreateAliasRequest
+	(*CreateAliasResponse)(nil),        // 26: restante.v1.CreateAliasResponse
+	(*ListAliasesRequest)(nil),         // 27: restante.v1.ListAliasesRequest
+	(*ListAliasesResponse)(nil),        // 28: restante.v1.ListAliasesResponse
+	(*DeleteAliasRequest)(nil),         // 29: restante.v1.DeleteAliasRequest
+	(*DeleteAliasResponse)(nil),        // 30: restante.v1.DeleteAliasResponse
+	(*QueueEntry)(nil),                 // 31: restante.v1.QueueEntry
+	(*ListQueueRequest)(nil),           // 32: restante.v1.ListQueueRequest
+	(*ListQueueResponse)(nil),          // 33: restante.v1.ListQueueResponse
+	(*RetryQueuedRequest)(nil),         // 34: restante.v1.RetryQueuedRequest
+	(*RetryQueuedResponse)(nil),        // 35: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedRequest)(nil),        // 36: restante.v1.RemoveQueuedRequest
+	(*RemoveQueuedResponse)(nil),       // 37: restante.v1.RemoveQueuedResponse
+	(*TraceMessagesRequest)(nil),       // 38: restante.v1.TraceMessagesRequest
+	(*TraceEvent)(nil),                 // 39: restante.v1.TraceEvent
+	(*MessageTrace)(nil),               // 40: restante.v1.MessageTrace
+	(*TraceMessagesResponse)(nil),      // 41: restante.v1.TraceMessagesResponse
+	(*CheckStoreRequest)(nil),          // 42: restante.v1.CheckStoreRequest
+	(*CheckStoreResponse)(nil),         // 43: restante.v1.CheckStoreResponse
+	(*BackupStoreRequest)(nil),         // 44: restante.v1.BackupStoreRequest
+	(*BackupStoreResponse)(nil),        // 45: restante.v1.BackupStoreResponse
+	(*GetStatisticsRequest)(nil),       // 46: restante.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil),      // 47: restante.v1.GetStatisticsResponse
+	(*timestamppb.Timestamp)(nil),      // 48: google.protobuf.Timestamp
+	(*Job)(nil),                        // 49: restante.v1.Job
+	(*SubmissionRecipient)(nil),        // 50: restante.v1.SubmissionRecipient
+	(RecipientState)(0),                // 51: restante.v1.RecipientState
+	(*CreateDomainKeysRequest)(nil),    // 52: restante.v1.CreateDomainKeysRequest
+	(*ListDomainKeysRequest)(nil),      // 53: restante.v1.ListDomainKeysRequest
+	(*ActivateDomainKeysRequest)(nil),  // 54: restante.v1.ActivateDomainKeysRequest
+	(*RevokeDomainKeyRequest)(nil),     // 55: restante.v1.RevokeDomainKeyRequest
+	(*DeleteDomainKeyRequest)(nil),     // 56: restante.v1.DeleteDomainKeyRequest
+	(*CreateDomainKeysResponse)(nil),   // 57: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),     // 58: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil), // 59: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),    // 60: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),    // 61: restante.v1.DeleteDomainKeyResponse
 }
 var file_restante_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
@@ -3215,44 +3230,54 @@ var file_restante_v1_admin_proto_depIdxs = []int32{
 	6,  // 27: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
 	8,  // 28: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
 	10, // 29: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
-	12, // 30: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
-	14, // 31: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
-	16, // 32: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
-	18, // 33: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
-	20, // 34: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
-	22, // 35: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
-	25, // 36: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
-	27, // 37: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
-	29, // 38: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
-	32, // 39: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
-	34, // 40: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
-	36, // 41: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
-	38, // 42: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
-	42, // 43: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
-	44, // 44: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
-	46, // 45: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
-	5,  // 46: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
-	7,  // 47: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
-	9,  // 48: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
-	11, // 49: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
-	13, // 50: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
-	15, // 51: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
-	17, // 52: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
-	19, // 53: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
-	21, // 54: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
-	23, // 55: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
-	26, // 56: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
-	28, // 57: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
-	30, // 58: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
-	33, // 59: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
-	35, // 60: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
-	37, // 61: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
-	41, // 62: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
-	43, // 63: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
-	45, // 64: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
-	47, // 65: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
-	46, // [46:66] is the sub-list for method output_type
-	26, // [26:46] is the sub-list for method input_type
+	52, // 30: restante.v1.AdminService.CreateDomainKeys:input_type -> restante.v1.CreateDomainKeysRequest
+	53, // 31: restante.v1.AdminService.ListDomainKeys:input_type -> restante.v1.ListDomainKeysRequest
+	54, // 32: restante.v1.AdminService.ActivateDomainKeys:input_type -> restante.v1.ActivateDomainKeysRequest
+	55, // 33: restante.v1.AdminService.RevokeDomainKey:input_type -> restante.v1.RevokeDomainKeyRequest
+	56, // 34: restante.v1.AdminService.DeleteDomainKey:input_type -> restante.v1.DeleteDomainKeyRequest
+	12, // 35: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
+	14, // 36: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
+	16, // 37: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
+	18, // 38: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
+	20, // 39: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
+	22, // 40: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
+	25, // 41: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
+	27, // 42: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
+	29, // 43: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
+	32, // 44: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
+	34, // 45: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
+	36, // 46: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
+	38, // 47: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
+	42, // 48: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
+	44, // 49: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
+	46, // 50: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
+	5,  // 51: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
+	7,  // 52: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
+	9,  // 53: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
+	11, // 54: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
+	57, // 55: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
+	58, // 56: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
+	59, // 57: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
+	60, // 58: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
+	61, // 59: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
+	13, // 60: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
+	15, // 61: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
+	17, // 62: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
+	19, // 63: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
+	21, // 64: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
+	23, // 65: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
+	26, // 66: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
+	28, // 67: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
+	30, // 68: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
+	33, // 69: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
+	35, // 70: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
+	37, // 71: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
+	41, // 72: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
+	43, // 73: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
+	45, // 74: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
+	47, // 75: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
+	51, // [51:76] is the sub-list for method output_type
+	26, // [26:51] is the sub-list for method input_type
 	26, // [26:26] is the sub-list for extension type_name
 	26, // [26:26] is the sub-list for extension extendee
 	0,  // [0:26] is the sub-list for field type_name
@@ -3264,6 +3289,7 @@ func file_restante_v1_admin_proto_init() {
 		return
 	}
 	file_restante_v1_job_proto_init()
+	file_restante_v1_signing_proto_init()
 	file_restante_v1_submission_proto_init()
 	file_restante_v1_admin_proto_msgTypes[1].OneofWrappers = []any{}
 	file_restante_v1_admin_proto_msgTypes[6].OneofWrappers = []any{}

@@ -21,26 +21,31 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_CreateDomain_FullMethodName  = "/restante.v1.AdminService/CreateDomain"
-	AdminService_ListDomains_FullMethodName   = "/restante.v1.AdminService/ListDomains"
-	AdminService_UpdateDomain_FullMethodName  = "/restante.v1.AdminService/UpdateDomain"
-	AdminService_DeleteDomain_FullMethodName  = "/restante.v1.AdminService/DeleteDomain"
-	AdminService_CreateAccount_FullMethodName = "/restante.v1.AdminService/CreateAccount"
-	AdminService_GetAccount_FullMethodName    = "/restante.v1.AdminService/GetAccount"
-	AdminService_ListAccounts_FullMethodName  = "/restante.v1.AdminService/ListAccounts"
-	AdminService_UpdateAccount_FullMethodName = "/restante.v1.AdminService/UpdateAccount"
-	AdminService_SetPassword_FullMethodName   = "/restante.v1.AdminService/SetPassword"
-	AdminService_DeleteAccount_FullMethodName = "/restante.v1.AdminService/DeleteAccount"
-	AdminService_CreateAlias_FullMethodName   = "/restante.v1.AdminService/CreateAlias"
-	AdminService_ListAliases_FullMethodName   = "/restante.v1.AdminService/ListAliases"
-	AdminService_DeleteAlias_FullMethodName   = "/restante.v1.AdminService/DeleteAlias"
-	AdminService_ListQueue_FullMethodName     = "/restante.v1.AdminService/ListQueue"
-	AdminService_RetryQueued_FullMethodName   = "/restante.v1.AdminService/RetryQueued"
-	AdminService_RemoveQueued_FullMethodName  = "/restante.v1.AdminService/RemoveQueued"
-	AdminService_TraceMessages_FullMethodName = "/restante.v1.AdminService/TraceMessages"
-	AdminService_CheckStore_FullMethodName    = "/restante.v1.AdminService/CheckStore"
-	AdminService_BackupStore_FullMethodName   = "/restante.v1.AdminService/BackupStore"
-	AdminService_GetStatistics_FullMethodName = "/restante.v1.AdminService/GetStatistics"
+	AdminService_CreateDomain_FullMethodName       = "/restante.v1.AdminService/CreateDomain"
+	AdminService_ListDomains_FullMethodName        = "/restante.v1.AdminService/ListDomains"
+	AdminService_UpdateDomain_FullMethodName       = "/restante.v1.AdminService/UpdateDomain"
+	AdminService_DeleteDomain_FullMethodName       = "/restante.v1.AdminService/DeleteDomain"
+	AdminService_CreateDomainKeys_FullMethodName   = "/restante.v1.AdminService/CreateDomainKeys"
+	AdminService_ListDomainKeys_FullMethodName     = "/restante.v1.AdminService/ListDomainKeys"
+	AdminService_ActivateDomainKeys_FullMethodName = "/restante.v1.AdminService/ActivateDomainKeys"
+	AdminService_RevokeDomainKey_FullMethodName    = "/restante.v1.AdminService/RevokeDomainKey"
+	AdminService_DeleteDomainKey_FullMethodName    = "/restante.v1.AdminService/DeleteDomainKey"
+	AdminService_CreateAccount_FullMethodName      = "/restante.v1.AdminService/CreateAccount"
+	AdminService_GetAccount_FullMethodName         = "/restante.v1.AdminService/GetAccount"
+	AdminService_ListAccounts_FullMethodName       = "/restante.v1.AdminService/ListAccounts"
+	AdminService_UpdateAccount_FullMethodName      = "/restante.v1.AdminService/UpdateAccount"
+	AdminService_SetPassword_FullMethodName        = "/restante.v1.AdminService/SetPassword"
+	AdminService_DeleteAccount_FullMethodName      = "/restante.v1.AdminService/DeleteAccount"
+	AdminService_CreateAlias_FullMethodName        = "/restante.v1.AdminService/CreateAlias"
+	AdminService_ListAliases_FullMethodName        = "/restante.v1.AdminService/ListAliases"
+	AdminService_DeleteAlias_FullMethodName        = "/restante.v1.AdminService/DeleteAlias"
+	AdminService_ListQueue_FullMethodName          = "/restante.v1.AdminService/ListQueue"
+	AdminService_RetryQueued_FullMethodName        = "/restante.v1.AdminService/RetryQueued"
+	AdminService_RemoveQueued_FullMethodName       = "/restante.v1.AdminService/RemoveQueued"
+	AdminService_TraceMessages_FullMethodName      = "/restante.v1.AdminService/TraceMessages"
+	AdminService_CheckStore_FullMethodName         = "/restante.v1.AdminService/CheckStore"
+	AdminService_BackupStore_FullMethodName        = "/restante.v1.AdminService/BackupStore"
+	AdminService_GetStatistics_FullMethodName      = "/restante.v1.AdminService/GetStatistics"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -58,6 +63,20 @@ type AdminServiceClient interface {
 	UpdateDomain(ctx context.Context, in *UpdateDomainRequest, opts ...grpc.CallOption) (*UpdateDomainResponse, error)
 	// Removes a domain. Errors: DOMAIN_NOT_FOUND, DOMAIN_NOT_EMPTY.
 	DeleteDomain(ctx context.Context, in *DeleteDomainRequest, opts ...grpc.CallOption) (*DeleteDomainResponse, error)
+	// Creates keys that sign the mail of a domain. The first key of an algorithm is ACTIVE at once, later ones are
+	// PREPARED. Publish their records in the DNS. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_EXISTS, INVALID_ARGUMENT.
+	CreateDomainKeys(ctx context.Context, in *CreateDomainKeysRequest, opts ...grpc.CallOption) (*CreateDomainKeysResponse, error)
+	// Lists the keys of domains with their DNS records, by domain and selector. Errors: DOMAIN_NOT_FOUND.
+	ListDomainKeys(ctx context.Context, in *ListDomainKeysRequest, opts ...grpc.CallOption) (*ListDomainKeysResponse, error)
+	// Makes keys sign from now on: prepared ones, or retired ones again. The active keys of the same algorithms are
+	// retired. Mail that waits in the queue gets its signatures when it is sent, so that it has the new ones. Harmless to
+	// repeat with selectors. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND, DOMAIN_KEY_STATE, INVALID_ARGUMENT.
+	ActivateDomainKeys(ctx context.Context, in *ActivateDomainKeysRequest, opts ...grpc.CallOption) (*ActivateDomainKeysResponse, error)
+	// Revokes a key and erases its private part, at once and for good. An active key leaves the domain without signatures
+	// of its algorithm. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND.
+	RevokeDomainKey(ctx context.Context, in *RevokeDomainKeyRequest, opts ...grpc.CallOption) (*RevokeDomainKeyResponse, error)
+	// Removes a key that is not active. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND, DOMAIN_KEY_STATE.
+	DeleteDomainKey(ctx context.Context, in *DeleteDomainKeyRequest, opts ...grpc.CallOption) (*DeleteDomainKeyResponse, error)
 	// Creates an account with its mailbox and folders. Errors: ADDRESS_EXISTS, DOMAIN_NOT_FOUND, INVALID_ADDRESS,
 	// WEAK_PASSWORD.
 	CreateAccount(ctx context.Context, in *CreateAccountRequest, opts ...grpc.CallOption) (*CreateAccountResponse, error)
@@ -144,6 +163,56 @@ func (c *adminServiceClient) DeleteDomain(ctx context.Context, in *DeleteDomainR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteDomainResponse)
 	err := c.cc.Invoke(ctx, AdminService_DeleteDomain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) CreateDomainKeys(ctx context.Context, in *CreateDomainKeysRequest, opts ...grpc.CallOption) (*CreateDomainKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateDomainKeysResponse)
+	err := c.cc.Invoke(ctx, AdminService_CreateDomainKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListDomainKeys(ctx context.Context, in *ListDomainKeysRequest, opts ...grpc.CallOption) (*ListDomainKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDomainKeysResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListDomainKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ActivateDomainKeys(ctx context.Context, in *ActivateDomainKeysRequest, opts ...grpc.CallOption) (*ActivateDomainKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ActivateDomainKeysResponse)
+	err := c.cc.Invoke(ctx, AdminService_ActivateDomainKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RevokeDomainKey(ctx context.Context, in *RevokeDomainKeyRequest, opts ...grpc.CallOption) (*RevokeDomainKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeDomainKeyResponse)
+	err := c.cc.Invoke(ctx, AdminService_RevokeDomainKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DeleteDomainKey(ctx context.Context, in *DeleteDomainKeyRequest, opts ...grpc.CallOption) (*DeleteDomainKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteDomainKeyResponse)
+	err := c.cc.Invoke(ctx, AdminService_DeleteDomainKey_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -325,6 +394,20 @@ type AdminServiceServer interface {
 	UpdateDomain(context.Context, *UpdateDomainRequest) (*UpdateDomainResponse, error)
 	// Removes a domain. Errors: DOMAIN_NOT_FOUND, DOMAIN_NOT_EMPTY.
 	DeleteDomain(context.Context, *DeleteDomainRequest) (*DeleteDomainResponse, error)
+	// Creates keys that sign the mail of a domain. The first key of an algorithm is ACTIVE at once, later ones are
+	// PREPARED. Publish their records in the DNS. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_EXISTS, INVALID_ARGUMENT.
+	CreateDomainKeys(context.Context, *CreateDomainKeysRequest) (*CreateDomainKeysResponse, error)
+	// Lists the keys of domains with their DNS records, by domain and selector. Errors: DOMAIN_NOT_FOUND.
+	ListDomainKeys(context.Context, *ListDomainKeysRequest) (*ListDomainKeysResponse, error)
+	// Makes keys sign from now on: prepared ones, or retired ones again. The active keys of the same algorithms are
+	// retired. Mail that waits in the queue gets its signatures when it is sent, so that it has the new ones. Harmless to
+	// repeat with selectors. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND, DOMAIN_KEY_STATE, INVALID_ARGUMENT.
+	ActivateDomainKeys(context.Context, *ActivateDomainKeysRequest) (*ActivateDomainKeysResponse, error)
+	// Revokes a key and erases its private part, at once and for good. An active key leaves the domain without signatures
+	// of its algorithm. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND.
+	RevokeDomainKey(context.Context, *RevokeDomainKeyRequest) (*RevokeDomainKeyResponse, error)
+	// Removes a key that is not active. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND, DOMAIN_KEY_STATE.
+	DeleteDomainKey(context.Context, *DeleteDomainKeyRequest) (*DeleteDomainKeyResponse, error)
 	// Creates an account with its mailbox and folders. Errors: ADDRESS_EXISTS, DOMAIN_NOT_FOUND, INVALID_ADDRESS,
 	// WEAK_PASSWORD.
 	CreateAccount(context.Context, *CreateAccountRequest) (*CreateAccountResponse, error)
@@ -388,6 +471,21 @@ func (UnimplementedAdminServiceServer) UpdateDomain(context.Context, *UpdateDoma
 }
 func (UnimplementedAdminServiceServer) DeleteDomain(context.Context, *DeleteDomainRequest) (*DeleteDomainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteDomain not implemented")
+}
+func (UnimplementedAdminServiceServer) CreateDomainKeys(context.Context, *CreateDomainKeysRequest) (*CreateDomainKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateDomainKeys not implemented")
+}
+func (UnimplementedAdminServiceServer) ListDomainKeys(context.Context, *ListDomainKeysRequest) (*ListDomainKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDomainKeys not implemented")
+}
+func (UnimplementedAdminServiceServer) ActivateDomainKeys(context.Context, *ActivateDomainKeysRequest) (*ActivateDomainKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ActivateDomainKeys not implemented")
+}
+func (UnimplementedAdminServiceServer) RevokeDomainKey(context.Context, *RevokeDomainKeyRequest) (*RevokeDomainKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeDomainKey not implemented")
+}
+func (UnimplementedAdminServiceServer) DeleteDomainKey(context.Context, *DeleteDomainKeyRequest) (*DeleteDomainKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteDomainKey not implemented")
 }
 func (UnimplementedAdminServiceServer) CreateAccount(context.Context, *CreateAccountRequest) (*CreateAccountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateAccount not implemented")
@@ -526,6 +624,96 @@ func _AdminService_DeleteDomain_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).DeleteDomain(ctx, req.(*DeleteDomainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_CreateDomainKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateDomainKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).CreateDomainKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_CreateDomainKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).CreateDomainKeys(ctx, req.(*CreateDomainKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListDomainKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDomainKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListDomainKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListDomainKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListDomainKeys(ctx, req.(*ListDomainKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ActivateDomainKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ActivateDomainKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ActivateDomainKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ActivateDomainKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ActivateDomainKeys(ctx, req.(*ActivateDomainKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RevokeDomainKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeDomainKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RevokeDomainKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RevokeDomainKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RevokeDomainKey(ctx, req.(*RevokeDomainKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DeleteDomainKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteDomainKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DeleteDomainKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DeleteDomainKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DeleteDomainKey(ctx, req.(*DeleteDomainKeyRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -840,6 +1028,26 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteDomain",
 			Handler:    _AdminService_DeleteDomain_Handler,
+		},
+		{
+			MethodName: "CreateDomainKeys",
+			Handler:    _AdminService_CreateDomainKeys_Handler,
+		},
+		{
+			MethodName: "ListDomainKeys",
+			Handler:    _AdminService_ListDomainKeys_Handler,
+		},
+		{
+			MethodName: "ActivateDomainKeys",
+			Handler:    _AdminService_ActivateDomainKeys_Handler,
+		},
+		{
+			MethodName: "RevokeDomainKey",
+			Handler:    _AdminService_RevokeDomainKey_Handler,
+		},
+		{
+			MethodName: "DeleteDomainKey",
+			Handler:    _AdminService_DeleteDomainKey_Handler,
 		},
 		{
 			MethodName: "CreateAccount",

@@ -172,6 +172,11 @@ type Operation struct {
 	//	*Operation_ListDomains
 	//	*Operation_UpdateDomain
 	//	*Operation_DeleteDomain
+	//	*Operation_CreateDomainKeys
+	//	*Operation_ListDomainKeys
+	//	*Operation_ActivateDomainKeys
+	//	*Operation_RevokeDomainKey
+	//	*Operation_DeleteDomainKey
 	//	*Operation_CreateAccount
 	//	*Operation_GetAccount
 	//	*Operation_ListAccounts
@@ -735,6 +740,51 @@ func (x *Operation) GetDeleteDomain() *DeleteDomainRequest {
 	return nil
 }
 
+func (x *Operation) GetCreateDomainKeys() *CreateDomainKeysRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_CreateDomainKeys); ok {
+			return x.CreateDomainKeys
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetListDomainKeys() *ListDomainKeysRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListDomainKeys); ok {
+			return x.ListDomainKeys
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetActivateDomainKeys() *ActivateDomainKeysRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ActivateDomainKeys); ok {
+			return x.ActivateDomainKeys
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetRevokeDomainKey() *RevokeDomainKeyRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_RevokeDomainKey); ok {
+			return x.RevokeDomainKey
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetDeleteDomainKey() *DeleteDomainKeyRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_DeleteDomainKey); ok {
+			return x.DeleteDomainKey
+		}
+	}
+	return nil
+}
+
 func (x *Operation) GetCreateAccount() *CreateAccountRequest {
 	if x != nil {
 		if x, ok := x.Request.(*Operation_CreateAccount); ok {
@@ -1151,6 +1201,26 @@ type Operation_DeleteDomain struct {
 	DeleteDomain *DeleteDomainRequest `protobuf:"bytes,68,opt,name=delete_domain,json=deleteDomain,proto3,oneof"` // DeleteDomain.
 }
 
+type Operation_CreateDomainKeys struct {
+	CreateDomainKeys *CreateDomainKeysRequest `protobuf:"bytes,110,opt,name=create_domain_keys,json=createDomainKeys,proto3,oneof"` // CreateDomainKeys.
+}
+
+type Operation_ListDomainKeys struct {
+	ListDomainKeys *ListDomainKeysRequest `protobuf:"bytes,111,opt,name=list_domain_keys,json=listDomainKeys,proto3,oneof"` // ListDomainKeys.
+}
+
+type Operation_ActivateDomainKeys struct {
+	ActivateDomainKeys *ActivateDomainKeysRequest `protobuf:"bytes,112,opt,name=activate_domain_keys,json=activateDomainKeys,proto3,oneof"` // ActivateDomainKeys.
+}
+
+type Operation_RevokeDomainKey struct {
+	RevokeDomainKey *RevokeDomainKeyRequest `protobuf:"bytes,113,opt,name=revoke_domain_key,json=revokeDomainKey,proto3,oneof"` // RevokeDomainKey.
+}
+
+type Operation_DeleteDomainKey struct {
+	DeleteDomainKey *DeleteDomainKeyRequest `protobuf:"bytes,114,opt,name=delete_domain_key,json=deleteDomainKey,proto3,oneof"` // DeleteDomainKey.
+}
+
 type Operation_CreateAccount struct {
 	CreateAccount *CreateAccountRequest `protobuf:"bytes,69,opt,name=create_account,json=createAccount,proto3,oneof"` // CreateAccount.
 }
@@ -1345,6 +1415,16 @@ func (*Operation_UpdateDomain) isOperation_Request() {}
 
 func (*Operation_DeleteDomain) isOperation_Request() {}
 
+func (*Operation_CreateDomainKeys) isOperation_Request() {}
+
+func (*Operation_ListDomainKeys) isOperation_Request() {}
+
+func (*Operation_ActivateDomainKeys) isOperation_Request() {}
+
+func (*Operation_RevokeDomainKey) isOperation_Request() {}
+
+func (*Operation_DeleteDomainKey) isOperation_Request() {}
+
 func (*Operation_CreateAccount) isOperation_Request() {}
 
 func (*Operation_GetAccount) isOperation_Request() {}
@@ -1455,6 +1535,11 @@ type OperationResult struct {
 	//	*OperationResult_ListDomains
 	//	*OperationResult_UpdateDomain
 	//	*OperationResult_DeleteDomain
+	//	*OperationResult_CreateDomainKeys
+	//	*OperationResult_ListDomainKeys
+	//	*OperationResult_ActivateDomainKeys
+	//	*OperationResult_RevokeDomainKey
+	//	*OperationResult_DeleteDomainKey
 	//	*OperationResult_CreateAccount
 	//	*OperationResult_GetAccount
 	//	*OperationResult_ListAccounts
@@ -1983,6 +2068,51 @@ func (x *OperationResult) GetDeleteDomain() *DeleteDomainResponse {
 	return nil
 }
 
+func (x *OperationResult) GetCreateDomainKeys() *CreateDomainKeysResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_CreateDomainKeys); ok {
+			return x.CreateDomainKeys
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetListDomainKeys() *ListDomainKeysResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListDomainKeys); ok {
+			return x.ListDomainKeys
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetActivateDomainKeys() *ActivateDomainKeysResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ActivateDomainKeys); ok {
+			return x.ActivateDomainKeys
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetRevokeDomainKey() *RevokeDomainKeyResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_RevokeDomainKey); ok {
+			return x.RevokeDomainKey
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetDeleteDomainKey() *DeleteDomainKeyResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_DeleteDomainKey); ok {
+			return x.DeleteDomainKey
+		}
+	}
+	return nil
+}
+
 func (x *OperationResult) GetCreateAccount() *CreateAccountResponse {
 	if x != nil {
 		if x, ok := x.Response.(*OperationResult_CreateAccount); ok {
@@ -2399,6 +2529,26 @@ type OperationResult_DeleteDomain struct {
 	DeleteDomain *DeleteDomainResponse `protobuf:"bytes,68,opt,name=delete_domain,json=deleteDomain,proto3,oneof"` // DeleteDomain.
 }
 
+type OperationResult_CreateDomainKeys struct {
+	CreateDomainKeys *CreateDomainKeysResponse `protobuf:"bytes,110,opt,name=create_domain_keys,json=createDomainKeys,proto3,oneof"` // CreateDomainKeys.
+}
+
+type OperationResult_ListDomainKeys struct {
+	ListDomainKeys *ListDomainKeysResponse `protobuf:"bytes,111,opt,name=list_domain_keys,json=listDomainKeys,proto3,oneof"` // ListDomainKeys.
+}
+
+type OperationResult_ActivateDomainKeys struct {
+	ActivateDomainKeys *ActivateDomainKeysResponse `protobuf:"bytes,112,opt,name=activate_domain_keys,json=activateDomainKeys,proto3,oneof"` // ActivateDomainKeys.
+}
+
+type OperationResult_RevokeDomainKey struct {
+	RevokeDomainKey *RevokeDomainKeyResponse `protobuf:"bytes,113,opt,name=revoke_domain_key,json=revokeDomainKey,proto3,oneof"` // RevokeDomainKey.
+}
+
+type OperationResult_DeleteDomainKey struct {
+	DeleteDomainKey *DeleteDomainKeyResponse `protobuf:"bytes,114,opt,name=delete_domain_key,json=deleteDomainKey,proto3,oneof"` // DeleteDomainKey.
+}
+
 type OperationResult_CreateAccount struct {
 	CreateAccount *CreateAccountResponse `protobuf:"bytes,69,opt,name=create_account,json=createAccount,proto3,oneof"` // CreateAccount.
 }
@@ -2592,6 +2742,16 @@ func (*OperationResult_ListDomains) isOperationResult_Response() {}
 func (*OperationResult_UpdateDomain) isOperationResult_Response() {}
 
 func (*OperationResult_DeleteDomain) isOperationResult_Response() {}
+
+func (*OperationResult_CreateDomainKeys) isOperationResult_Response() {}
+
+func (*OperationResult_ListDomainKeys) isOperationResult_Response() {}
+
+func (*OperationResult_ActivateDomainKeys) isOperationResult_Response() {}
+
+func (*OperationResult_RevokeDomainKey) isOperationResult_Response() {}
+
+func (*OperationResult_DeleteDomainKey) isOperationResult_Response() {}
 
 func (*OperationResult_CreateAccount) isOperationResult_Response() {}
 
@@ -2841,11 +3001,11 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x1crestante/v1/submission.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
 	"\tReference\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12%\n" +
 	"\x0eresponse_field\x18\x02 \x01(\tR\rresponseField\x12#\n" +
-	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xb7-\n" +
+	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xdf0\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -2911,7 +3071,12 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\rcreate_domain\x18A \x01(\v2 .restante.v1.CreateDomainRequestH\x00R\fcreateDomain\x12D\n" +
 	"\flist_domains\x18B \x01(\v2\x1f.restante.v1.ListDomainsRequestH\x00R\vlistDomains\x12G\n" +
 	"\rupdate_domain\x18C \x01(\v2 .restante.v1.UpdateDomainRequestH\x00R\fupdateDomain\x12G\n" +
-	"\rdelete_domain\x18D \x01(\v2 .restante.v1.DeleteDomainRequestH\x00R\fdeleteDomain\x12J\n" +
+	"\rdelete_domain\x18D \x01(\v2 .restante.v1.DeleteDomainRequestH\x00R\fdeleteDomain\x12T\n" +
+	"\x12create_domain_keys\x18n \x01(\v2$.restante.v1.CreateDomainKeysRequestH\x00R\x10createDomainKeys\x12N\n" +
+	"\x10list_domain_keys\x18o \x01(\v2\".restante.v1.ListDomainKeysRequestH\x00R\x0elistDomainKeys\x12Z\n" +
+	"\x14activate_domain_keys\x18p \x01(\v2&.restante.v1.ActivateDomainKeysRequestH\x00R\x12activateDomainKeys\x12Q\n" +
+	"\x11revoke_domain_key\x18q \x01(\v2#.restante.v1.RevokeDomainKeyRequestH\x00R\x0frevokeDomainKey\x12Q\n" +
+	"\x11delete_domain_key\x18r \x01(\v2#.restante.v1.DeleteDomainKeyRequestH\x00R\x0fdeleteDomainKey\x12J\n" +
 	"\x0ecreate_account\x18E \x01(\v2!.restante.v1.CreateAccountRequestH\x00R\rcreateAccount\x12A\n" +
 	"\vget_account\x18F \x01(\v2\x1e.restante.v1.GetAccountRequestH\x00R\n" +
 	"getAccount\x12G\n" +
@@ -2941,7 +3106,7 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x11list_job_findings\x18^ \x01(\v2#.restante.v1.ListJobFindingsRequestH\x00R\x0flistJobFindings\x12>\n" +
 	"\n" +
 	"cancel_job\x18_ \x01(\v2\x1d.restante.v1.CancelJobRequestH\x00R\tcancelJobB\t\n" +
-	"\arequest\"\xae,\n" +
+	"\arequest\"\xdb/\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -3000,7 +3165,12 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\rcreate_domain\x18A \x01(\v2!.restante.v1.CreateDomainResponseH\x00R\fcreateDomain\x12E\n" +
 	"\flist_domains\x18B \x01(\v2 .restante.v1.ListDomainsResponseH\x00R\vlistDomains\x12H\n" +
 	"\rupdate_domain\x18C \x01(\v2!.restante.v1.UpdateDomainResponseH\x00R\fupdateDomain\x12H\n" +
-	"\rdelete_domain\x18D \x01(\v2!.restante.v1.DeleteDomainResponseH\x00R\fdeleteDomain\x12K\n" +
+	"\rdelete_domain\x18D \x01(\v2!.restante.v1.DeleteDomainResponseH\x00R\fdeleteDomain\x12U\n" +
+	"\x12create_domain_keys\x18n \x01(\v2%.restante.v1.CreateDomainKeysResponseH\x00R\x10createDomainKeys\x12O\n" +
+	"\x10list_domain_keys\x18o \x01(\v2#.restante.v1.ListDomainKeysResponseH\x00R\x0elistDomainKeys\x12[\n" +
+	"\x14activate_domain_keys\x18p \x01(\v2'.restante.v1.ActivateDomainKeysResponseH\x00R\x12activateDomainKeys\x12R\n" +
+	"\x11revoke_domain_key\x18q \x01(\v2$.restante.v1.RevokeDomainKeyResponseH\x00R\x0frevokeDomainKey\x12R\n" +
+	"\x11delete_domain_key\x18r \x01(\v2$.restante.v1.DeleteDomainKeyResponseH\x00R\x0fdeleteDomainKey\x12K\n" +
 	"\x0ecreate_account\x18E \x01(\v2\".restante.v1.CreateAccountResponseH\x00R\rcreateAccount\x12B\n" +
 	"\vget_account\x18F \x01(\v2\x1f.restante.v1.GetAccountResponseH\x00R\n" +
 	"getAccount\x12H\n" +
@@ -3122,104 +3292,114 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*ListDomainsRequest)(nil),               // 53: restante.v1.ListDomainsRequest
 	(*UpdateDomainRequest)(nil),              // 54: restante.v1.UpdateDomainRequest
 	(*DeleteDomainRequest)(nil),              // 55: restante.v1.DeleteDomainRequest
-	(*CreateAccountRequest)(nil),             // 56: restante.v1.CreateAccountRequest
-	(*GetAccountRequest)(nil),                // 57: restante.v1.GetAccountRequest
-	(*ListAccountsRequest)(nil),              // 58: restante.v1.ListAccountsRequest
-	(*UpdateAccountRequest)(nil),             // 59: restante.v1.UpdateAccountRequest
-	(*SetPasswordRequest)(nil),               // 60: restante.v1.SetPasswordRequest
-	(*DeleteAccountRequest)(nil),             // 61: restante.v1.DeleteAccountRequest
-	(*CreateAliasRequest)(nil),               // 62: restante.v1.CreateAliasRequest
-	(*ListAliasesRequest)(nil),               // 63: restante.v1.ListAliasesRequest
-	(*DeleteAliasRequest)(nil),               // 64: restante.v1.DeleteAliasRequest
-	(*ListQueueRequest)(nil),                 // 65: restante.v1.ListQueueRequest
-	(*RetryQueuedRequest)(nil),               // 66: restante.v1.RetryQueuedRequest
-	(*RemoveQueuedRequest)(nil),              // 67: restante.v1.RemoveQueuedRequest
-	(*TraceMessagesRequest)(nil),             // 68: restante.v1.TraceMessagesRequest
-	(*GetStatisticsRequest)(nil),             // 69: restante.v1.GetStatisticsRequest
-	(*GetChangeNumbersRequest)(nil),          // 70: restante.v1.GetChangeNumbersRequest
-	(*GetServerRequest)(nil),                 // 71: restante.v1.GetServerRequest
-	(*AcceptSubmissionRequest)(nil),          // 72: restante.v1.AcceptSubmissionRequest
-	(*AcceptMessageRequest)(nil),             // 73: restante.v1.AcceptMessageRequest
-	(*CheckStoreRequest)(nil),                // 74: restante.v1.CheckStoreRequest
-	(*BackupStoreRequest)(nil),               // 75: restante.v1.BackupStoreRequest
-	(*GetJobRequest)(nil),                    // 76: restante.v1.GetJobRequest
-	(*ListJobsRequest)(nil),                  // 77: restante.v1.ListJobsRequest
-	(*ListJobFindingsRequest)(nil),           // 78: restante.v1.ListJobFindingsRequest
-	(*CancelJobRequest)(nil),                 // 79: restante.v1.CancelJobRequest
-	(*status.Status)(nil),                    // 80: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 81: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 82: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 83: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 84: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 85: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 86: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 87: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 88: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 89: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 90: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 91: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 92: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 93: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 94: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 95: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 96: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 97: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 98: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 99: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 100: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 101: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 102: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 103: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 104: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 105: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 106: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 107: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 108: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 109: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 110: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 111: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 112: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 113: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 114: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 115: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 116: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 117: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 118: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 119: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 120: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 121: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 122: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 123: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 124: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 125: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 126: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 127: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 128: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 129: restante.v1.DeleteDomainResponse
-	(*CreateAccountResponse)(nil),            // 130: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 131: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 132: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 133: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 134: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 135: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 136: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 137: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 138: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 139: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 140: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 141: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesResponse)(nil),            // 142: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 143: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 144: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 145: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 146: restante.v1.AcceptSubmissionResponse
-	(*AcceptMessageResponse)(nil),            // 147: restante.v1.AcceptMessageResponse
-	(*CheckStoreResponse)(nil),               // 148: restante.v1.CheckStoreResponse
-	(*BackupStoreResponse)(nil),              // 149: restante.v1.BackupStoreResponse
-	(*GetJobResponse)(nil),                   // 150: restante.v1.GetJobResponse
-	(*ListJobsResponse)(nil),                 // 151: restante.v1.ListJobsResponse
-	(*ListJobFindingsResponse)(nil),          // 152: restante.v1.ListJobFindingsResponse
-	(*CancelJobResponse)(nil),                // 153: restante.v1.CancelJobResponse
+	(*CreateDomainKeysRequest)(nil),          // 56: restante.v1.CreateDomainKeysRequest
+	(*ListDomainKeysRequest)(nil),            // 57: restante.v1.ListDomainKeysRequest
+	(*ActivateDomainKeysRequest)(nil),        // 58: restante.v1.ActivateDomainKeysRequest
+	(*RevokeDomainKeyRequest)(nil),           // 59: restante.v1.RevokeDomainKeyRequest
+	(*DeleteDomainKeyRequest)(nil),           // 60: restante.v1.DeleteDomainKeyRequest
+	(*CreateAccountRequest)(nil),             // 61: restante.v1.CreateAccountRequest
+	(*GetAccountRequest)(nil),                // 62: restante.v1.GetAccountRequest
+	(*ListAccountsRequest)(nil),              // 63: restante.v1.ListAccountsRequest
+	(*UpdateAccountRequest)(nil),             // 64: restante.v1.UpdateAccountRequest
+	(*SetPasswordRequest)(nil),               // 65: restante.v1.SetPasswordRequest
+	(*DeleteAccountRequest)(nil),             // 66: restante.v1.DeleteAccountRequest
+	(*CreateAliasRequest)(nil),               // 67: restante.v1.CreateAliasRequest
+	(*ListAliasesRequest)(nil),               // 68: restante.v1.ListAliasesRequest
+	(*DeleteAliasRequest)(nil),               // 69: restante.v1.DeleteAliasRequest
+	(*ListQueueRequest)(nil),                 // 70: restante.v1.ListQueueRequest
+	(*RetryQueuedRequest)(nil),               // 71: restante.v1.RetryQueuedRequest
+	(*RemoveQueuedRequest)(nil),              // 72: restante.v1.RemoveQueuedRequest
+	(*TraceMessagesRequest)(nil),             // 73: restante.v1.TraceMessagesRequest
+	(*GetStatisticsRequest)(nil),             // 74: restante.v1.GetStatisticsRequest
+	(*GetChangeNumbersRequest)(nil),          // 75: restante.v1.GetChangeNumbersRequest
+	(*GetServerRequest)(nil),                 // 76: restante.v1.GetServerRequest
+	(*AcceptSubmissionRequest)(nil),          // 77: restante.v1.AcceptSubmissionRequest
+	(*AcceptMessageRequest)(nil),             // 78: restante.v1.AcceptMessageRequest
+	(*CheckStoreRequest)(nil),                // 79: restante.v1.CheckStoreRequest
+	(*BackupStoreRequest)(nil),               // 80: restante.v1.BackupStoreRequest
+	(*GetJobRequest)(nil),                    // 81: restante.v1.GetJobRequest
+	(*ListJobsRequest)(nil),                  // 82: restante.v1.ListJobsRequest
+	(*ListJobFindingsRequest)(nil),           // 83: restante.v1.ListJobFindingsRequest
+	(*CancelJobRequest)(nil),                 // 84: restante.v1.CancelJobRequest
+	(*status.Status)(nil),                    // 85: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 86: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 87: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 88: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 89: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 90: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 91: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 92: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 93: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 94: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 95: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 96: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 97: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 98: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 99: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 100: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 101: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 102: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 103: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 104: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 105: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 106: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 107: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 108: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 109: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 110: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 111: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 112: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 113: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 114: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 115: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 116: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 117: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 118: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 119: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 120: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 121: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 122: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 123: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 124: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 125: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 126: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 127: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 128: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 129: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 130: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 131: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 132: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 133: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 134: restante.v1.DeleteDomainResponse
+	(*CreateDomainKeysResponse)(nil),         // 135: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),           // 136: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),       // 137: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),          // 138: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),          // 139: restante.v1.DeleteDomainKeyResponse
+	(*CreateAccountResponse)(nil),            // 140: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 141: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 142: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 143: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 144: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 145: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 146: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 147: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 148: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 149: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 150: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 151: restante.v1.RemoveQueuedResponse
+	(*TraceMessagesResponse)(nil),            // 152: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 153: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 154: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 155: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 156: restante.v1.AcceptSubmissionResponse
+	(*AcceptMessageResponse)(nil),            // 157: restante.v1.AcceptMessageResponse
+	(*CheckStoreResponse)(nil),               // 158: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 159: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 160: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 161: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 162: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 163: restante.v1.CancelJobResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	0,   // 0: restante.v1.Operation.references:type_name -> restante.v1.Reference
@@ -3272,117 +3452,127 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	53,  // 47: restante.v1.Operation.list_domains:type_name -> restante.v1.ListDomainsRequest
 	54,  // 48: restante.v1.Operation.update_domain:type_name -> restante.v1.UpdateDomainRequest
 	55,  // 49: restante.v1.Operation.delete_domain:type_name -> restante.v1.DeleteDomainRequest
-	56,  // 50: restante.v1.Operation.create_account:type_name -> restante.v1.CreateAccountRequest
-	57,  // 51: restante.v1.Operation.get_account:type_name -> restante.v1.GetAccountRequest
-	58,  // 52: restante.v1.Operation.list_accounts:type_name -> restante.v1.ListAccountsRequest
-	59,  // 53: restante.v1.Operation.update_account:type_name -> restante.v1.UpdateAccountRequest
-	60,  // 54: restante.v1.Operation.set_password:type_name -> restante.v1.SetPasswordRequest
-	61,  // 55: restante.v1.Operation.delete_account:type_name -> restante.v1.DeleteAccountRequest
-	62,  // 56: restante.v1.Operation.create_alias:type_name -> restante.v1.CreateAliasRequest
-	63,  // 57: restante.v1.Operation.list_aliases:type_name -> restante.v1.ListAliasesRequest
-	64,  // 58: restante.v1.Operation.delete_alias:type_name -> restante.v1.DeleteAliasRequest
-	65,  // 59: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
-	66,  // 60: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
-	67,  // 61: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
-	68,  // 62: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
-	69,  // 63: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
-	70,  // 64: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
-	71,  // 65: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
-	72,  // 66: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
-	73,  // 67: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
-	74,  // 68: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
-	75,  // 69: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
-	76,  // 70: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
-	77,  // 71: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
-	78,  // 72: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
-	79,  // 73: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
-	80,  // 74: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	81,  // 75: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	82,  // 76: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	83,  // 77: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	84,  // 78: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	85,  // 79: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	86,  // 80: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	87,  // 81: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	88,  // 82: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	89,  // 83: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	90,  // 84: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	91,  // 85: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	92,  // 86: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	93,  // 87: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	94,  // 88: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	95,  // 89: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	96,  // 90: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	97,  // 91: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	98,  // 92: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	99,  // 93: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	100, // 94: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	101, // 95: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	102, // 96: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	103, // 97: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	104, // 98: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	105, // 99: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	106, // 100: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	107, // 101: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	108, // 102: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	109, // 103: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	110, // 104: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	111, // 105: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	112, // 106: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	113, // 107: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	114, // 108: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	115, // 109: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	116, // 110: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	117, // 111: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	118, // 112: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	119, // 113: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	120, // 114: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	121, // 115: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	122, // 116: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	123, // 117: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	124, // 118: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	125, // 119: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	126, // 120: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	127, // 121: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	128, // 122: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	129, // 123: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	130, // 124: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	131, // 125: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	132, // 126: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	133, // 127: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	134, // 128: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	135, // 129: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	136, // 130: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	137, // 131: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	138, // 132: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	139, // 133: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	140, // 134: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	141, // 135: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	142, // 136: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	143, // 137: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	144, // 138: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	145, // 139: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	146, // 140: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	147, // 141: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
-	148, // 142: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
-	149, // 143: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
-	150, // 144: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
-	151, // 145: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
-	152, // 146: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
-	153, // 147: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
-	1,   // 148: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	2,   // 149: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	1,   // 150: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	2,   // 151: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	3,   // 152: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	5,   // 153: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	4,   // 154: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	6,   // 155: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	154, // [154:156] is the sub-list for method output_type
-	152, // [152:154] is the sub-list for method input_type
-	152, // [152:152] is the sub-list for extension type_name
-	152, // [152:152] is the sub-list for extension extendee
-	0,   // [0:152] is the sub-list for field type_name
+	56,  // 50: restante.v1.Operation.create_domain_keys:type_name -> restante.v1.CreateDomainKeysRequest
+	57,  // 51: restante.v1.Operation.list_domain_keys:type_name -> restante.v1.ListDomainKeysRequest
+	58,  // 52: restante.v1.Operation.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysRequest
+	59,  // 53: restante.v1.Operation.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyRequest
+	60,  // 54: restante.v1.Operation.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyRequest
+	61,  // 55: restante.v1.Operation.create_account:type_name -> restante.v1.CreateAccountRequest
+	62,  // 56: restante.v1.Operation.get_account:type_name -> restante.v1.GetAccountRequest
+	63,  // 57: restante.v1.Operation.list_accounts:type_name -> restante.v1.ListAccountsRequest
+	64,  // 58: restante.v1.Operation.update_account:type_name -> restante.v1.UpdateAccountRequest
+	65,  // 59: restante.v1.Operation.set_password:type_name -> restante.v1.SetPasswordRequest
+	66,  // 60: restante.v1.Operation.delete_account:type_name -> restante.v1.DeleteAccountRequest
+	67,  // 61: restante.v1.Operation.create_alias:type_name -> restante.v1.CreateAliasRequest
+	68,  // 62: restante.v1.Operation.list_aliases:type_name -> restante.v1.ListAliasesRequest
+	69,  // 63: restante.v1.Operation.delete_alias:type_name -> restante.v1.DeleteAliasRequest
+	70,  // 64: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
+	71,  // 65: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
+	72,  // 66: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
+	73,  // 67: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
+	74,  // 68: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
+	75,  // 69: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
+	76,  // 70: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
+	77,  // 71: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
+	78,  // 72: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
+	79,  // 73: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
+	80,  // 74: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
+	81,  // 75: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
+	82,  // 76: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
+	83,  // 77: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
+	84,  // 78: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
+	85,  // 79: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	86,  // 80: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	87,  // 81: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	88,  // 82: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	89,  // 83: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	90,  // 84: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	91,  // 85: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	92,  // 86: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	93,  // 87: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	94,  // 88: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	95,  // 89: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	96,  // 90: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	97,  // 91: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	98,  // 92: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	99,  // 93: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	100, // 94: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	101, // 95: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	102, // 96: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	103, // 97: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	104, // 98: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	105, // 99: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	106, // 100: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	107, // 101: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	108, // 102: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	109, // 103: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	110, // 104: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	111, // 105: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	112, // 106: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	113, // 107: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	114, // 108: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	115, // 109: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	116, // 110: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	117, // 111: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	118, // 112: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	119, // 113: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	120, // 114: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	121, // 115: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	122, // 116: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	123, // 117: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	124, // 118: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	125, // 119: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	126, // 120: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	127, // 121: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	128, // 122: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	129, // 123: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	130, // 124: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	131, // 125: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	132, // 126: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	133, // 127: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	134, // 128: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	135, // 129: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
+	136, // 130: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
+	137, // 131: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
+	138, // 132: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
+	139, // 133: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
+	140, // 134: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	141, // 135: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	142, // 136: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	143, // 137: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	144, // 138: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	145, // 139: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	146, // 140: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	147, // 141: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	148, // 142: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	149, // 143: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	150, // 144: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	151, // 145: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	152, // 146: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	153, // 147: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	154, // 148: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	155, // 149: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	156, // 150: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	157, // 151: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
+	158, // 152: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	159, // 153: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	160, // 154: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	161, // 155: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	162, // 156: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	163, // 157: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	1,   // 158: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	2,   // 159: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	1,   // 160: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	2,   // 161: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	3,   // 162: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	5,   // 163: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	4,   // 164: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	6,   // 165: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	164, // [164:166] is the sub-list for method output_type
+	162, // [162:164] is the sub-list for method input_type
+	162, // [162:162] is the sub-list for extension type_name
+	162, // [162:162] is the sub-list for extension extendee
+	0,   // [0:162] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -3398,6 +3588,7 @@ func file_restante_v1_batch_proto_init() {
 	file_restante_v1_mailbox_proto_init()
 	file_restante_v1_message_proto_init()
 	file_restante_v1_session_proto_init()
+	file_restante_v1_signing_proto_init()
 	file_restante_v1_submission_proto_init()
 	file_restante_v1_transport_proto_init()
 	file_restante_v1_batch_proto_msgTypes[1].OneofWrappers = []any{
@@ -3450,6 +3641,11 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_ListDomains)(nil),
 		(*Operation_UpdateDomain)(nil),
 		(*Operation_DeleteDomain)(nil),
+		(*Operation_CreateDomainKeys)(nil),
+		(*Operation_ListDomainKeys)(nil),
+		(*Operation_ActivateDomainKeys)(nil),
+		(*Operation_RevokeDomainKey)(nil),
+		(*Operation_DeleteDomainKey)(nil),
 		(*Operation_CreateAccount)(nil),
 		(*Operation_GetAccount)(nil),
 		(*Operation_ListAccounts)(nil),
@@ -3525,6 +3721,11 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_ListDomains)(nil),
 		(*OperationResult_UpdateDomain)(nil),
 		(*OperationResult_DeleteDomain)(nil),
+		(*OperationResult_CreateDomainKeys)(nil),
+		(*OperationResult_ListDomainKeys)(nil),
+		(*OperationResult_ActivateDomainKeys)(nil),
+		(*OperationResult_RevokeDomainKey)(nil),
+		(*OperationResult_DeleteDomainKey)(nil),
 		(*OperationResult_CreateAccount)(nil),
 		(*OperationResult_GetAccount)(nil),
 		(*OperationResult_ListAccounts)(nil),

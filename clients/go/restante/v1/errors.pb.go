@@ -178,6 +178,12 @@ const (
 	ErrorReason_ERROR_REASON_ENTRY_NOT_FOUND ErrorReason = 107
 	// NOT_FOUND {job_id}. No such job, or it ended more than 30 days ago. Caused by clients.
 	ErrorReason_ERROR_REASON_JOB_NOT_FOUND ErrorReason = 108
+	// NOT_FOUND {domain, selector}. The domain has no such key. Caused by clients.
+	ErrorReason_ERROR_REASON_DOMAIN_KEY_NOT_FOUND ErrorReason = 110
+	// ALREADY_EXISTS {domain, selector}. The domain has a key with this selector. Caused by clients.
+	ErrorReason_ERROR_REASON_DOMAIN_KEY_EXISTS ErrorReason = 111
+	// FAILED_PRECONDITION {domain, selector, problem}. The state of the key forbids this. Caused by clients.
+	ErrorReason_ERROR_REASON_DOMAIN_KEY_STATE ErrorReason = 112
 	// DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
 	// begun may have happened.
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 120
@@ -262,6 +268,9 @@ var (
 		106: "ERROR_REASON_TRANSPORT_MESSAGE_NOT_FOUND",
 		107: "ERROR_REASON_ENTRY_NOT_FOUND",
 		108: "ERROR_REASON_JOB_NOT_FOUND",
+		110: "ERROR_REASON_DOMAIN_KEY_NOT_FOUND",
+		111: "ERROR_REASON_DOMAIN_KEY_EXISTS",
+		112: "ERROR_REASON_DOMAIN_KEY_STATE",
 		120: "ERROR_REASON_DEADLINE_EXCEEDED",
 		121: "ERROR_REASON_CANCELLED",
 		122: "ERROR_REASON_DRAINING",
@@ -332,6 +341,9 @@ var (
 		"ERROR_REASON_TRANSPORT_MESSAGE_NOT_FOUND": 106,
 		"ERROR_REASON_ENTRY_NOT_FOUND":             107,
 		"ERROR_REASON_JOB_NOT_FOUND":               108,
+		"ERROR_REASON_DOMAIN_KEY_NOT_FOUND":        110,
+		"ERROR_REASON_DOMAIN_KEY_EXISTS":           111,
+		"ERROR_REASON_DOMAIN_KEY_STATE":            112,
 		"ERROR_REASON_DEADLINE_EXCEEDED":           120,
 		"ERROR_REASON_CANCELLED":                   121,
 		"ERROR_REASON_DRAINING":                    122,
@@ -375,7 +387,7 @@ var File_restante_v1_errors_proto protoreflect.FileDescriptor
 
 const file_restante_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xc9\x12\n" +
+	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xb7\x13\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12&\n" +
 	"\"ERROR_REASON_AUTHENTICATION_FAILED\x10\x01\x12 \n" +
@@ -436,7 +448,10 @@ const file_restante_v1_errors_proto_rawDesc = "" +
 	"\x1cERROR_REASON_ALIAS_NOT_FOUND\x10i\x12,\n" +
 	"(ERROR_REASON_TRANSPORT_MESSAGE_NOT_FOUND\x10j\x12 \n" +
 	"\x1cERROR_REASON_ENTRY_NOT_FOUND\x10k\x12\x1e\n" +
-	"\x1aERROR_REASON_JOB_NOT_FOUND\x10l\x12\"\n" +
+	"\x1aERROR_REASON_JOB_NOT_FOUND\x10l\x12%\n" +
+	"!ERROR_REASON_DOMAIN_KEY_NOT_FOUND\x10n\x12\"\n" +
+	"\x1eERROR_REASON_DOMAIN_KEY_EXISTS\x10o\x12!\n" +
+	"\x1dERROR_REASON_DOMAIN_KEY_STATE\x10p\x12\"\n" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10x\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10y\x12\x19\n" +
 	"\x15ERROR_REASON_DRAINING\x10z\x12\x1b\n" +

@@ -39,6 +39,30 @@ class DomainNotEmpty(RestanteError):
     text = "The domain still has accounts or aliases; delete them first."
 
 
+class DomainKeyNotFound(RestanteError):
+    reason = "DOMAIN_KEY_NOT_FOUND"
+    code = StatusCode.NOT_FOUND
+    keys = ("domain", "selector")
+    caused_by_client = True
+    text = "The domain has no such key."
+
+
+class DomainKeyExists(RestanteError):
+    reason = "DOMAIN_KEY_EXISTS"
+    code = StatusCode.ALREADY_EXISTS
+    keys = ("domain", "selector")
+    caused_by_client = True
+    text = "The domain already has a key with this selector."
+
+
+class DomainKeyState(RestanteError):
+    reason = "DOMAIN_KEY_STATE"
+    code = StatusCode.FAILED_PRECONDITION
+    keys = ("domain", "selector", "problem")
+    caused_by_client = True
+    text = "The state of the key forbids this."
+
+
 class AddressExists(RestanteError):
     reason = "ADDRESS_EXISTS"
     code = StatusCode.ALREADY_EXISTS

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from restante.v1 import admin_pb2 as restante_dot_v1_dot_admin__pb2
+from restante.v1 import signing_pb2 as restante_dot_v1_dot_signing__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -55,6 +56,31 @@ class AdminServiceStub:
                 '/restante.v1.AdminService/DeleteDomain',
                 request_serializer=restante_dot_v1_dot_admin__pb2.DeleteDomainRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_admin__pb2.DeleteDomainResponse.FromString,
+                _registered_method=True)
+        self.CreateDomainKeys = channel.unary_unary(
+                '/restante.v1.AdminService/CreateDomainKeys',
+                request_serializer=restante_dot_v1_dot_signing__pb2.CreateDomainKeysRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_signing__pb2.CreateDomainKeysResponse.FromString,
+                _registered_method=True)
+        self.ListDomainKeys = channel.unary_unary(
+                '/restante.v1.AdminService/ListDomainKeys',
+                request_serializer=restante_dot_v1_dot_signing__pb2.ListDomainKeysRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_signing__pb2.ListDomainKeysResponse.FromString,
+                _registered_method=True)
+        self.ActivateDomainKeys = channel.unary_unary(
+                '/restante.v1.AdminService/ActivateDomainKeys',
+                request_serializer=restante_dot_v1_dot_signing__pb2.ActivateDomainKeysRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_signing__pb2.ActivateDomainKeysResponse.FromString,
+                _registered_method=True)
+        self.RevokeDomainKey = channel.unary_unary(
+                '/restante.v1.AdminService/RevokeDomainKey',
+                request_serializer=restante_dot_v1_dot_signing__pb2.RevokeDomainKeyRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_signing__pb2.RevokeDomainKeyResponse.FromString,
+                _registered_method=True)
+        self.DeleteDomainKey = channel.unary_unary(
+                '/restante.v1.AdminService/DeleteDomainKey',
+                request_serializer=restante_dot_v1_dot_signing__pb2.DeleteDomainKeyRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_signing__pb2.DeleteDomainKeyResponse.FromString,
                 _registered_method=True)
         self.CreateAccount = channel.unary_unary(
                 '/restante.v1.AdminService/CreateAccount',
@@ -166,6 +192,45 @@ class AdminServiceServicer:
 
     def DeleteDomain(self, request, context):
         """Removes a domain. Errors: DOMAIN_NOT_FOUND, DOMAIN_NOT_EMPTY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateDomainKeys(self, request, context):
+        """Creates keys that sign the mail of a domain. The first key of an algorithm is ACTIVE at once, later ones are
+        PREPARED. Publish their records in the DNS. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_EXISTS, INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDomainKeys(self, request, context):
+        """Lists the keys of domains with their DNS records, by domain and selector. Errors: DOMAIN_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ActivateDomainKeys(self, request, context):
+        """Makes keys sign from now on: prepared ones, or retired ones again. The active keys of the same algorithms are
+        retired. Mail that waits in the queue gets its signatures when it is sent, so that it has the new ones. Harmless to
+        repeat with selectors. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND, DOMAIN_KEY_STATE, INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeDomainKey(self, request, context):
+        """Revokes a key and erases its private part, at once and for good. An active key leaves the domain without signatures
+        of its algorithm. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDomainKey(self, request, context):
+        """Removes a key that is not active. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND, DOMAIN_KEY_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -315,6 +380,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DeleteDomain,
                     request_deserializer=restante_dot_v1_dot_admin__pb2.DeleteDomainRequest.FromString,
                     response_serializer=restante_dot_v1_dot_admin__pb2.DeleteDomainResponse.SerializeToString,
+            ),
+            'CreateDomainKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateDomainKeys,
+                    request_deserializer=restante_dot_v1_dot_signing__pb2.CreateDomainKeysRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_signing__pb2.CreateDomainKeysResponse.SerializeToString,
+            ),
+            'ListDomainKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDomainKeys,
+                    request_deserializer=restante_dot_v1_dot_signing__pb2.ListDomainKeysRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_signing__pb2.ListDomainKeysResponse.SerializeToString,
+            ),
+            'ActivateDomainKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActivateDomainKeys,
+                    request_deserializer=restante_dot_v1_dot_signing__pb2.ActivateDomainKeysRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_signing__pb2.ActivateDomainKeysResponse.SerializeToString,
+            ),
+            'RevokeDomainKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeDomainKey,
+                    request_deserializer=restante_dot_v1_dot_signing__pb2.RevokeDomainKeyRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_signing__pb2.RevokeDomainKeyResponse.SerializeToString,
+            ),
+            'DeleteDomainKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDomainKey,
+                    request_deserializer=restante_dot_v1_dot_signing__pb2.DeleteDomainKeyRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_signing__pb2.DeleteDomainKeyResponse.SerializeToString,
             ),
             'CreateAccount': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateAccount,
@@ -507,6 +597,141 @@ class AdminService:
             '/restante.v1.AdminService/DeleteDomain',
             restante_dot_v1_dot_admin__pb2.DeleteDomainRequest.SerializeToString,
             restante_dot_v1_dot_admin__pb2.DeleteDomainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateDomainKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/CreateDomainKeys',
+            restante_dot_v1_dot_signing__pb2.CreateDomainKeysRequest.SerializeToString,
+            restante_dot_v1_dot_signing__pb2.CreateDomainKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDomainKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ListDomainKeys',
+            restante_dot_v1_dot_signing__pb2.ListDomainKeysRequest.SerializeToString,
+            restante_dot_v1_dot_signing__pb2.ListDomainKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActivateDomainKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ActivateDomainKeys',
+            restante_dot_v1_dot_signing__pb2.ActivateDomainKeysRequest.SerializeToString,
+            restante_dot_v1_dot_signing__pb2.ActivateDomainKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeDomainKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/RevokeDomainKey',
+            restante_dot_v1_dot_signing__pb2.RevokeDomainKeyRequest.SerializeToString,
+            restante_dot_v1_dot_signing__pb2.RevokeDomainKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDomainKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/DeleteDomainKey',
+            restante_dot_v1_dot_signing__pb2.DeleteDomainKeyRequest.SerializeToString,
+            restante_dot_v1_dot_signing__pb2.DeleteDomainKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

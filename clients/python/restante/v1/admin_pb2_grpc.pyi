@@ -6,6 +6,7 @@ Administration of the whole installation."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from restante.v1 import admin_pb2 as _admin_pb2
+from restante.v1 import signing_pb2 as _signing_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -43,6 +44,23 @@ class AdminServiceStub:
     """Changes the settings of a domain that the request has. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all)."""
     DeleteDomain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteDomainRequest, _admin_pb2.DeleteDomainResponse]
     """Removes a domain. Errors: DOMAIN_NOT_FOUND, DOMAIN_NOT_EMPTY."""
+    CreateDomainKeys: _grpc.UnaryUnaryMultiCallable[_signing_pb2.CreateDomainKeysRequest, _signing_pb2.CreateDomainKeysResponse]
+    """Creates keys that sign the mail of a domain. The first key of an algorithm is ACTIVE at once, later ones are
+    PREPARED. Publish their records in the DNS. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_EXISTS, INVALID_ARGUMENT.
+    """
+    ListDomainKeys: _grpc.UnaryUnaryMultiCallable[_signing_pb2.ListDomainKeysRequest, _signing_pb2.ListDomainKeysResponse]
+    """Lists the keys of domains with their DNS records, by domain and selector. Errors: DOMAIN_NOT_FOUND."""
+    ActivateDomainKeys: _grpc.UnaryUnaryMultiCallable[_signing_pb2.ActivateDomainKeysRequest, _signing_pb2.ActivateDomainKeysResponse]
+    """Makes keys sign from now on: prepared ones, or retired ones again. The active keys of the same algorithms are
+    retired. Mail that waits in the queue gets its signatures when it is sent, so that it has the new ones. Harmless to
+    repeat with selectors. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND, DOMAIN_KEY_STATE, INVALID_ARGUMENT.
+    """
+    RevokeDomainKey: _grpc.UnaryUnaryMultiCallable[_signing_pb2.RevokeDomainKeyRequest, _signing_pb2.RevokeDomainKeyResponse]
+    """Revokes a key and erases its private part, at once and for good. An active key leaves the domain without signatures
+    of its algorithm. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND.
+    """
+    DeleteDomainKey: _grpc.UnaryUnaryMultiCallable[_signing_pb2.DeleteDomainKeyRequest, _signing_pb2.DeleteDomainKeyResponse]
+    """Removes a key that is not active. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND, DOMAIN_KEY_STATE."""
     CreateAccount: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateAccountRequest, _admin_pb2.CreateAccountResponse]
     """Creates an account with its mailbox and folders. Errors: ADDRESS_EXISTS, DOMAIN_NOT_FOUND, INVALID_ADDRESS,
     WEAK_PASSWORD.
@@ -107,6 +125,23 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Changes the settings of a domain that the request has. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all)."""
     DeleteDomain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteDomainRequest, _admin_pb2.DeleteDomainResponse]  # type: ignore[assignment]
     """Removes a domain. Errors: DOMAIN_NOT_FOUND, DOMAIN_NOT_EMPTY."""
+    CreateDomainKeys: _aio.UnaryUnaryMultiCallable[_signing_pb2.CreateDomainKeysRequest, _signing_pb2.CreateDomainKeysResponse]  # type: ignore[assignment]
+    """Creates keys that sign the mail of a domain. The first key of an algorithm is ACTIVE at once, later ones are
+    PREPARED. Publish their records in the DNS. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_EXISTS, INVALID_ARGUMENT.
+    """
+    ListDomainKeys: _aio.UnaryUnaryMultiCallable[_signing_pb2.ListDomainKeysRequest, _signing_pb2.ListDomainKeysResponse]  # type: ignore[assignment]
+    """Lists the keys of domains with their DNS records, by domain and selector. Errors: DOMAIN_NOT_FOUND."""
+    ActivateDomainKeys: _aio.UnaryUnaryMultiCallable[_signing_pb2.ActivateDomainKeysRequest, _signing_pb2.ActivateDomainKeysResponse]  # type: ignore[assignment]
+    """Makes keys sign from now on: prepared ones, or retired ones again. The active keys of the same algorithms are
+    retired. Mail that waits in the queue gets its signatures when it is sent, so that it has the new ones. Harmless to
+    repeat with selectors. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND, DOMAIN_KEY_STATE, INVALID_ARGUMENT.
+    """
+    RevokeDomainKey: _aio.UnaryUnaryMultiCallable[_signing_pb2.RevokeDomainKeyRequest, _signing_pb2.RevokeDomainKeyResponse]  # type: ignore[assignment]
+    """Revokes a key and erases its private part, at once and for good. An active key leaves the domain without signatures
+    of its algorithm. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND.
+    """
+    DeleteDomainKey: _aio.UnaryUnaryMultiCallable[_signing_pb2.DeleteDomainKeyRequest, _signing_pb2.DeleteDomainKeyResponse]  # type: ignore[assignment]
+    """Removes a key that is not active. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND, DOMAIN_KEY_STATE."""
     CreateAccount: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateAccountRequest, _admin_pb2.CreateAccountResponse]  # type: ignore[assignment]
     """Creates an account with its mailbox and folders. Errors: ADDRESS_EXISTS, DOMAIN_NOT_FOUND, INVALID_ADDRESS,
     WEAK_PASSWORD.
@@ -192,6 +227,53 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DeleteDomainResponse, _abc.Awaitable[_admin_pb2.DeleteDomainResponse]]:
         """Removes a domain. Errors: DOMAIN_NOT_FOUND, DOMAIN_NOT_EMPTY."""
+
+    @_abc_1.abstractmethod
+    def CreateDomainKeys(
+        self,
+        request: _signing_pb2.CreateDomainKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_signing_pb2.CreateDomainKeysResponse, _abc.Awaitable[_signing_pb2.CreateDomainKeysResponse]]:
+        """Creates keys that sign the mail of a domain. The first key of an algorithm is ACTIVE at once, later ones are
+        PREPARED. Publish their records in the DNS. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_EXISTS, INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDomainKeys(
+        self,
+        request: _signing_pb2.ListDomainKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_signing_pb2.ListDomainKeysResponse, _abc.Awaitable[_signing_pb2.ListDomainKeysResponse]]:
+        """Lists the keys of domains with their DNS records, by domain and selector. Errors: DOMAIN_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ActivateDomainKeys(
+        self,
+        request: _signing_pb2.ActivateDomainKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_signing_pb2.ActivateDomainKeysResponse, _abc.Awaitable[_signing_pb2.ActivateDomainKeysResponse]]:
+        """Makes keys sign from now on: prepared ones, or retired ones again. The active keys of the same algorithms are
+        retired. Mail that waits in the queue gets its signatures when it is sent, so that it has the new ones. Harmless to
+        repeat with selectors. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND, DOMAIN_KEY_STATE, INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeDomainKey(
+        self,
+        request: _signing_pb2.RevokeDomainKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_signing_pb2.RevokeDomainKeyResponse, _abc.Awaitable[_signing_pb2.RevokeDomainKeyResponse]]:
+        """Revokes a key and erases its private part, at once and for good. An active key leaves the domain without signatures
+        of its algorithm. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteDomainKey(
+        self,
+        request: _signing_pb2.DeleteDomainKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_signing_pb2.DeleteDomainKeyResponse, _abc.Awaitable[_signing_pb2.DeleteDomainKeyResponse]]:
+        """Removes a key that is not active. Errors: DOMAIN_NOT_FOUND, DOMAIN_KEY_NOT_FOUND, DOMAIN_KEY_STATE."""
 
     @_abc_1.abstractmethod
     def CreateAccount(

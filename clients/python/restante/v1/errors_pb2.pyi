@@ -173,6 +173,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND {entry}. The directory has no such entry. Caused by clients."""
     ERROR_REASON_JOB_NOT_FOUND: _ErrorReason.ValueType  # 108
     """NOT_FOUND {job_id}. No such job, or it ended more than 30 days ago. Caused by clients."""
+    ERROR_REASON_DOMAIN_KEY_NOT_FOUND: _ErrorReason.ValueType  # 110
+    """NOT_FOUND {domain, selector}. The domain has no such key. Caused by clients."""
+    ERROR_REASON_DOMAIN_KEY_EXISTS: _ErrorReason.ValueType  # 111
+    """ALREADY_EXISTS {domain, selector}. The domain has a key with this selector. Caused by clients."""
+    ERROR_REASON_DOMAIN_KEY_STATE: _ErrorReason.ValueType  # 112
+    """FAILED_PRECONDITION {domain, selector, problem}. The state of the key forbids this. Caused by clients."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 120
     """DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
     begun may have happened.
@@ -365,6 +371,12 @@ ERROR_REASON_ENTRY_NOT_FOUND: ErrorReason.ValueType  # 107
 """NOT_FOUND {entry}. The directory has no such entry. Caused by clients."""
 ERROR_REASON_JOB_NOT_FOUND: ErrorReason.ValueType  # 108
 """NOT_FOUND {job_id}. No such job, or it ended more than 30 days ago. Caused by clients."""
+ERROR_REASON_DOMAIN_KEY_NOT_FOUND: ErrorReason.ValueType  # 110
+"""NOT_FOUND {domain, selector}. The domain has no such key. Caused by clients."""
+ERROR_REASON_DOMAIN_KEY_EXISTS: ErrorReason.ValueType  # 111
+"""ALREADY_EXISTS {domain, selector}. The domain has a key with this selector. Caused by clients."""
+ERROR_REASON_DOMAIN_KEY_STATE: ErrorReason.ValueType  # 112
+"""FAILED_PRECONDITION {domain, selector, problem}. The state of the key forbids this. Caused by clients."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 120
 """DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
 begun may have happened.

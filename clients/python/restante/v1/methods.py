@@ -3,7 +3,7 @@
 from typing import Any
 
 from restante.methods import Method
-from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, session_pb2, submission_pb2, transport_pb2
+from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, session_pb2, signing_pb2, submission_pb2, transport_pb2
 
 GET_JOB = Method(
     "JobService", "GetJob", job_pb2.GetJobRequest, job_pb2.GetJobResponse, "get_job"
@@ -76,6 +76,21 @@ UPDATE_DOMAIN = Method(
 )
 DELETE_DOMAIN = Method(
     "AdminService", "DeleteDomain", admin_pb2.DeleteDomainRequest, admin_pb2.DeleteDomainResponse, "delete_domain"
+)
+CREATE_DOMAIN_KEYS = Method(
+    "AdminService", "CreateDomainKeys", signing_pb2.CreateDomainKeysRequest, signing_pb2.CreateDomainKeysResponse, "create_domain_keys"
+)
+LIST_DOMAIN_KEYS = Method(
+    "AdminService", "ListDomainKeys", signing_pb2.ListDomainKeysRequest, signing_pb2.ListDomainKeysResponse, "list_domain_keys"
+)
+ACTIVATE_DOMAIN_KEYS = Method(
+    "AdminService", "ActivateDomainKeys", signing_pb2.ActivateDomainKeysRequest, signing_pb2.ActivateDomainKeysResponse, "activate_domain_keys"
+)
+REVOKE_DOMAIN_KEY = Method(
+    "AdminService", "RevokeDomainKey", signing_pb2.RevokeDomainKeyRequest, signing_pb2.RevokeDomainKeyResponse, "revoke_domain_key"
+)
+DELETE_DOMAIN_KEY = Method(
+    "AdminService", "DeleteDomainKey", signing_pb2.DeleteDomainKeyRequest, signing_pb2.DeleteDomainKeyResponse, "delete_domain_key"
 )
 CREATE_ACCOUNT = Method(
     "AdminService", "CreateAccount", admin_pb2.CreateAccountRequest, admin_pb2.CreateAccountResponse, "create_account"
@@ -250,6 +265,11 @@ ALL: tuple[Method[Any, Any], ...] = (
     LIST_DOMAINS,
     UPDATE_DOMAIN,
     DELETE_DOMAIN,
+    CREATE_DOMAIN_KEYS,
+    LIST_DOMAIN_KEYS,
+    ACTIVATE_DOMAIN_KEYS,
+    REVOKE_DOMAIN_KEY,
+    DELETE_DOMAIN_KEY,
     CREATE_ACCOUNT,
     GET_ACCOUNT,
     LIST_ACCOUNTS,

@@ -15,6 +15,7 @@ from restante.v1.admin_pb2 import (
     ResendingPolicy,
     UpdateDomainRequest,
 )
+from restante_cli.admin import domain_keys
 from restante_cli.admin.context import Admin
 from restante_cli.failures import run
 from restante_cli.groups import Group
@@ -31,6 +32,9 @@ RESENDING = {
 @click.group(cls=Group)
 def domain() -> None:
     """Domains whose mail this installation receives."""
+
+
+domain.add_command(domain_keys.key)
 
 
 def _described(found: Domain) -> dict[str, Any]:

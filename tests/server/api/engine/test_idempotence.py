@@ -33,6 +33,7 @@ from restante.v1.message_pb2 import (
     MessageSet,
     MoveMessagesRequest,
 )
+from restante.v1.signing_pb2 import CreateDomainKeysRequest, NewDomainKey, SigningAlgorithm
 from restante.v1.submission_pb2 import EnvelopeRecipient, SubmitMessageRequest
 from restante.v1.transport_pb2 import AcceptBegin, AcceptMessageRequest
 from restante.v1.types_pb2 import IdRange, UidSet
@@ -46,6 +47,7 @@ together = pytest.mark.asyncio(loop_scope="module")
 
 COUNTED = (
     schema.domain,
+    schema.domain_key,
     schema.account,
     schema.alias,
     schema.folder,
@@ -104,6 +106,13 @@ CREATING: dict[str, Creating] = {
     ),
     "AdminService/CreateAlias": Creating(
         lambda word: CreateAliasRequest(address=f"also-{word}@example.test", targets=["bob@example.test"]), {"alias": 1}
+    ),
+    "AdminService/CreateDomainKeys": Creating(
+        lambda word: CreateDomainKeysRequest(
+            domain="example.test",
+            keys=[NewDomainKey(algorithm=SigningAlgorithm.SIGNING_ALGORITHM_ED25519, selector=word)],
+        ),
+        {"domain_key": 1},
     ),
     "AdminService/CheckStore": Creating(lambda word: CheckStoreRequest(digests=word == "reused2"), {"job": 1}),
     "AdminService/BackupStore": Creating(lambda word: BackupStoreRequest(directory=word), {"job": 1}),

@@ -502,6 +502,36 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_alias_domain_id_address_key"), "alias", ["domain_id", "address_key"], unique=False)
     op.create_table(
+        "domain_key",
+        sa.Column("key_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("domain_id", sa.BigInteger(), nullable=False),
+        sa.Column("selector", sa.Text(), nullable=False),
+        sa.Column("algorithm", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Integer(), nullable=False),
+        sa.Column("public_key", sa.LargeBinary(), nullable=False),
+        sa.Column("private_key", sa.LargeBinary(), nullable=True),
+        sa.Column("prepared_at", sa.BigInteger(), nullable=False),
+        sa.Column("activated_at", sa.BigInteger(), nullable=True),
+        sa.Column("retired_at", sa.BigInteger(), nullable=True),
+        sa.Column("publish_until", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["domain_id"], ["domain.domain_id"], name=op.f("fk_domain_key_domain"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("key_id", name=op.f("pk_domain_key")),
+        sa.UniqueConstraint("domain_id", "selector", name=op.f("uq_domain_key_domain_id_selector")),
+        comment="Keys that sign a domain's outbound mail (DKIM).",
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "ix_domain_key_active",
+        "domain_key",
+        ["domain_id", "algorithm"],
+        unique=True,
+        sqlite_where=sa.text("state = 2"),
+        postgresql_where=sa.text("state = 2"),
+    )
+    op.create_table(
         "credential",
         sa.Column("account_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("credential_id", sa.Integer(), autoincrement=False, nullable=False),
