@@ -85,7 +85,7 @@ class ArcResult:
     result: Result  # none, pass, fail or temperror
     sealers: tuple[str, ...] = ()  # d= of each ARC-Seal, from instance 1 on
     oldest_pass: int = 0  # RFC 8617 5.2: the oldest instance whose message signature still passes; 0: every one
-    authentication_results: tuple[str, ...] = ()  # value of each ARC-Authentication-Results, from instance 1 on
+    authentication_results: tuple[str, ...] = ()  # of each set from instance 1 on: the field's value behind i=
     problem: str = ""  # the reason of a fail or temperror
 
 

@@ -12,7 +12,20 @@ from restante_mail.authentication.dkim.canonicalization import Canonicalization,
 from restante_mail.authentication.dkim.content import BodyHash, Content, HeaderFields
 from restante_mail.authentication.dkim.signing_keys import SigningKey
 
-__all__ = ["DEFAULT_FORM", "Form", "HeaderTooLong", "Signer", "folded", "sign", "signed_names"]
+__all__ = [
+    "DEFAULT_FORM",
+    "LINE_OCTETS",
+    "Form",
+    "HeaderTooLong",
+    "Signer",
+    "folded",
+    "shown",
+    "sign",
+    "signed_field",
+    "signed_names",
+    "time_tags",
+    "with_signature",
+]
 
 LINE_OCTETS = 78  # of a written line, where its words allow it (RFC 5322 2.1.1)
 MOST_NAMES = 500  # in h=

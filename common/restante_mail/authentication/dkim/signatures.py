@@ -25,6 +25,7 @@ __all__ = [
     "domain_name",
     "read_signature",
     "read_signer",
+    "seconds_of",
     "signature_starts",
     "signed_digest",
     "unsigned_field",
@@ -86,10 +87,10 @@ class Signature:
     expires: int | None = None  # x=
 
 
-def read_signature(tags: TagList) -> Signature:
-    """The checked tags of a message signature. Raises TagError."""
+def read_signature(tags: TagList, default: Canonicalization = Canonicalization.SIMPLE) -> Signature:
+    """The checked tags of a message signature; `default` is for both forms without c=. Raises TagError."""
     signer = read_signer(tags)
-    forms = _forms(tags.values.get("c"))
+    forms = _forms(tags.values["c"]) if "c" in tags.values else (default, default)
     created, expires = _times(tags)
     body_hash = octets_of("bh", tags.required("bh"))
     if len(body_hash) != _HASH_OCTETS:
@@ -135,13 +136,13 @@ def domain_name(text: str) -> str | None:
 
 def _times(tags: TagList) -> tuple[int | None, int | None]:
     """t= and x=. Raises TagError."""
-    created, expires = _seconds(tags, "t"), _seconds(tags, "x")
+    created, expires = seconds_of(tags, "t"), seconds_of(tags, "x")
     if created is not None and expires is not None and expires <= created:
         raise TagError("x= is not after t=")
     return created, expires
 
 
-def _seconds(tags: TagList, name: str) -> int | None:
+def seconds_of(tags: TagList, name: str) -> int | None:
     """A tag with Unix seconds. Raises TagError."""
     value = tags.values.get(name)
     if value is None:
@@ -169,9 +170,7 @@ def _names(value: str) -> tuple[bytes, ...]:
     return tuple(name.lower().encode("ascii") for name in names)
 
 
-def _forms(value: str | None) -> tuple[Canonicalization, Canonicalization]:
-    if value is None:
-        return Canonicalization.SIMPLE, Canonicalization.SIMPLE
+def _forms(value: str) -> tuple[Canonicalization, Canonicalization]:
     header, slash, body = value.partition("/")
     header_form, body_form = _FORMS.get(header), _FORMS.get(body if slash else "simple")
     if header_form is None or body_form is None:
