@@ -118,6 +118,7 @@ class Transport:
     """[transport]"""
 
     hostname: str = "localhost"  # name of the server in EHLO, Received, Message-ID and reports
+    trusted_authserv_ids: tuple[str, ...] = ()  # names in Authentication-Results that are kept in mail by LMTP only
     expire_days: float = 5.0  # time after which undelivered mail fails
     warn_hours: float = 4.0  # time after which the sender gets one report of the delay
     first_retry_minutes: float = 15.0  # time to the second attempt; doubles with each attempt
@@ -139,7 +140,9 @@ class Listener:
 class SmtpListener(Listener):
     """One address that the SMTP gateway serves."""
 
-    role: Literal["mx", "submission"]  # mx: from other servers, to local recipients; submission: from users who log in
+    role: Literal["mx", "submission", "lmtp"]  # mail from: mx other servers, submission users, lmtp trusted servers
+    allow_from: tuple[str, ...] = ()  # lmtp: networks of the trusted servers; others are refused
+    path: str = ""  # lmtp: Unix socket to serve instead of host and port, for the platform's user and its group
 
 
 def _listeners(**ports: tuple[int, TlsMode]) -> Any:

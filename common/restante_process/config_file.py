@@ -6,6 +6,7 @@ An unknown key or a value of the wrong type raises ConfigError, which names the 
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import re
 import tomllib
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from restante_process.config import Config, ConfigError
+from restante_process.config import Config, ConfigError, SmtpListener
 
 ENVIRONMENT = "RESTANTE_"
 
@@ -43,6 +44,8 @@ def load(
     assert isinstance(made, Config)
     for domain, route in made.relay.routes.items():
         _check_route(f"relay.routes.{domain}", route)
+    for name, listener in made.smtp.listeners.items():
+        _check_trust(f"smtp.listeners.{name}", listener)
     return made
 
 
@@ -70,6 +73,22 @@ def _check_route(where: str, text: str) -> None:
     found = _ROUTE.fullmatch(text)
     if found is None or (found[1] and not 0 < int(found[1]) < 65_536):
         raise ConfigError(f"{where}: {text!r} is not a route; write HOST, HOST:PORT or [ADDRESS]:PORT")
+
+
+def _check_trust(where: str, listener: SmtpListener) -> None:
+    if listener.role != "lmtp":
+        for key in ("allow_from", "path"):
+            if getattr(listener, key):
+                raise ConfigError(f"{where}.{key}: only a listener with role = 'lmtp' has this key")
+    elif not listener.path and not listener.allow_from:
+        raise ConfigError(f"{where}: a listener with role = 'lmtp' needs a path, or networks in allow_from")
+    elif listener.path and (listener.host or listener.port or listener.allow_from or listener.proxy_from):
+        raise ConfigError(f"{where}.path: a Unix socket has no host, port, allow_from and proxy_from")
+    for text in listener.allow_from:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            raise ConfigError(f"{where}.allow_from: {error}; write ADDRESS or ADDRESS/BITS") from None
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any, name: str) -> None:

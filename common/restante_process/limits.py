@@ -61,10 +61,13 @@ class ConnectionLimiter:
         self._rate = RateLimiter(per_minute / 60, per_minute) if per_minute > 0 else None
 
     def admit(self, host: str, now: float) -> Refusal | None:
-        """Count a connection from address `host`, or return the reason to refuse it. `now` in seconds, any origin."""
+        """Count a connection from address `host`, or return the reason to refuse it. `now` in seconds, any origin.
+
+        Clients of a Unix socket have no address (""), so only the total counts them.
+        """
         if 0 < self.limits.connections <= self.connections:
             return Refusal.TOO_MANY_CONNECTIONS
-        if not in_networks(host, self.limits.exempt):
+        if host and not in_networks(host, self.limits.exempt):
             refusal = self._admit_address(limit_key(host), now)
             if refusal is not None:
                 return refusal
@@ -83,7 +86,7 @@ class ConnectionLimiter:
     def release(self, host: str) -> None:
         """Uncount one connection that `admit(host)` counted."""
         self.connections -= 1
-        if in_networks(host, self.limits.exempt):
+        if not host or in_networks(host, self.limits.exempt):
             return
         key = limit_key(host)
         held = self._by_address[key] - 1

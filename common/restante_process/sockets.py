@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
+import stat
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -87,6 +89,59 @@ def _prepare(listening: socket.socket, reuse_port: bool) -> None:
     if reuse_port:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listening.setblocking(False)
+
+
+class UnixSocket(socket.socket):
+    """A listening Unix socket, with the lock that says that it is in use."""
+
+    __slots__ = ("lock",)
+
+    def __init__(self, lock: int) -> None:
+        super().__init__(socket.AF_UNIX)
+        self.lock = lock
+
+    def close(self) -> None:
+        """Close the socket, then release the lock."""
+        super().close()
+        lock, self.lock = self.lock, -1
+        if lock >= 0:
+            os.close(lock)
+
+
+def bind_unix(path: str, *, backlog: int = 1024) -> socket.socket | None:
+    """A listening Unix socket for the process's user and group; None if another process serves it.
+
+    A lock on PATH.lock distinguishes a socket in use from one left over. Raises CannotListen.
+    """
+    try:
+        listening = UnixSocket(os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise CannotListen(error.errno, f"cannot listen on {path}: {error.strerror}") from None
+    try:
+        fcntl.flock(listening.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.lexists(path):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise FileExistsError(errno.EEXIST, "a file that is no socket has this name")
+            os.unlink(path)
+        _bind_for_group(listening, path)
+        listening.listen(backlog)
+        listening.setblocking(False)
+    except BlockingIOError:
+        listening.close()
+        return None
+    except OSError as error:
+        listening.close()
+        raise CannotListen(error.errno, f"cannot listen on {path}: {error.strerror or error}") from None
+    return listening
+
+
+def _bind_for_group(listening: socket.socket, path: str) -> None:
+    """Bind with mode 660 from the first moment on."""
+    mask = os.umask(0o117)
+    try:
+        listening.bind(path)
+    finally:
+        os.umask(mask)
 
 
 def activated(environment: MutableMapping[str, str]) -> dict[str, list[socket.socket]]:

@@ -77,12 +77,20 @@ def test_a_key_that_there_is_not_is_named(section: str) -> None:
         ("[smtp.listeners.mx]\nrole = 'mx'\ntls = 'maybe'", "smtp.listeners.mx.tls"),
         (
             "[smtp.listeners.mx]\nport = 25",
-            "smtp.listeners.mx.role: the key is missing; set it to 'mx' or 'submission'",
+            "smtp.listeners.mx.role: the key is missing; set it to 'mx' or 'submission' or 'lmtp'",
         ),
         (
             "[smtp.listeners.mx]\nrole = 'relay'",
-            "smtp.listeners.mx.role: 'relay' is not allowed; choose 'mx' or 'submission'",
+            "smtp.listeners.mx.role: 'relay' is not allowed; choose 'mx' or 'submission' or 'lmtp'",
         ),
+        ("[smtp.listeners]\nx = { role = 'lmtp' }", "smtp.listeners.x: a listener with role = 'lmtp' needs a path"),
+        (
+            "[smtp.listeners]\nx = { role = 'lmtp', path = '/x', port = 24 }",
+            "smtp.listeners.x.path: a Unix socket has no",
+        ),
+        ("[smtp.listeners]\nx = { role = 'lmtp', allow_from = ['all'] }", "smtp.listeners.x.allow_from: 'all'"),
+        ("[smtp.listeners]\nx = { role = 'mx', allow_from = ['::1'] }", "smtp.listeners.x.allow_from: only"),
+        ("[smtp.listeners]\nx = { role = 'submission', path = '/x' }", "smtp.listeners.x.path: only"),
         ("[[tls.certificates]]\ncertificate = 1", "tls.certificates[0].certificate"),
         ("[core]\napi_port = \n[tls]", "line 2"),
         ("core = 7", "core: 7 is not a section"),

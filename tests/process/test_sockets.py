@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -153,3 +155,26 @@ def test_everywhere_is_both_families_where_there_are_two(monkeypatch: pytest.Mon
     only.close()
     with pytest.raises(OSError):
         sockets.bind("::1", 0)
+
+
+def test_a_unix_socket_is_for_the_group_and_served_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "lmtp")
+    first = sockets.bind_unix(path)
+    assert first is not None
+    assert not first.getblocking()
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+    assert sockets.bind_unix(path) is None
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+    first.close()
+    again = sockets.bind_unix(path)  # the file of the first was left over
+    assert again is not None
+    again.close()
+
+
+@pytest.mark.parametrize("path", ["file", "none/lmtp", "x" * 200])
+def test_a_unix_socket_that_cannot_be_served_is_named(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(sockets.CannotListen, match=path[:4]):
+        sockets.bind_unix(str(tmp_path / path))
+    assert (tmp_path / "file").read_text() == "kept"

@@ -41,8 +41,8 @@ class Acceptance:
             self._granted -= len(chunk)
             self._stream.send(AcceptRequest(acceptance_id=self._id, chunk=chunk))
 
-    async def commit(self, checks: MessageChecks | None = None) -> int:
-        """End the content, with the results of its checks, and return the transport id once the message is durable.
+    async def commit(self, checks: MessageChecks | None = None) -> AcceptResponse:
+        """End the content, with the results of its checks; return the answer with the transport id, once it is durable.
 
         Raises RestanteError. Raises Draining when the connection broke: the core may have accepted the message, and
         another start with the same request_id returns the first answer.
@@ -50,7 +50,8 @@ class Acceptance:
         if not self._outcome.done():
             self._stream.send(AcceptRequest(acceptance_id=self._id, commit=AcceptEnd(checks=checks)))
         await asyncio.wait([self._outcome])
-        return self._check()
+        self._check()
+        return self._outcome.result()
 
     def abort(self) -> None:
         """Abandon the message; without effect after its end."""
@@ -60,13 +61,10 @@ class Acceptance:
             self._outcome.cancel()
             self._room.set()
 
-    def _check(self) -> int:
-        if not self._outcome.done():
-            return 0
-        response = self._outcome.result()
-        if response.accepted:
-            return response.transport_id
-        raise errors.from_status(response.status)
+    def _check(self) -> None:
+        """Raise the reason of a refusal that has arrived."""
+        if self._outcome.done() and not self._outcome.result().accepted:
+            raise errors.from_status(self._outcome.result().status)
 
     def _receive(self, response: AcceptResponse) -> None:
         if response.granted_octets:

@@ -28,13 +28,17 @@ class Hop:
     authenticated: bool
     smtputf8: bool
     trace_id: str
+    lmtp: bool = False
 
     @property
     def protocol(self) -> str:
         """The protocol of the `with` clause: RFC 3848, and RFC 6531 4.3 for transactions with SMTPUTF8."""
-        if not self.extended:
+        if self.lmtp:
+            base = "UTF8LMTP" if self.smtputf8 else "LMTP"
+        elif not self.extended:
             return "SMTP"
-        base = "UTF8SMTP" if self.smtputf8 else "ESMTP"
+        else:
+            base = "UTF8SMTP" if self.smtputf8 else "ESMTP"
         return base + ("S" if self.tls else "") + ("A" if self.authenticated else "")
 
 

@@ -30,12 +30,16 @@ Session = Callable[[Connection], Awaitable[None]]
 
 @dataclass(frozen=True)
 class ListenerSettings:
-    """One named listener. With `proxy_from`, it accepts only connections from these networks with a PROXY header."""
+    """One named listener. With `proxy_from`, it accepts only connections from these networks with a PROXY header.
+
+    With `allow_from`, it serves only clients of these networks, and those of a Unix socket.
+    """
 
     name: str
     implicit_tls: bool = False
     starttls: bool = False  # passed to sessions as `Peer.starttls`
     proxy_from: tuple[Network, ...] = ()
+    allow_from: tuple[Network, ...] | None = None
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
     refusals: Mapping[Refusal, bytes] = field(default_factory=dict)  # whole lines; not sent under implicit TLS
     proxy_timeout_seconds: float = 5.0  # for the PROXY header to arrive
@@ -136,7 +140,8 @@ class Listener:
     def _admit(self, client: socket.socket, address: object) -> None:
         client.setblocking(False)
         try:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if client.family != socket.AF_UNIX:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             local = endpoint(client.getsockname())
         except OSError:  # the client has disconnected already
             client.close()
@@ -153,6 +158,12 @@ class Listener:
         self._open(client, Peer(real, local, self.settings.name, loopback, self.settings.starttls))
 
     def _open(self, client: socket.socket, peer: Peer) -> None:
+        allowed = self.settings.allow_from
+        if allowed is not None and client.family != socket.AF_UNIX and not in_networks(peer.client.host, allowed):
+            log.info("client not allowed", listener=self.settings.name, client=peer.client.host)
+            self._metrics.connection_refused(self.settings.name, "not allowed")
+            client.close()
+            return
         refusal = self._limiter.admit(peer.client.host, self._loop.time())
         if refusal is None:
             self._metrics.connection_opened(self.settings.name)

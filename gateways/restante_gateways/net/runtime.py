@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -38,6 +39,8 @@ class Port:
     port: int = 0
     tls: Literal["none", "starttls", "implicit"] = "starttls"
     proxy_from: tuple[str, ...] = ()  # networks of load balancers; if set, every connection needs a PROXY header
+    path: str = ""  # a Unix socket instead of host and port
+    allow_from: tuple[str, ...] | None = None  # networks of the only clients by TCP; None: all networks
 
 
 @dataclass(frozen=True)
@@ -156,12 +159,17 @@ class Runtime:
                 implicit_tls=port.tls == "implicit",
                 starttls=port.tls == "starttls",
                 proxy_from=parse_networks(port.proxy_from),
+                allow_from=None if port.allow_from is None else parse_networks(port.allow_from),
                 bounds=bounds,
                 refusals=refusals,
             )
+            opened = self._sockets(name, port)
+            if not opened:
+                log.info("another process serves the socket", listener=name, path=port.path)
+                continue
             listener = Listener(
                 settings,
-                self._sockets(name, port),
+                opened,
                 session,
                 limiter=self.limiter,
                 metrics=self.metrics,
@@ -170,7 +178,10 @@ class Runtime:
             self.listeners.append(listener)
             listener.start()
             log.info(
-                "listening", listener=name, tls=port.tls, addresses=[f"{a.host}:{a.port}" for a in listener.addresses]
+                "listening",
+                listener=name,
+                tls=port.tls,
+                addresses=[port.path] if port.path else [f"{a.host}:{a.port}" for a in listener.addresses],
             )
 
     def addresses(self) -> dict[str, list[Endpoint]]:
@@ -187,10 +198,22 @@ class Runtime:
         handed = self._handed.pop(name, None)
         if handed:
             return handed
+        if port.path:
+            return self._unix_socket(name, port.path)
         try:
             return sockets.bind(port.host, port.port, reuse_port=self.settings.reuse_port)
         except sockets.CannotListen as error:
             raise sockets.CannotListen(error.errno, f"listener {name}: {error}") from None
+
+    def _unix_socket(self, name: str, path: str) -> Sequence[sockets.Socket]:
+        """The socket at `path`; none if another process of this gateway serves it."""
+        try:
+            made = sockets.bind_unix(path)
+        except sockets.CannotListen as error:
+            raise sockets.CannotListen(error.errno, f"listener {name}: {error}") from None
+        if made is None and not self.settings.reuse_port:
+            raise sockets.CannotListen(errno.EADDRINUSE, f"listener {name}: another program serves {path}")
+        return [] if made is None else [made]
 
     def _show_expiry(self) -> None:
         if self.certificates is not None:

@@ -7,13 +7,13 @@ from typing import Protocol
 
 from restante import accept
 from restante.calls import request_id
-from restante.errors import RestanteError
+from restante.errors import RestanteError, from_status
 from restante.v1 import methods, transport_pb2
 from restante_gateways.core.link import Operations, Uploads
 from restante_gateways.core.retry import OutcomeUnknown, answer_was_lost, settle
 from restante_gateways.core.upload import Upload
 from restante_gateways.smtp import envelopes
-from restante_gateways.smtp.core import Envelope
+from restante_gateways.smtp.core import Accepted, Envelope
 
 Token = Callable[[], bytes]
 
@@ -61,26 +61,30 @@ class MxAcceptance:
             held, self._held = b"".join(self._held), []
             await self._streaming.feed(held)
 
-    async def commit(self) -> str:
+    async def commit(self) -> Accepted:
         """See Acceptance."""
         if self._streaming is None:
-            return str(await settle(self._send_held, self._patience_seconds))
+            return _accepted(await settle(self._send_held, self._patience_seconds))
         try:
-            return str(await self._streaming.commit())
+            return _accepted(await self._streaming.commit())
         except RestanteError as error:
             if answer_was_lost(error):
                 raise OutcomeUnknown from error
             raise
 
-    async def _send_held(self) -> int:
+    async def _send_held(self) -> transport_pb2.AcceptMessageResponse:
         request = transport_pb2.AcceptMessageRequest(start=self._begin, content=b"".join(self._held))
-        answer = await self._link.execute(methods.ACCEPT_MESSAGE, request, timeout=ANSWER_SECONDS, independent=True)
-        return answer.transport_id
+        return await self._link.execute(methods.ACCEPT_MESSAGE, request, timeout=ANSWER_SECONDS, independent=True)
 
     async def abandon(self) -> None:
         """See Acceptance."""
         if self._streaming is not None:
             self._streaming.abort()
+
+
+def _accepted(answer: transport_pb2.AcceptMessageResponse | transport_pb2.AcceptResponse) -> Accepted:
+    refusals = (None if verdict.accepted else from_status(verdict.status) for verdict in answer.verdicts)
+    return Accepted(str(answer.transport_id), tuple(refusals))
 
 
 class UserSubmission:
@@ -106,14 +110,14 @@ class UserSubmission:
             self._upload = Upload(self._link, self._token, self._client_address)
         await self._upload.feed(content)
 
-    async def commit(self) -> str:
+    async def commit(self) -> Accepted:
         """See Acceptance."""
         if self._upload is None:
             self._request.submission.content = b"".join(self._held)
         else:
             # No mail is sent before the upload ends, so a failure is certain.
             self._request.submission.upload_id = await self._upload.finish()
-        return await settle(self._submit, self._patience_seconds)
+        return Accepted(await settle(self._submit, self._patience_seconds))
 
     async def _submit(self) -> str:
         answer = await self._link.execute(

@@ -13,12 +13,12 @@ from restante_gateways.smtp.channel import Channel
 from restante_gateways.smtp.errors import failure_reply
 from restante_gateways.smtp.lines import BadLine
 from restante_gateways.smtp.replies import Refused, Reply, SessionOver
-from restante_gateways.smtp.settings import SessionSettings
+from restante_gateways.smtp.settings import Role, SessionSettings
 
 # RFC 9110 9.3. A web page can make a browser send a form to this port; no line of it may run as a command.
 HTTP_METHODS = frozenset(b"GET POST HEAD PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
 # Commands without mail, whose number in a row is limited.
-IDLE_COMMANDS = frozenset(b"EHLO HELO MAIL RSET NOOP VRFY EXPN HELP".split())
+IDLE_COMMANDS = frozenset(b"EHLO HELO LHLO MAIL RSET NOOP VRFY EXPN HELP".split())
 # Commands that judge the length of their lines themselves: a chunk follows the line of BDAT, however long.
 UNBOUNDED = frozenset(b"AUTH BDAT".split())
 BAD_LINES = {
@@ -61,7 +61,8 @@ class CommandLoop:
         Raises TlsFailed, ConnectionLost, Interruption.
         """
         try:
-            self._channel.say(Reply(220, "", f"{self._settings.host_name} ESMTP Restante"))
+            protocol = "LMTP" if self._settings.role is Role.LMTP else "ESMTP"
+            self._channel.say(Reply(220, "", f"{self._settings.host_name} {protocol} Restante"))
             while not self._over:
                 self._channel.connection.raise_interruption()
                 await self._one_command()

@@ -36,6 +36,15 @@ class Envelope:
     identity: Identity | None  # None: from another MTA
     trace_field: bytes  # the Received field of this server, with its CRLF
     trace_id: str
+    lmtp: bool = False  # from a trusted server, which wants an answer for each recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The core's answer to a complete message."""
+
+    name: str  # the message's id in queue and trace
+    refusals: tuple[RestanteError | None, ...] = ()  # by LMTP: for each recipient, None if it is accepted
 
 
 class Acceptance(Protocol):
@@ -44,8 +53,8 @@ class Acceptance(Protocol):
     async def feed(self, content: bytes) -> None:
         """Send the next octets. Returns when more may be fed, so that a slow core slows the client."""
 
-    async def commit(self) -> str:
-        """End the content; return the message's id in queue and trace after the core has committed it.
+    async def commit(self) -> Accepted:
+        """End the content; return the core's answer after its commit.
 
         Raises OutcomeUnknown and RestanteError. After OutcomeUnknown the client must get neither 250 nor a refusal
         (RFC 5321 6.1): it will send the message again.

@@ -46,6 +46,7 @@ def begin(envelope: Envelope, request_id: bytes) -> transport_pb2.AcceptBegin:
         options=_options(envelope.mail),
         client_address=envelope.peer.client.host,
         trace_field=envelope.trace_field.decode("ascii"),
+        lmtp=envelope.lmtp,
     )
 
 

@@ -12,6 +12,7 @@ from restante_gateways.net.bounds import ConnectionBounds
 from restante_gateways.net.connection import Connection
 from restante_gateways.net.runtime import Port, Runtime
 from restante_gateways.smtp.core import Core
+from restante_gateways.smtp.lmtp import LmtpSession
 from restante_gateways.smtp.replies import Reply
 from restante_gateways.smtp.session import SmtpSession
 from restante_gateways.smtp.settings import Role, SessionSettings
@@ -47,7 +48,14 @@ class SmtpSettings:
         smtp = config.smtp
         listeners = {
             name: SmtpListener(
-                Port(listener.host, listener.port, listener.tls, listener.proxy_from),
+                Port(
+                    listener.host,
+                    listener.port,
+                    listener.tls,
+                    listener.proxy_from,
+                    listener.path,
+                    listener.allow_from if listener.role == "lmtp" else None,
+                ),
                 Role(listener.role),
             )
             for name, listener in smtp.listeners.items()
@@ -88,9 +96,11 @@ def listen(settings: SmtpSettings, core: Core, runtime: Runtime) -> None:
 
     async def serve(connection: Connection) -> None:
         peer = connection.peer
-        session = SmtpSession(
+        sessions = by_name[peer.listener]
+        kind = LmtpSession if sessions.role is Role.LMTP else SmtpSession
+        session = kind(
             connection,
-            by_name[peer.listener],
+            sessions,
             core,
             log=runtime.commands.session(peer, secrets.token_hex(4)),
             metrics=runtime.metrics,

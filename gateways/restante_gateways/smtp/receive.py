@@ -5,6 +5,8 @@ DATA frames it by a final dot (RFC 5321 4.1.1.4), BDAT by lengths (RFC 3030 2). 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from restante import errors
 from restante_gateways.core.retry import OutcomeUnknown
 from restante_gateways.smtp import replies
@@ -13,7 +15,7 @@ from restante_gateways.smtp.chunks import Chunk
 from restante_gateways.smtp.content import ContentFault, ContentScanner
 from restante_gateways.smtp.core import Acceptance
 from restante_gateways.smtp.data import DotFrame
-from restante_gateways.smtp.errors import REPLIES, failure_reply
+from restante_gateways.smtp.errors import REPLIES, failure_reply, reply_to
 from restante_gateways.smtp.pace import Pace
 from restante_gateways.smtp.replies import Reply, SessionOver
 from restante_gateways.smtp.settings import SessionSettings
@@ -31,10 +33,14 @@ class Reception:
     """The reception of one content. A refused content is still read to its end: the reply must wait for the end, and
     the next command follows it.
 
-    Its methods raise SessionOver if the content does not end, arrives too slowly, or its outcome is unknown.
+    Its methods return the replies. They raise SessionOver if the content does not end, arrives too slowly, or its
+    outcome is unknown.
     """
 
-    def __init__(self, channel: Channel, acceptance: Acceptance, settings: SessionSettings) -> None:
+    def __init__(
+        self, channel: Channel, acceptance: Acceptance, settings: SessionSettings, answers: Sequence[int] = (0,)
+    ) -> None:
+        """`answers` has the place of a recipient for each final reply: one by SMTP, one for each RCPT by LMTP."""
         self._channel, self._acceptance = channel, acceptance
         self._max_octets, self._max_hops = settings.max_message_octets, settings.max_hops
         self._pace = Pace(channel, settings)
@@ -42,9 +48,10 @@ class Reception:
         self._hops = HopCounter()
         self._failure: Reply | None = None
         self._settled = False
+        self._answers = answers
 
-    async def data(self) -> Reply:
-        """Read the content to its final dot; return the reply to it."""
+    async def data(self) -> list[Reply]:
+        """Read the content to its final dot."""
         frame = DotFrame()
         octets = self._channel.take_rest()  # content sent before the 354
         while True:
@@ -56,8 +63,8 @@ class Reception:
         self._pace.charge()
         return await self._finish()
 
-    async def chunk(self, chunk: Chunk) -> Reply:
-        """Read one chunk of the content; return the reply to it. A failure is also the reply to all later chunks."""
+    async def chunk(self, chunk: Chunk) -> list[Reply]:
+        """Read one chunk of the content. A failure is also the reply to all later chunks."""
         self._pace.check()
         left = chunk.size_octets
         while left:
@@ -69,8 +76,8 @@ class Reception:
             return await self._finish()
         if self._failure is not None:
             await self.abandon()
-            return self._failure
-        return Reply(250, "2.0.0", f"{chunk.size_octets} octets received")
+            return [self._failure]
+        return [Reply(250, "2.0.0", f"{chunk.size_octets} octets received")]
 
     async def abandon(self) -> None:
         """Give up the content, unless its outcome is settled."""
@@ -98,21 +105,25 @@ class Reception:
         except Exception as error:  # noqa: BLE001 - the reply follows the end of the content
             self._failure = failure_reply(error)
 
-    async def _finish(self) -> Reply:
+    async def _finish(self) -> list[Reply]:
         self._scanner.finish()
         if self._scanner.fault is not None and self._failure is None:
             self._failure = FAULTS[self._scanner.fault]
         if self._failure is not None:
             await self.abandon()
-            return self._failure
+            return [self._failure] * len(self._answers)
         self._settled = True
         try:
-            name = await self._acceptance.commit()
+            accepted = await self._acceptance.commit()
         except OutcomeUnknown:
             raise SessionOver(None) from None
         except Exception as error:  # noqa: BLE001 - an internal failure gets a temporary reply
-            return failure_reply(error)
-        return Reply(250, "2.6.0", f"Message accepted as {name}")
+            return [failure_reply(error)] * len(self._answers)
+        success = Reply(250, "2.6.0", f"Message accepted as {accepted.name}")
+        if not accepted.refusals:
+            return [success] * len(self._answers)
+        verdicts = [success if error is None else reply_to(error) for error in accepted.refusals]
+        return [verdicts[place] for place in self._answers]
 
 
 async def discard(channel: Channel, chunk: Chunk, settings: SessionSettings, refusal: Reply) -> None:

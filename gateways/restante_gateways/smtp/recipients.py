@@ -37,9 +37,16 @@ async def verify(
                 answers.append(replies.TOO_MANY_RECIPIENTS)
                 continue
             wanted[recipient] = None
+        elif len(transaction.answered) + len(answers) >= max_recipients:  # by LMTP, a repetition has its own answer
+            answers.append(replies.TOO_MANY_RECIPIENTS)
+            continue
         answers.append(recipient)
     refusals = await _refusals(ask, mail, list(wanted)) if wanted else {}
     transaction.recipients.update((recipient, None) for recipient in wanted if recipient not in refusals)
+    if transaction.lmtp:
+        transaction.answered += (
+            answer for answer in answers if isinstance(answer, RcptArguments) and answer not in refusals
+        )
     final = [refusals.get(answer, RECIPIENT_OK) if isinstance(answer, RcptArguments) else answer for answer in answers]
     transaction.refused_count += sum(reply.is_error for reply in final)
     return final

@@ -29,7 +29,7 @@ from restante_gateways.net.transport import ConnectionTransport
 from restante_gateways.smtp import auth, recipients, replies
 from restante_gateways.smtp.channel import Channel
 from restante_gateways.smtp.chunks import parse_chunk
-from restante_gateways.smtp.command_loop import CommandLoop, Ended
+from restante_gateways.smtp.command_loop import CommandLoop, Ended, Run
 from restante_gateways.smtp.core import Core, Identity
 from restante_gateways.smtp.grammar import parse_hello, parse_mail
 from restante_gateways.smtp.receive import Reception, discard
@@ -52,6 +52,8 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
 
     session: aiosmtpd.smtp.Session  # has the name from EHLO or HELO
     envelope: Transaction
+    commands = COMMANDS  # without those that depend on the connection's state
+    need_hello = replies.NEED_HELLO
 
     def __init__(
         self,
@@ -75,13 +77,15 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
             max_command_octets=settings.max_command_octets,
             wait=settings.login_timeout_seconds if submission else settings.idle_seconds,
         )
-        self._commands = CommandLoop(
-            self._channel, lambda name: getattr(self, f"smtp_{name}", None), settings, log, metrics
-        )
+        self._commands = CommandLoop(self._channel, self._command, settings, log, metrics)
         self._identity: Identity | None = None
         self._login_failures = 0
         self._task: asyncio.Task[None] | None = None  # the running `_handle_client`
         self._finished: asyncio.Future[None] = loop.create_future()
+
+    def _command(self, name: str) -> Run | None:
+        """The command of a name in capitals, if this protocol has it."""
+        return getattr(self, f"smtp_{name}", None)
 
     def __dir__(self) -> tuple[str, ...]:
         """The names of the commands alone. aiosmtpd examines all that `dir` lists, four times for each session."""
@@ -139,14 +143,14 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
     @property
     def _not_open(self) -> Reply:
         """The refusal of RCPT and DATA without a transaction."""
-        return replies.NEED_MAIL if self.session.host_name else replies.NEED_HELLO
+        return replies.NEED_MAIL if self.session.host_name else self.need_hello
 
     def _create_envelope(self) -> Transaction:
         """Create the envelope for aiosmtpd."""
-        return Transaction()
+        return Transaction(lmtp=self._settings.role is Role.LMTP)
 
     async def _reset(self) -> None:
-        ended, self.envelope = self.envelope, Transaction()
+        ended, self.envelope = self.envelope, self._create_envelope()
         await ended.abandon()
 
     def _forget_user(self) -> None:
@@ -186,7 +190,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
     async def smtp_MAIL(self, argument: bytes) -> Reply:
         """MAIL: open a transaction. RFC 5321 4.1.1.2."""
         if not self.session.host_name:
-            return replies.NEED_HELLO
+            return self.need_hello
         if self._settings.role is Role.SUBMISSION and self._identity is None:
             return replies.NEED_AUTHENTICATION if self._authentication_allowed else replies.NEED_TLS
         if self.envelope.mail is not None:
@@ -214,7 +218,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         self._channel.waiting.earn(float(sum(not reply.is_error for reply in answers)))
         return answers
 
-    async def smtp_DATA(self, argument: bytes) -> Reply:
+    async def smtp_DATA(self, argument: bytes) -> Reply | list[Reply]:
         """DATA: receive the content, and end the transaction in every case. RFC 5321 4.1.1.4."""
         _no_argument(argument, "DATA")
         if self.envelope.reception is not None:
@@ -223,25 +227,25 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
             return refusal
         self._channel.say(replies.START_MAIL_INPUT)
         try:
-            reply = await self._begin_reception().data()
+            answers = await self._begin_reception().data()
         finally:
             await self._reset()
-        return self._content_ended(reply)
+        return self._content_ended(answers)
 
-    async def smtp_BDAT(self, argument: bytes) -> Reply:
+    async def smtp_BDAT(self, argument: bytes) -> Reply | list[Reply]:
         """BDAT: receive a chunk of the content; the last one ends the transaction in every case. RFC 3030 2."""
         chunk = parse_chunk(argument)
         reception = self.envelope.reception
         if reception is None and (refusal := self._content_refusal) is not None:
             await discard(self._channel, chunk, self._settings, refusal)
             return refusal
-        reply = await (reception or self._begin_reception()).chunk(chunk)
+        answers = await (reception or self._begin_reception()).chunk(chunk)
         if chunk.last:
             await self._reset()
-            return self._content_ended(reply)
+            return self._content_ended(answers)
         if not chunk.size_octets:
             self._commands.count_idle()
-        return reply
+        return answers
 
     @property
     def _content_refusal(self) -> Reply | None:
@@ -256,14 +260,15 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         envelope = self.envelope.closed(
             self.session, self._peer, self._identity, host_name=self._settings.host_name, now=self._now()
         )
-        self.envelope.reception = Reception(self._channel, self._core.open(envelope), self._settings)
+        acceptance, answers = self._core.open(envelope), self.envelope.answers
+        self.envelope.reception = Reception(self._channel, acceptance, self._settings, answers)
         return self.envelope.reception
 
-    def _content_ended(self, reply: Reply) -> Reply:
-        if not reply.is_error:
+    def _content_ended(self, answers: list[Reply]) -> list[Reply]:
+        if not all(reply.is_error for reply in answers):
             self._commands.mail_accepted()
             self._channel.waiting = WaitingTime(self._settings.idle_seconds)
-        return reply
+        return answers
 
     async def smtp_RSET(self, argument: bytes) -> Reply:
         """RSET: discard the transaction. RFC 5321 4.1.1.5."""
@@ -289,7 +294,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         """HELP: list the commands of this listener. RFC 5321 4.1.1.8."""
         starttls = " STARTTLS" if self._starttls_offered else ""
         authentication = " AUTH" if self._authentication_offered else ""
-        return Reply(214, "2.0.0", f"Commands: {COMMANDS}{starttls}{authentication}\nSee RFC 5321")
+        return Reply(214, "2.0.0", f"Commands: {self.commands}{starttls}{authentication}\nSee RFC 5321")
 
     async def smtp_QUIT(self, argument: bytes) -> Reply:
         """QUIT: end the session. RFC 5321 4.1.1.10."""

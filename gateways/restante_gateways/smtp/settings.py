@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import sys
 from dataclasses import dataclass
 
 from restante_gateways.net.authentication import AuthenticationPolicy
@@ -16,6 +17,7 @@ class Role(enum.Enum):
 
     MX = "mx"  # accepts mail for local recipients from other MTAs
     SUBMISSION = "submission"  # accepts mail from local users, who must authenticate
+    LMTP = "lmtp"  # accepts mail for local recipients from trusted servers (RFC 2033)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,12 @@ class SessionSettings:
     authentication: AuthenticationPolicy = AuthenticationPolicy.REQUIRED
 
     def of_listener(self, role: Role, authentication: AuthenticationPolicy) -> SessionSettings:
-        """These settings for a listener of `role`."""
+        """These settings for a listener of `role`.
+
+        The errors of a trusted server are not counted: they are those of its users, and do not end its session.
+        """
         most = self.max_recipients if role is Role.SUBMISSION else min(self.max_recipients, MAX_ACCEPTED_RECIPIENTS)
-        return dataclasses.replace(self, role=role, authentication=authentication, max_recipients=most)
+        errors = sys.maxsize if role is Role.LMTP else self.max_errors
+        return dataclasses.replace(
+            self, role=role, authentication=authentication, max_recipients=most, max_errors=errors
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 
 import aiosmtpd.smtp
@@ -17,10 +18,13 @@ from restante_mail.header.trace import Hop, received_field
 class Transaction(aiosmtpd.smtp.Envelope):
     """The arguments of MAIL and RCPT so far (RFC 5321 3.3). No transaction is open while `mail` is None."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lmtp: bool = False) -> None:
+        """`lmtp`: every accepted RCPT gets a final reply of its own (RFC 2033 4.2)."""
         super().__init__()
         self.mail: MailArguments | None = None
         self.recipients: dict[RcptArguments, None] = {}  # in order, without duplicates
+        self.lmtp = lmtp
+        self.answered: list[RcptArguments] = []  # by LMTP: of every accepted RCPT, with duplicates
         self.refused_count = 0
         self.trace_id = ""
         self.reception: Reception | None = None  # begun by DATA or the first BDAT
@@ -33,6 +37,14 @@ class Transaction(aiosmtpd.smtp.Envelope):
     def begin(self, mail: MailArguments) -> None:
         """Open the transaction with an accepted MAIL."""
         self.mail, self.trace_id = mail, secrets.token_hex(8)
+
+    @property
+    def answers(self) -> Sequence[int]:
+        """For each final reply to the content, the place of its recipient."""
+        if not self.lmtp:
+            return (0,)
+        places = {recipient: place for place, recipient in enumerate(self.recipients)}
+        return [places[recipient] for recipient in self.answered]
 
     def closed(
         self, session: aiosmtpd.smtp.Session, peer: Peer, identity: Identity | None, *, host_name: str, now: datetime
@@ -48,6 +60,7 @@ class Transaction(aiosmtpd.smtp.Envelope):
             authenticated=identity is not None,
             smtputf8=self.mail.smtputf8,
             trace_id=self.trace_id,
+            lmtp=self.lmtp,
         )
         return Envelope(
             mail=self.mail,
@@ -56,4 +69,5 @@ class Transaction(aiosmtpd.smtp.Envelope):
             identity=identity,
             trace_field=received_field(hop, now),
             trace_id=self.trace_id,
+            lmtp=self.lmtp,
         )

@@ -28,6 +28,7 @@ class Taken(NamedTuple):
 
     transport_id: int
     sent: Placed | None = None  # the sender's copy
+    refused: tuple[int, ...] = ()  # recipients refused by LMTP, as `lmtp` numbers them; without a sender's copy
 
 
 def direct(item: Incoming, most: int) -> list[Addressee]:

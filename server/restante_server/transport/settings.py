@@ -19,6 +19,7 @@ class TransportSettings:
 
     contents: Path  # the directory of large contents
     hostname: str = "localhost"  # this server's name in Received, Message-ID and reports
+    trusted_authserv_ids: tuple[str, ...] = ()  # of servers that deliver by LMTP
     schedule: Schedule = field(default_factory=Schedule)
     max_recipients: int = 1_000
     max_scheduled: int = 1_000  # scheduled messages of one account
@@ -37,6 +38,7 @@ class TransportSettings:
         return cls(
             contents=settings.contents_directory,
             hostname=given.hostname,
+            trusted_authserv_ids=given.trusted_authserv_ids,
             schedule=Schedule(
                 first_retry=int(given.first_retry_minutes * MINUTE),
                 longest_retry=int(given.longest_retry_minutes * MINUTE),

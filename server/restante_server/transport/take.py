@@ -42,6 +42,7 @@ class TakeMail:
     settings: TransportSettings
     incoming: Incoming
     request: Request
+    refused: tuple[int, ...] = ()  # becomes a part of the kept answer; see Taken
 
     @property
     def mailboxes(self) -> frozenset[int]:
@@ -102,6 +103,9 @@ class TakeMail:
             _put_away_draft(tx, operations[at].incoming)
             ready.append(at)
         taken = enqueue(tx, [operations[at].incoming for at in ready], operations[0].settings)
+        for place, at in enumerate(ready):
+            if operations[at].refused:
+                taken[place] = taken[place]._replace(refused=operations[at].refused)
         answers = [(operations[at].request, encode(one)) for at, one in zip(ready, taken, strict=True)]
         requests.keep(tx, answers, is_locked=False)
         for at, one in zip(ready, taken, strict=True):
@@ -113,15 +117,20 @@ class TakeMail:
 
 
 def encode(taken: Taken) -> bytes:
-    """A result in the form that is kept under its request id."""
-    sent = taken.sent or ()
-    return b"".join(number.to_bytes(8, "big") for number in (taken.transport_id, *sent))
+    """A result in the form that is kept under its request id: numbers of 8 octets.
+
+    The id in queue and trace, then the ids of the sender's copy, or a zero and the refused recipients.
+    """
+    more = (0, *taken.refused) if taken.refused else taken.sent or ()
+    return b"".join(number.to_bytes(8, "big") for number in (taken.transport_id, *more))
 
 
 def decode(kept: bytes) -> Taken:
     """The result from its kept form."""
-    numbers = [int.from_bytes(kept[at : at + 8], "big") for at in range(0, len(kept), 8)]
-    return Taken(numbers[0], Placed(*numbers[1:]) if len(numbers) > 1 else None)
+    transport_id, *more = (int.from_bytes(kept[at : at + 8], "big") for at in range(0, len(kept), 8))
+    if more and not more[0]:
+        return Taken(transport_id, refused=tuple(more[1:]))
+    return Taken(transport_id, Placed(*more) if more else None)
 
 
 def _require_uploads(tx: Connection, item: Incoming) -> None:

@@ -82,7 +82,7 @@ async def test_a_message_is_begun_sent_in_chunks_and_committed(servers: Servers,
     assert max(len(each.chunk) for each in core.requests) <= MAX_CHUNK_OCTETS
     assert not committing.done()  # not before the core's answer
     core.tell(acceptance_id=1, accepted=True, transport_id=77)
-    assert await committing == 77
+    assert (await committing).transport_id == 77
 
 
 async def test_no_more_octets_are_sent_than_granted(servers: Servers, core: Transport) -> None:
@@ -109,7 +109,7 @@ async def test_one_that_waits_for_room_does_not_hold_up_another(servers: Servers
     committing = asyncio.create_task(small.commit())
     await until(lambda: commits(core) == [2])
     core.tell(acceptance_id=2, accepted=True, transport_id=5)
-    assert await committing == 5
+    assert (await committing).transport_id == 5
     feeding.cancel()
 
 
@@ -148,7 +148,7 @@ async def test_a_lost_connection_is_unavailable_and_the_next_message_goes_on_a_n
     again = asyncio.create_task(link.accept.start(begin()).commit())
     await until(lambda: len(commits(core)) == 2)
     core.tell(acceptance_id=core.requests[-1].acceptance_id, accepted=True, transport_id=9)
-    assert await again == 9
+    assert (await again).transport_id == 9
     assert len(core.streams) == 2
 
 
@@ -165,11 +165,11 @@ async def test_draining_finishes_what_has_begun_and_begins_elsewhere(servers: Se
     assert link._channel is not before
     assert len(core.streams) == 2
     core.tell(acceptance_id=2, accepted=True, transport_id=2)
-    assert await second == 2
+    assert (await second).transport_id == 2
     committing = asyncio.create_task(first.commit())
     await until(lambda: commits(core) == [2, 1])
     core.streams[0].put_nowait(AcceptResponse(acceptance_id=1, accepted=True, transport_id=1))
-    assert await committing == 1
+    assert (await committing).transport_id == 1
 
 
 async def test_an_aborted_message_is_forgotten(servers: Servers, core: Transport) -> None:

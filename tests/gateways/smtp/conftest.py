@@ -86,7 +86,8 @@ class Gateway:
         client = Client(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name))
         self._clients.append(client)
         if greet:
-            assert (await client.reply()).startswith("220 mx.example.test ESMTP")
+            protocol = "LMTP" if listener == "lmtp" else "ESMTP"
+            assert (await client.reply()).startswith(f"220 mx.example.test {protocol} ")
         return client
 
     async def logged_in(self, name: str = "alice") -> Client:
@@ -131,6 +132,7 @@ def make_gateway(certificate: CertificateFiles) -> MakeGateway:
             "mx": SmtpListener(Port(tls="starttls"), Role.MX),
             "submission": SmtpListener(Port(tls="starttls"), Role.SUBMISSION),
             "submissions": SmtpListener(Port(tls="implicit"), Role.SUBMISSION),
+            "lmtp": SmtpListener(Port(tls="none", allow_from=("127.0.0.1",)), Role.LMTP),
         }
         core = RecordingCore()
         listen(SmtpSettings(listeners, sessions, bounds), core, runtime)

@@ -11,11 +11,11 @@ from restante.v1.session_pb2 import AuthenticateResponse, Session
 from restante_gateways.core.login import Ask, by_exchange
 from restante_gateways.core.sasl import Response
 from restante_gateways.net.addresses import Peer
-from restante_gateways.smtp.core import Envelope, Identity
+from restante_gateways.smtp.core import Accepted, Envelope, Identity
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 
 DOMAINS = {"example.test", ""}
-USERS = {"alice", "bob", "carol", "postmaster", "abuse", "full"}
+USERS = {"alice", "bob", "carol", "postmaster", "abuse", "full", "late"}  # late: full when its content is complete
 
 
 class RecordedIdentity:
@@ -48,14 +48,18 @@ class RecordedAcceptance:
         if self.core.keep_contents:
             self.content += content
 
-    async def commit(self) -> str:
+    async def commit(self) -> Accepted:
         assert self.state == "open"
         self.state = "committing"
         await self.core.gate.wait()
         self.core.raise_failure("commit")
         self.state = "committed"
         self.core.accepted.append(self)
-        return f"T{len(self.core.accepted)}"
+        refusals = [
+            errors.QuotaExceeded() if recipient.forward_path.local_part == "late" else None
+            for recipient in self.envelope.recipients
+        ]
+        return Accepted(f"T{len(self.core.accepted)}", tuple(refusals) if self.envelope.lmtp else ())
 
     async def abandon(self) -> None:
         if self.state == "open":

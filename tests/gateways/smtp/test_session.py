@@ -8,7 +8,13 @@ import pytest
 
 from restante import errors
 from restante_gateways.net.bounds import ConnectionBounds
+from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
+from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, listen
+from restante_gateways.smtp.settings import Role, SessionSettings
+from restante_process.limits import ConnectionLimits
+from restante_process.tls import CertificateFiles
 from tests.gateways.smtp.conftest import Client, Gateway, MakeGateway
+from tests.gateways.smtp.recording import RecordingCore
 
 MAIL = "MAIL FROM:<dora@example.net>"
 RCPT = "RCPT TO:<alice@example.test>"
@@ -543,3 +549,26 @@ async def test_a_slow_core_slows_the_client(make_gateway: MakeGateway) -> None:
                     await client.send(b"m" * 65_534 + b"\r\n")
                     sent += 65_536
         assert sent < 32 << 20
+
+
+async def test_behind_a_proxy_the_real_client_counts(certificate: CertificateFiles) -> None:
+    limits = ConnectionLimits(connections_per_address=1, exempt=())
+    runtime, core = Runtime(RuntimeSettings("smtp", certificates=(certificate,), limits=limits)), RecordingCore()
+    listeners = {"mx": SmtpListener(Port(tls="none", proxy_from=("127.0.0.1",)), Role.MX)}
+    listen(SmtpSettings(listeners, SessionSettings(Role.MX, "mx.example.test")), core, runtime)
+    port = runtime.addresses()["mx"][0].port
+    version_2 = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes([192, 0, 2, 8, 127, 0, 0, 1]) + b"\x9c\x40\x00\x19"
+    for header, client in ((b"PROXY TCP4 192.0.2.7 127.0.0.1 40000 25\r\n", "192.0.2.7"), (version_2, "192.0.2.8")):
+        first = Client(*await asyncio.open_connection("127.0.0.1", port))
+        await first.send(header)
+        assert (await first.reply()).startswith("220")
+        second = Client(*await asyncio.open_connection("127.0.0.1", port))
+        await second.send(header)
+        assert (await second.reply()).startswith("421 4.7.0 Too many connections from your address")
+        await first.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode() + MESSAGE + b".\r\n")
+        assert (await first.codes(5))[-1] == 250
+        envelope = core.accepted[-1].envelope
+        assert envelope.peer.client.host == client
+        assert f"([{client}])".encode() in envelope.trace_field
+        await first.close()
+    await runtime.drain()

@@ -54,6 +54,15 @@ def test_with_clause(extended: bool, tls: bool, authenticated: bool, smtputf8: b
 
 
 @pytest.mark.parametrize(
+    ("tls", "smtputf8", "protocol"),
+    [(False, False, "LMTP"), (True, False, "LMTPS"), (False, True, "UTF8LMTP"), (True, True, "UTF8LMTPS")],
+)
+def test_with_clause_of_lmtp(tls: bool, smtputf8: bool, protocol: str) -> None:
+    facts = hop(lmtp=True, tls=tls, smtputf8=smtputf8)
+    assert f" with {protocol} id ".encode() in received_field(facts, NOW)  # RFC 3848 1, RFC 6531 4.3
+
+
+@pytest.mark.parametrize(
     ("address", "literal"),
     [
         ("192.0.2.1", "[192.0.2.1]"),

@@ -263,6 +263,7 @@ type AcceptBegin struct {
 	Options       *EnvelopeOptions       `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`                                  // Parameters of MAIL.
 	ClientAddress string                 `protobuf:"bytes,5,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"` // IP address of the client.
 	TraceField    string                 `protobuf:"bytes,6,opt,name=trace_field,json=traceField,proto3" json:"trace_field,omitempty"`          // The Received field for this hop, with its CRLF, without `for`; at most 2 KiB.
+	Lmtp          bool                   `protobuf:"varint,15,opt,name=lmtp,proto3" json:"lmtp,omitempty"`                                      // From a trusted server by LMTP (RFC 2033): when the content is complete, each recipient is judged
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -337,6 +338,13 @@ func (x *AcceptBegin) GetTraceField() string {
 		return x.TraceField
 	}
 	return ""
+}
+
+func (x *AcceptBegin) GetLmtp() bool {
+	if x != nil {
+		return x.Lmtp
+	}
+	return false
 }
 
 // AcceptEnd ends the content of an acceptance. The results of all checks travel here, since most need the content and a
@@ -449,7 +457,8 @@ func (x *AcceptMessageRequest) GetChecks() *MessageChecks {
 // AcceptMessageResponse names the accepted message.
 type AcceptMessageResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	TransportId   int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"` // Its id in queue and trace.
+	TransportId   int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"` // Its id in queue and trace; 0: every recipient was refused, by LMTP.
+	Verdicts      []*RecipientVerdict    `protobuf:"bytes,15,rep,name=verdicts,proto3" json:"verdicts,omitempty"`                          // By LMTP: one for each recipient, in their order. A repeat gets the same.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -489,6 +498,13 @@ func (x *AcceptMessageResponse) GetTransportId() int64 {
 		return x.TransportId
 	}
 	return 0
+}
+
+func (x *AcceptMessageResponse) GetVerdicts() []*RecipientVerdict {
+	if x != nil {
+		return x.Verdicts
+	}
+	return nil
 }
 
 // AcceptRequest is a step of one acceptance.
@@ -624,8 +640,9 @@ type AcceptResponse struct {
 	TransportId  int64                  `protobuf:"varint,3,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"`    // Its id in queue and trace, when accepted.
 	Status       *status.Status         `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`                                  // The reason of a refusal, such as MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
 	// RECIPIENT_NOT_FOUND, MESSAGE_REFUSED, STORE_FULL, STORE_BUSY.
-	Draining      bool  `protobuf:"varint,5,opt,name=draining,proto3" json:"draining,omitempty"`                                // With acceptance_id 0: finish open acceptances here and begin the next on a new stream.
-	GrantedOctets int64 `protobuf:"varint,6,opt,name=granted_octets,json=grantedOctets,proto3" json:"granted_octets,omitempty"` // Additional octets that the acceptance may send; 1 MiB at the start.
+	Draining      bool                `protobuf:"varint,5,opt,name=draining,proto3" json:"draining,omitempty"`                                // With acceptance_id 0: finish open acceptances here and begin the next on a new stream.
+	GrantedOctets int64               `protobuf:"varint,6,opt,name=granted_octets,json=grantedOctets,proto3" json:"granted_octets,omitempty"` // Additional octets that the acceptance may send; 1 MiB at the start.
+	Verdicts      []*RecipientVerdict `protobuf:"bytes,15,rep,name=verdicts,proto3" json:"verdicts,omitempty"`                                // With `accepted`, as in AcceptMessageResponse.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -700,6 +717,13 @@ func (x *AcceptResponse) GetGrantedOctets() int64 {
 		return x.GrantedOctets
 	}
 	return 0
+}
+
+func (x *AcceptResponse) GetVerdicts() []*RecipientVerdict {
+	if x != nil {
+		return x.Verdicts
+	}
+	return nil
 }
 
 // AcceptSubmissionRequest holds a submission and the gateway's trace of it.
@@ -1463,7 +1487,7 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\x10RecipientVerdict\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x122\n" +
-	"\x15good_for_milliseconds\x18\x03 \x01(\x05R\x13goodForMilliseconds\"\x8f\x02\n" +
+	"\x15good_for_milliseconds\x18\x03 \x01(\x05R\x13goodForMilliseconds\"\xa3\x02\n" +
 	"\vAcceptBegin\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\fR\trequestId\x12!\n" +
@@ -1474,29 +1498,32 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\aoptions\x18\x04 \x01(\v2\x1c.restante.v1.EnvelopeOptionsR\aoptions\x12%\n" +
 	"\x0eclient_address\x18\x05 \x01(\tR\rclientAddress\x12\x1f\n" +
 	"\vtrace_field\x18\x06 \x01(\tR\n" +
-	"traceField\"?\n" +
+	"traceField\x12\x12\n" +
+	"\x04lmtp\x18\x0f \x01(\bR\x04lmtp\"?\n" +
 	"\tAcceptEnd\x122\n" +
 	"\x06checks\x18\x01 \x01(\v2\x1a.restante.v1.MessageChecksR\x06checks\"\x94\x01\n" +
 	"\x14AcceptMessageRequest\x12.\n" +
 	"\x05start\x18\x01 \x01(\v2\x18.restante.v1.AcceptBeginR\x05start\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x122\n" +
-	"\x06checks\x18\x03 \x01(\v2\x1a.restante.v1.MessageChecksR\x06checks\">\n" +
+	"\x06checks\x18\x03 \x01(\v2\x1a.restante.v1.MessageChecksR\x06checks\"y\n" +
 	"\x15AcceptMessageResponse\x12%\n" +
-	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\"\xd4\x01\n" +
+	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\x129\n" +
+	"\bverdicts\x18\x0f \x03(\v2\x1d.restante.v1.RecipientVerdictR\bverdicts\"\xd4\x01\n" +
 	"\rAcceptRequest\x12'\n" +
 	"\racceptance_id\x18\x01 \x01(\x03B\x020\x01R\facceptanceId\x120\n" +
 	"\x05start\x18\x02 \x01(\v2\x18.restante.v1.AcceptBeginH\x00R\x05start\x12\x16\n" +
 	"\x05chunk\x18\x03 \x01(\fH\x00R\x05chunk\x120\n" +
 	"\x06commit\x18\x04 \x01(\v2\x16.restante.v1.AcceptEndH\x00R\x06commit\x12\x16\n" +
 	"\x05abort\x18\x05 \x01(\bH\x00R\x05abortB\x06\n" +
-	"\x04step\"\xef\x01\n" +
+	"\x04step\"\xaa\x02\n" +
 	"\x0eAcceptResponse\x12'\n" +
 	"\racceptance_id\x18\x01 \x01(\x03B\x020\x01R\facceptanceId\x12\x1a\n" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\x12%\n" +
 	"\ftransport_id\x18\x03 \x01(\x03B\x020\x01R\vtransportId\x12*\n" +
 	"\x06status\x18\x04 \x01(\v2\x12.google.rpc.StatusR\x06status\x12\x1a\n" +
 	"\bdraining\x18\x05 \x01(\bR\bdraining\x12)\n" +
-	"\x0egranted_octets\x18\x06 \x01(\x03B\x020\x01R\rgrantedOctets\"}\n" +
+	"\x0egranted_octets\x18\x06 \x01(\x03B\x020\x01R\rgrantedOctets\x129\n" +
+	"\bverdicts\x18\x0f \x03(\v2\x1d.restante.v1.RecipientVerdictR\bverdicts\"}\n" +
 	"\x17AcceptSubmissionRequest\x12A\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2!.restante.v1.SubmitMessageRequestR\n" +
@@ -1624,38 +1651,40 @@ var file_restante_v1_transport_proto_depIdxs = []int32{
 	26, // 4: restante.v1.AcceptEnd.checks:type_name -> restante.v1.MessageChecks
 	4,  // 5: restante.v1.AcceptMessageRequest.start:type_name -> restante.v1.AcceptBegin
 	26, // 6: restante.v1.AcceptMessageRequest.checks:type_name -> restante.v1.MessageChecks
-	4,  // 7: restante.v1.AcceptRequest.start:type_name -> restante.v1.AcceptBegin
-	5,  // 8: restante.v1.AcceptRequest.commit:type_name -> restante.v1.AcceptEnd
-	23, // 9: restante.v1.AcceptResponse.status:type_name -> google.rpc.Status
-	27, // 10: restante.v1.AcceptSubmissionRequest.submission:type_name -> restante.v1.SubmitMessageRequest
-	24, // 11: restante.v1.OutboundRecipient.recipient:type_name -> restante.v1.EnvelopeRecipient
-	25, // 12: restante.v1.OutboundLease.options:type_name -> restante.v1.EnvelopeOptions
-	13, // 13: restante.v1.OutboundLease.recipients:type_name -> restante.v1.OutboundRecipient
-	28, // 14: restante.v1.OutboundLease.expires_at:type_name -> google.protobuf.Timestamp
-	14, // 15: restante.v1.LeaseOutboundResponse.leases:type_name -> restante.v1.OutboundLease
-	0,  // 16: restante.v1.RecipientOutcome.kind:type_name -> restante.v1.OutcomeKind
-	20, // 17: restante.v1.ReportOutcomeRequest.outcomes:type_name -> restante.v1.RecipientOutcome
-	1,  // 18: restante.v1.TransportService.VerifyRecipients:input_type -> restante.v1.VerifyRecipientsRequest
-	6,  // 19: restante.v1.TransportService.AcceptMessage:input_type -> restante.v1.AcceptMessageRequest
-	8,  // 20: restante.v1.TransportService.Accept:input_type -> restante.v1.AcceptRequest
-	10, // 21: restante.v1.TransportService.AcceptSubmission:input_type -> restante.v1.AcceptSubmissionRequest
-	12, // 22: restante.v1.TransportService.LeaseOutbound:input_type -> restante.v1.LeaseOutboundRequest
-	16, // 23: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
-	18, // 24: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
-	21, // 25: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
-	2,  // 26: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
-	7,  // 27: restante.v1.TransportService.AcceptMessage:output_type -> restante.v1.AcceptMessageResponse
-	9,  // 28: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
-	11, // 29: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
-	15, // 30: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
-	17, // 31: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
-	19, // 32: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
-	22, // 33: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
-	26, // [26:34] is the sub-list for method output_type
-	18, // [18:26] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	3,  // 7: restante.v1.AcceptMessageResponse.verdicts:type_name -> restante.v1.RecipientVerdict
+	4,  // 8: restante.v1.AcceptRequest.start:type_name -> restante.v1.AcceptBegin
+	5,  // 9: restante.v1.AcceptRequest.commit:type_name -> restante.v1.AcceptEnd
+	23, // 10: restante.v1.AcceptResponse.status:type_name -> google.rpc.Status
+	3,  // 11: restante.v1.AcceptResponse.verdicts:type_name -> restante.v1.RecipientVerdict
+	27, // 12: restante.v1.AcceptSubmissionRequest.submission:type_name -> restante.v1.SubmitMessageRequest
+	24, // 13: restante.v1.OutboundRecipient.recipient:type_name -> restante.v1.EnvelopeRecipient
+	25, // 14: restante.v1.OutboundLease.options:type_name -> restante.v1.EnvelopeOptions
+	13, // 15: restante.v1.OutboundLease.recipients:type_name -> restante.v1.OutboundRecipient
+	28, // 16: restante.v1.OutboundLease.expires_at:type_name -> google.protobuf.Timestamp
+	14, // 17: restante.v1.LeaseOutboundResponse.leases:type_name -> restante.v1.OutboundLease
+	0,  // 18: restante.v1.RecipientOutcome.kind:type_name -> restante.v1.OutcomeKind
+	20, // 19: restante.v1.ReportOutcomeRequest.outcomes:type_name -> restante.v1.RecipientOutcome
+	1,  // 20: restante.v1.TransportService.VerifyRecipients:input_type -> restante.v1.VerifyRecipientsRequest
+	6,  // 21: restante.v1.TransportService.AcceptMessage:input_type -> restante.v1.AcceptMessageRequest
+	8,  // 22: restante.v1.TransportService.Accept:input_type -> restante.v1.AcceptRequest
+	10, // 23: restante.v1.TransportService.AcceptSubmission:input_type -> restante.v1.AcceptSubmissionRequest
+	12, // 24: restante.v1.TransportService.LeaseOutbound:input_type -> restante.v1.LeaseOutboundRequest
+	16, // 25: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
+	18, // 26: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
+	21, // 27: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
+	2,  // 28: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
+	7,  // 29: restante.v1.TransportService.AcceptMessage:output_type -> restante.v1.AcceptMessageResponse
+	9,  // 30: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
+	11, // 31: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
+	15, // 32: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
+	17, // 33: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
+	19, // 34: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
+	22, // 35: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
+	28, // [28:36] is the sub-list for method output_type
+	20, // [20:28] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_transport_proto_init() }

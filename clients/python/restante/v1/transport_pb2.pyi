@@ -157,6 +157,7 @@ class AcceptBegin(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_FIELD_NUMBER: _builtins.int
+    LMTP_FIELD_NUMBER: _builtins.int
     request_id: _builtins.bytes
     """Required: 16 random octets."""
     reverse_path: _builtins.str
@@ -165,6 +166,8 @@ class AcceptBegin(_message.Message):
     """IP address of the client."""
     trace_field: _builtins.str
     """The Received field for this hop, with its CRLF, without `for`; at most 2 KiB."""
+    lmtp: _builtins.bool
+    """From a trusted server by LMTP (RFC 2033): when the content is complete, each recipient is judged"""
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_submission_pb2.EnvelopeRecipient]:
         """The verified recipients, at most 1000."""
@@ -182,10 +185,11 @@ class AcceptBegin(_message.Message):
         options: _submission_pb2.EnvelopeOptions | None = ...,
         client_address: _builtins.str = ...,
         trace_field: _builtins.str = ...,
+        lmtp: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "options", b"options", "recipients", b"recipients", "request_id", b"request_id", "reverse_path", b"reverse_path", "trace_field", b"trace_field"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "lmtp", b"lmtp", "options", b"options", "recipients", b"recipients", "request_id", b"request_id", "reverse_path", b"reverse_path", "trace_field", b"trace_field"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -258,16 +262,22 @@ class AcceptMessageResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TRANSPORT_ID_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
     transport_id: _builtins.int
-    """Its id in queue and trace."""
+    """Its id in queue and trace; 0: every recipient was refused, by LMTP."""
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecipientVerdict]:
+        """By LMTP: one for each recipient, in their order. A repeat gets the same."""
+
     def __init__(
         self,
         *,
         transport_id: _builtins.int = ...,
+        verdicts: _abc.Iterable[Global___RecipientVerdict] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["transport_id", b"transport_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transport_id", b"transport_id", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -329,6 +339,7 @@ class AcceptResponse(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     GRANTED_OCTETS_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
     acceptance_id: _builtins.int
     """The acceptance."""
     accepted: _builtins.bool
@@ -345,6 +356,10 @@ class AcceptResponse(_message.Message):
     def status(self) -> _status_pb2.Status:
         """The reason of a refusal, such as MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,"""
 
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecipientVerdict]:
+        """With `accepted`, as in AcceptMessageResponse."""
+
     def __init__(
         self,
         *,
@@ -354,10 +369,11 @@ class AcceptResponse(_message.Message):
         status: _status_pb2.Status | None = ...,
         draining: _builtins.bool = ...,
         granted_octets: _builtins.int = ...,
+        verdicts: _abc.Iterable[Global___RecipientVerdict] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance_id", b"acceptance_id", "accepted", b"accepted", "draining", b"draining", "granted_octets", b"granted_octets", "status", b"status", "transport_id", b"transport_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance_id", b"acceptance_id", "accepted", b"accepted", "draining", b"draining", "granted_octets", b"granted_octets", "status", b"status", "transport_id", b"transport_id", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

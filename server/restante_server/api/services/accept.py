@@ -13,8 +13,9 @@ from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.faults import translate
 from restante_server.api.engine.registry import Handlers
-from restante_server.api.services.accept_message import checked, judged, take
-from restante_server.transport.inbound.intake import Arrived, Intake
+from restante_server.api.services import lmtp
+from restante_server.api.services.accept_message import checked, intake_of, judged, take
+from restante_server.transport.inbound.intake import Arrived
 
 handlers = Handlers()
 
@@ -189,8 +190,13 @@ class _Acceptance:
             envelope = judged(self._stream.call, self._begin)
             received = await self._receive()
             if received is not None:
-                transport_id = await take(self._stream.call, self._begin, envelope, *received)
-                response = AcceptResponse(acceptance_id=self.acceptance_id, accepted=True, transport_id=transport_id)
+                taken = await take(self._stream.call, self._begin, envelope, *received)
+                response = AcceptResponse(
+                    acceptance_id=self.acceptance_id,
+                    accepted=True,
+                    transport_id=taken.transport_id,
+                    verdicts=lmtp.verdicts(self._begin, taken.refused),
+                )
         except Exception as error:  # noqa: BLE001 - the error is the answer to this acceptance
             known = translate(error, "/restante.v1.TransportService/Accept")
             response = AcceptResponse(acceptance_id=self.acceptance_id, status=to_status(known))
@@ -202,7 +208,7 @@ class _Acceptance:
 
     async def _receive(self) -> tuple[Arrived, Checks | None] | None:
         """The message with the results of its checks; None if the client has abandoned it."""
-        intake = Intake(self._stream.call.core.contents, self._stream.call.core.transport.settings)
+        intake = intake_of(self._stream.call, self._begin)
         try:
             while (chunk := await self._chunks.get()) is not None:
                 await intake.feed(chunk)

@@ -10,18 +10,22 @@ from restante.errors import InvalidArgument, RecipientNotFound, RequestIdRequire
 from restante.v1 import methods
 from restante.v1.transport_pb2 import AcceptBegin, AcceptEnd, AcceptMessageRequest, AcceptMessageResponse
 from restante_mail.authentication.results import Checks
+from restante_mail.header.authres import comparable_id
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.engine.writes import REQUEST_ID_OCTETS, once_only
+from restante_server.api.services import lmtp
 from restante_server.api.services.envelopes import envelope_of, require_trace_field
 from restante_server.directory.lookup import Resolution, resolve_many
+from restante_server.store.requests import Request, find
 from restante_server.transport.acceptance import accepted, plan_recipients
+from restante_server.transport.enqueue import Taken
 from restante_server.transport.inbound.intake import Arrived, Intake
 from restante_server.transport.records import Envelope
 from restante_server.transport.results import results_of
 from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
-from restante_server.transport.take import TakeMail
+from restante_server.transport.take import TakeMail, decode
 
 handlers = Handlers()
 
@@ -37,14 +41,15 @@ async def accept_message(call: Call, request: AcceptMessageRequest) -> AcceptMes
     if len(content) > MAX_CONTENT_OCTETS:
         problem = f"must have at most {MAX_CONTENT_OCTETS} octets; Accept takes a larger message"
         raise InvalidArgument(field="content", problem=problem)
-    intake = Intake(call.core.contents, call.core.transport.settings)
+    intake = intake_of(call, request.start)
     try:
         await intake.feed(content)
         arrived = await intake.finish()
     except BaseException:
         intake.abandon()
         raise
-    return AcceptMessageResponse(transport_id=await take(call, request.start, envelope, arrived, checks))
+    taken = await take(call, request.start, envelope, arrived, checks)
+    return AcceptMessageResponse(transport_id=taken.transport_id, verdicts=lmtp.verdicts(request.start, taken.refused))
 
 
 def judged(call: Call, begin: AcceptBegin) -> Envelope:
@@ -68,25 +73,48 @@ def checked(end: AcceptMessageRequest | AcceptEnd) -> Checks | None:
     return results_of(end.checks) if end.HasField("checks") else None
 
 
-async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived, checks: Checks | None) -> int:
-    """Take responsibility for a message that has arrived; return its id in queue and trace once it is durable.
+def intake_of(call: Call, begin: AcceptBegin) -> Intake:
+    """The reader of a content. A trusted server's Authentication-Results are kept. Raises StoreFull."""
+    settings = call.core.transport.settings
+    trusted = settings.trusted_authserv_ids
+    if not begin.lmtp:  # nobody else may claim a trusted server's results (RFC 8601 5)
+        return Intake(call.core.contents, settings, (settings.hostname, *trusted))
+    kept = {comparable_id(name) for name in trusted}
+    return Intake(call.core.contents, settings, [] if comparable_id(settings.hostname) in kept else [settings.hostname])
 
-    `begin` with the size of the content is the request that its id stands for, in whatever pieces the content came.
-    Raises RecipientNotFound, MailLoop, RequestIdReused and the errors of a write.
+
+async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived, checks: Checks | None) -> Taken:
+    """Take responsibility for a message that has arrived; returns once it is durable.
+
+    By LMTP the result names the refused recipients, and has no id when all of them are refused. `begin` with the size
+    of the content is the request that its id stands for, in whatever pieces the content came. Raises RecipientNotFound,
+    MailLoop, RequestIdReused and the errors of a write.
     """
-    transport = call.core.transport
+    transport, now = call.core.transport, time.time_ns() // 1_000
+    refused: tuple[int, ...] = ()
+    once = once_only(begin, call.caller.actor, 0, now)
+    digest = hashlib.sha256(once.fingerprint + str(arrived.staged.size_octets).encode()).digest()
+    once = once._replace(fingerprint=digest)
     try:
+        if begin.lmtp:
+            refused = await lmtp.refused_of(call, envelope, arrived.staged.size_octets)
+            envelope = lmtp.remaining(envelope, refused)
+            if not envelope.recipients:
+                return await _nothing_taken(call, once, arrived, refused)
         resolutions = await _resolve(call, [recipient.forward_path for recipient in envelope.recipients])
         planned = plan_recipients(envelope, resolutions, arrived)
     except BaseException:
         call.core.contents.forget(arrived.staged)
         raise
-    now = time.time_ns() // 1_000
     incoming = accepted(envelope, planned, arrived, trace_field=begin.trace_field, source=begin.client_address, now=now)
-    once = once_only(begin, call.caller.actor, 0, now)
-    digest = hashlib.sha256(once.fingerprint + str(arrived.staged.size_octets).encode()).digest()
-    mail = TakeMail(transport.settings, incoming, once._replace(fingerprint=digest))
-    return (await transport.take(mail)).transport_id
+    return await transport.take(TakeMail(transport.settings, incoming, once, refused))
+
+
+async def _nothing_taken(call: Call, once: Request, arrived: Arrived, refused: tuple[int, ...]) -> Taken:
+    """The result when nobody can have the message now: the first answer, if this is a repetition."""
+    kept = await call.core.short_read(partial(find, request=once))
+    call.core.contents.forget(arrived.staged)
+    return Taken(0, refused=refused) if kept is None else decode(kept)
 
 
 async def _resolve(call: Call, paths: list[str]) -> list[Resolution]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from sqlalchemy import Connection
@@ -42,22 +43,34 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
     """See TransportService.VerifyRecipients."""
     if len(request.forward_paths) > MAX_VERIFIED:
         raise InvalidArgument(field="forward_paths", problem=f"must be at most {MAX_VERIFIED}")
+    problems = await judge(call, request.forward_paths, request.size_octets)
+    verdicts = []
+    for path, problem in zip(request.forward_paths, problems, strict=True):
+        if problem is not None:
+            verdicts.append(refused(problem))
+        else:
+            verdicts.append(OPEN if call.core.recipients.is_open(path) else RecipientVerdict(accepted=True))
+    return VerifyRecipientsResponse(verdicts=verdicts)
+
+
+async def judge(call: Call, paths: Sequence[str], size_octets: int) -> list[RestanteError | None]:
+    """The reason to refuse each recipient of a message of this size (0: unknown), or None."""
     try:
         call.core.contents.require_room()
     except StoreFull:
-        return VerifyRecipientsResponse(verdicts=[_refused(StoreFull()) for _ in request.forward_paths])
-    recipients, paths = call.core.recipients, list(request.forward_paths)
+        return [StoreFull() for _ in paths]
+    recipients = call.core.recipients
     if all(recipients.is_open(path) for path in paths):
-        return VerifyRecipientsResponse(verdicts=[OPEN] * len(paths))
+        return [None] * len(paths)
     generation = recipients.generation
-    resolutions, inboxes = await call.core.short_read(partial(_look, paths=paths))
+    resolutions, inboxes = await call.core.short_read(partial(_look, paths=list(paths)))
     for found in resolutions:
         inbox = inboxes.get(found.mailbox_id)
         recipients.keep(
             generation, found, open=found.kind is AddressKind.ALIAS or (inbox is not None and inbox.room_octets is None)
         )
-    verdicts = []
-    for path, found in zip(request.forward_paths, resolutions, strict=True):
+    problems = []
+    for path, found in zip(paths, resolutions, strict=True):
         problem: RestanteError | None = _address_problem(path)
         if problem is not None:
             pass
@@ -65,11 +78,15 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
             problem = RelayDenied(address=path)
         elif found.kind is AddressKind.UNKNOWN or (found.kind is AddressKind.LOCAL and found.mailbox_id not in inboxes):
             problem = RecipientNotFound(address=path)
-        elif found.kind is AddressKind.LOCAL and not inboxes[found.mailbox_id].has_room(max(request.size_octets, 1)):
+        elif found.kind is AddressKind.LOCAL and not inboxes[found.mailbox_id].has_room(max(size_octets, 1)):
             problem = QuotaExceeded()
-        taken = OPEN if recipients.is_open(path) else RecipientVerdict(accepted=True)
-        verdicts.append(_refused(problem) if problem is not None else taken)
-    return VerifyRecipientsResponse(verdicts=verdicts)
+        problems.append(problem)
+    return problems
+
+
+def refused(problem: RestanteError) -> RecipientVerdict:
+    """The verdict with a reason to refuse."""
+    return RecipientVerdict(accepted=False, status=to_status(problem))
 
 
 def _look(tx: Connection, *, paths: list[str]) -> tuple[list[Resolution], dict[int, Inbox]]:
@@ -77,10 +94,6 @@ def _look(tx: Connection, *, paths: list[str]) -> tuple[list[Resolution], dict[i
     return resolutions, deliver.inboxes(
         tx, (found.mailbox_id for found in resolutions if found.kind is AddressKind.LOCAL)
     )
-
-
-def _refused(problem: RestanteError) -> RecipientVerdict:
-    return RecipientVerdict(accepted=False, status=to_status(problem))
 
 
 def _address_problem(path: str) -> InvalidAddress | None:

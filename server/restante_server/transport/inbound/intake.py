@@ -7,6 +7,7 @@ from it (RFC 5321 6.3).
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from restante.errors import InvalidAddress, InvalidContent, MailLoop
@@ -35,9 +36,9 @@ class Arrived:
 class Intake:
     """Receives the octets of one message. `feed` and `finish` raise the reason of a refusal."""
 
-    def __init__(self, contents: Contents, settings: TransportSettings) -> None:
-        """Begin a content in the store. Raises StoreFull."""
-        self._settings = settings
+    def __init__(self, contents: Contents, settings: TransportSettings, authserv_ids: Collection[str]) -> None:
+        """Begin a content in the store, without Authentication-Results with `authserv_ids`. Raises StoreFull."""
+        self._settings, self._authserv_ids = settings, authserv_ids
         self._writer = contents.writer(Form.CANONICAL)
         self._header: bytearray | None = bytearray()  # None once the header has been processed
         self._had: frozenset[str] = frozenset()
@@ -78,7 +79,7 @@ class Intake:
         # Most messages have no such field, so one search saves the parse.
         if _TO_CUT.search(b"\n" + block) is not None:
             self._had = _delivered_to(block)
-            held = received_edit(block, (self._settings.hostname,)).apply(block) + held[len(block) :]
+            held = received_edit(block, self._authserv_ids).apply(block) + held[len(block) :]
         await self._writer.feed(held)
 
 
