@@ -29,7 +29,7 @@ class ArcValidator:
     def __init__(self, content: Content) -> None:
         self._content = content
         self._sets: tuple[ArcSet, ...] = ()
-        self._bodies: list[BodyHash] = []
+        self._bodies: list[BodyHash | None] = []
         self._problem = ""
         content.on_header(self._header_came)
 
@@ -68,8 +68,12 @@ class ArcValidator:
         if self._sets and self._sets[-1].chain_validation == "fail":
             self._problem = f"cv=fail in set {len(self._sets)}"
             self._sets = ()
-        signatures = [each.signature for each in self._sets]
-        self._bodies = [self._content.body_hash(each.body_form, each.length) for each in signatures]
+        # Only the latest signature counts for the result. An earlier one with l= would need a hash of its own.
+        for each in self._sets:
+            signature = each.signature
+            wanted = each is self._sets[-1] or signature.length is None
+            body = self._content.body_hash(signature.body_form, signature.length) if wanted else None
+            self._bodies.append(body)
 
     async def _signature_problem(self, arc_set: ArcSet, dns: Dns, now: datetime) -> str:
         """The reason why the message signature of a set does not pass, or "". Raises DnsFailure."""
@@ -78,7 +82,7 @@ class ArcValidator:
         name = f"message signature {arc_set.instance}: "
         if late := untimely(signature, now):
             return name + late
-        if body.digest() != signature.body_hash:
+        if body is None or body.digest() != signature.body_hash:
             return name + "the body has another hash than bh="
         try:
             record = await key_of(signature.signer, dns)
@@ -113,7 +117,10 @@ class ArcValidator:
         return ""
 
     async def _oldest_pass(self, dns: Dns, now: datetime) -> int:
-        """The oldest instance from which on all message signatures pass; 0 if all do (RFC 8617 5.2 step 5)."""
+        """The oldest instance from which on all message signatures pass; 0 if all do (RFC 8617 5.2 step 5).
+
+        An earlier signature with l= does not pass here.
+        """
         for arc_set in reversed(self._sets[:-1]):
             try:
                 if await self._signature_problem(arc_set, dns, now):

@@ -14,9 +14,10 @@ from typing import NamedTuple
 from restante_mail.authentication.dkim.canonicalization import Body, Canonicalization, new_body, relaxed_field
 from restante_mail.header.fields import fields
 
-__all__ = ["MOST_HEADER_OCTETS", "BodyHash", "Content", "HeaderField", "HeaderFields"]
+__all__ = ["MOST_HEADER_LINES", "MOST_HEADER_OCTETS", "BodyHash", "Content", "HeaderField", "HeaderFields"]
 
 MOST_HEADER_OCTETS = 1 << 20  # of a header; signatures of a longer one are not verified
+MOST_HEADER_LINES = 10_000  # the same
 _PIECE_OCTETS = 1 << 18  # of a body that are canonicalized at once
 
 
@@ -128,7 +129,7 @@ class _Form:
 class Content:
     """A message that comes in pieces of any size. Its line ends are CRLF.
 
-    `header` is there as soon as the header is complete, unless it is longer than `most_header_octets`.
+    `header` is there as soon as the header is complete, unless it has more octets or lines than the limits.
     """
 
     def __init__(self, most_header_octets: int = MOST_HEADER_OCTETS) -> None:
@@ -157,7 +158,7 @@ class Content:
             if self.header_too_long:
                 return
             octets = self._feed_header(octets)
-        if octets and self._forms:
+        if self._forms and octets:
             self._feed_body(octets)
 
     def finish(self) -> None:
@@ -191,6 +192,9 @@ class Content:
 
     def _complete(self, block: bytes) -> None:
         self._block = bytearray()
+        if block.count(b"\n") > MOST_HEADER_LINES:
+            self.header_too_long = True
+            return
         self.header = HeaderFields(block)
         for reader in self._readers:
             reader(self.header)

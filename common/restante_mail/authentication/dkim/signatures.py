@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 MOST_FIELD_OCTETS = 32_768  # of a signature field
+MOST_NAMES = 1_000  # in h=
 CLOCK_SKEW_SECONDS = 300  # by which the clocks of two hosts may differ
 
 _NAME_CHARACTERS = 253  # of a domain name
@@ -42,7 +43,7 @@ _SECONDS = re.compile(r"[0-9]{1,12}")
 _LENGTH = re.compile(r"[0-9]{1,76}")
 _FORMS = {each.value: each for each in Canonicalization}
 _HASH_OCTETS = 32  # of SHA-256
-_START_CHARACTERS = 8  # of b=, at least (RFC 6008 4)
+_START_CHARACTERS, _MOST_START_CHARACTERS = 8, 64  # of b= (RFC 6008 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,8 @@ def untimely(signature: Signature, now: datetime) -> str:
 
 def _names(value: str) -> tuple[bytes, ...]:
     names = words_of(value)
+    if len(names) > MOST_NAMES:
+        raise TagError(f"h= has more than {MOST_NAMES} names")
     for name in names:
         if not name.isascii() or _FIELD_NAME.fullmatch(name) is None:
             raise TagError("h= has a word that is no field name")
@@ -204,9 +207,9 @@ def unsigned_field(field: HeaderField, tags: TagList, form: Canonicalization) ->
 
 
 def signature_starts(values: Iterable[str]) -> list[str]:
-    """For each value of b= its first characters, eight or as many as tell the values apart (RFC 6008 4)."""
-    plain = ["".join(value.split()) for value in values]
-    length, longest, different = _START_CHARACTERS, max(map(len, plain), default=0), len(set(plain))
-    while length < longest and len({value[:length] for value in plain}) < different:
+    """For each value of b= its first characters: eight, or as many as tell the values apart (RFC 6008 4)."""
+    plain = ["".join(value[: 2 * _MOST_START_CHARACTERS].split())[:_MOST_START_CHARACTERS] for value in values]
+    length, different = _START_CHARACTERS, len(set(plain))
+    while length < _MOST_START_CHARACTERS and len({value[:length] for value in plain}) < different:
         length += _START_CHARACTERS
     return [value[:length] for value in plain]

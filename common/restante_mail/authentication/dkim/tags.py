@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 __all__ = ["TagError", "TagList", "octets_of", "read_tags", "words_of"]
 
+MOST_TAGS = 100  # of a list
+
 _TAG = re.compile(rb"[ \t\r\n]*+([A-Za-z][A-Za-z0-9_]*+)[ \t\r\n]*+=([^;]*+)(?:;|\Z)")
 _VALUE = re.compile(rb"(?:[\t -:<-~\x80-\xff]|\r\n(?=[ \t]))*+")  # RFC 8616 admits UTF-8
 _SPACE = b" \t\r\n"
@@ -47,6 +49,8 @@ def read_tags(octets: bytes, most_octets: int) -> TagList:
         tag = _TAG.match(octets, at)
         if tag is None:
             raise TagError("no tag list")
+        if len(values) == MOST_TAGS:
+            raise TagError(f"more than {MOST_TAGS} tags")
         name, value = tag[1].decode("ascii"), tag[2].strip(_SPACE)
         if name in values:
             raise TagError(f"two {name}= tags")
