@@ -35,6 +35,7 @@ from restante.v1 import (
     signing_pb2,
     submission_pb2,
     sync_pb2,
+    tls_pb2,
     transport_pb2,
 )
 from restante.v1.message_pb2 import MatchingMessages, MessageSet
@@ -619,6 +620,12 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
     "TransportService/ReadOutbound": refused(transport_pb2.ReadOutboundRequest(lease_id=1)),
     "TransportService/RenewLease": refused(transport_pb2.RenewLeaseRequest(lease_ids=[1])),
     "TransportService/ReportOutcome": refused(transport_pb2.ReportOutcomeRequest(lease_id=1)),
+    "TransportService/GetStsPolicy": refused(tls_pb2.GetStsPolicyRequest(domain="example.net")),
+    "TransportService/StoreStsPolicy": refused(
+        tls_pb2.StoreStsPolicyRequest(policy=tls_pb2.StsPolicy(domain="example.net"))
+    ),
+    "TransportService/ReportTlsSessions": refused(tls_pb2.ReportTlsSessionsRequest(request_id=b"0" * 16)),
+    "AdminService/ListTlsSessions": refused(tls_pb2.ListTlsSessionsRequest()),
     "DirectoryService/ResolveNames": lambda world: [Try(directory_pb2.ResolveNamesRequest(names=[SECRET, "alice"]))],
     "DirectoryService/ListEntries": lambda world: [Try(directory_pb2.ListEntriesRequest())],
     "DirectoryService/GetEntry": lambda world: [Try(directory_pb2.GetEntryRequest(address="alice@example.test"))],

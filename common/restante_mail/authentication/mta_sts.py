@@ -58,8 +58,13 @@ def record_id(records: Sequence[bytes]) -> str | None:
     for field in named[0].decode("ascii").split(";")[1:]:
         key, equals, value = field.strip(" \t").partition("=")
         if key == "id" and equals:  # a repeated field counts once: RFC 8461 3.2
-            return value if _ID.fullmatch(value) else None
+            return value if is_record_id(value) else None
     return None
+
+
+def is_record_id(text: str) -> bool:
+    """Whether the text is an id of a record."""
+    return _ID.fullmatch(text) is not None
 
 
 def parse_policy(octets: bytes) -> StsPolicy:

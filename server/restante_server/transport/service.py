@@ -26,6 +26,8 @@ from restante_server.transport.records import Incoming
 from restante_server.transport.rows import DUE
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.take import TakeMail, TakeResult
+from restante_server.transport.tls import policies, sessions
+from restante_server.transport.tls.sessions import DAY
 from restante_server.transport.waiting import DeliverWaiting, Due, Postpone
 
 log = logging.getLogger(__name__)
@@ -127,12 +129,18 @@ class Transport:
         await self._timely("warn", partial(_with_settings, deadlines.warn, self.settings))
 
     async def purge(self) -> None:
-        """Remove settled messages and their trace after the configured time."""
+        """Remove settled messages, their trace and counted TLS sessions after the configured time, and old policies."""
 
         def forget(tx: Connection) -> int:
             return deadlines.forget(tx, now_microseconds(tx) - self.settings.trace_microseconds)
 
+        def forget_tls(tx: Connection) -> int:
+            now = now_microseconds(tx)
+            return policies.forget(tx, now) + sessions.forget(tx, (now - self.settings.trace_microseconds) // DAY)
+
         while await self.db.write(Write(forget, rows=4 * deadlines.AT_ONCE)):
+            continue
+        while await self.db.write(Write(forget_tls, rows=2 * sessions.AT_ONCE)):
             continue
 
     async def _timely(self, work: str, run: Callable[[Connection, list[int], int], None]) -> None:

@@ -2871,7 +2871,7 @@ var File_restante_v1_admin_proto protoreflect.FileDescriptor
 
 const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\"\xe2\x01\n" +
+	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\"\xe2\x01\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -3089,7 +3089,7 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x1cSENT_COPY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SENT_COPY_POLICY_API\x10\x01\x12\x1b\n" +
 	"\x17SENT_COPY_POLICY_ALWAYS\x10\x02\x12\x1a\n" +
-	"\x16SENT_COPY_POLICY_NEVER\x10\x032\xf6\x10\n" +
+	"\x16SENT_COPY_POLICY_NEVER\x10\x032\xd4\x11\n" +
 	"\fAdminService\x12S\n" +
 	"\fCreateDomain\x12 .restante.v1.CreateDomainRequest\x1a!.restante.v1.CreateDomainResponse\x12P\n" +
 	"\vListDomains\x12\x1f.restante.v1.ListDomainsRequest\x1a .restante.v1.ListDomainsResponse\x12S\n" +
@@ -3116,7 +3116,8 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\rTraceMessages\x12!.restante.v1.TraceMessagesRequest\x1a\".restante.v1.TraceMessagesResponse\x12M\n" +
 	"\n" +
 	"CheckStore\x12\x1e.restante.v1.CheckStoreRequest\x1a\x1f.restante.v1.CheckStoreResponse\x12P\n" +
-	"\vBackupStore\x12\x1f.restante.v1.BackupStoreRequest\x1a .restante.v1.BackupStoreResponse\x12V\n" +
+	"\vBackupStore\x12\x1f.restante.v1.BackupStoreRequest\x1a .restante.v1.BackupStoreResponse\x12\\\n" +
+	"\x0fListTlsSessions\x12#.restante.v1.ListTlsSessionsRequest\x1a$.restante.v1.ListTlsSessionsResponse\x12V\n" +
 	"\rGetStatistics\x12!.restante.v1.GetStatisticsRequest\x1a\".restante.v1.GetStatisticsResponseB\x8f\x01\n" +
 	"\x0eio.restante.v1B\n" +
 	"AdminProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\vRestante.V1\xca\x02\vRestante\\V1\xea\x02\fRestante::V1b\x06proto3"
@@ -3193,11 +3194,13 @@ var file_restante_v1_admin_proto_goTypes = []any{
 	(*ActivateDomainKeysRequest)(nil),  // 54: restante.v1.ActivateDomainKeysRequest
 	(*RevokeDomainKeyRequest)(nil),     // 55: restante.v1.RevokeDomainKeyRequest
 	(*DeleteDomainKeyRequest)(nil),     // 56: restante.v1.DeleteDomainKeyRequest
-	(*CreateDomainKeysResponse)(nil),   // 57: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),     // 58: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil), // 59: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),    // 60: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),    // 61: restante.v1.DeleteDomainKeyResponse
+	(*ListTlsSessionsRequest)(nil),     // 57: restante.v1.ListTlsSessionsRequest
+	(*CreateDomainKeysResponse)(nil),   // 58: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),     // 59: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil), // 60: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),    // 61: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),    // 62: restante.v1.DeleteDomainKeyResponse
+	(*ListTlsSessionsResponse)(nil),    // 63: restante.v1.ListTlsSessionsResponse
 }
 var file_restante_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
@@ -3250,34 +3253,36 @@ var file_restante_v1_admin_proto_depIdxs = []int32{
 	38, // 47: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
 	42, // 48: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
 	44, // 49: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
-	46, // 50: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
-	5,  // 51: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
-	7,  // 52: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
-	9,  // 53: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
-	11, // 54: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
-	57, // 55: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
-	58, // 56: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
-	59, // 57: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
-	60, // 58: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
-	61, // 59: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
-	13, // 60: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
-	15, // 61: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
-	17, // 62: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
-	19, // 63: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
-	21, // 64: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
-	23, // 65: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
-	26, // 66: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
-	28, // 67: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
-	30, // 68: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
-	33, // 69: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
-	35, // 70: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
-	37, // 71: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
-	41, // 72: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
-	43, // 73: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
-	45, // 74: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
-	47, // 75: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
-	51, // [51:76] is the sub-list for method output_type
-	26, // [26:51] is the sub-list for method input_type
+	57, // 50: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
+	46, // 51: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
+	5,  // 52: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
+	7,  // 53: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
+	9,  // 54: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
+	11, // 55: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
+	58, // 56: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
+	59, // 57: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
+	60, // 58: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
+	61, // 59: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
+	62, // 60: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
+	13, // 61: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
+	15, // 62: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
+	17, // 63: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
+	19, // 64: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
+	21, // 65: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
+	23, // 66: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
+	26, // 67: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
+	28, // 68: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
+	30, // 69: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
+	33, // 70: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
+	35, // 71: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
+	37, // 72: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
+	41, // 73: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
+	43, // 74: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
+	45, // 75: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
+	63, // 76: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
+	47, // 77: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
+	52, // [52:78] is the sub-list for method output_type
+	26, // [26:52] is the sub-list for method input_type
 	26, // [26:26] is the sub-list for extension type_name
 	26, // [26:26] is the sub-list for extension extendee
 	0,  // [0:26] is the sub-list for field type_name
@@ -3291,6 +3296,7 @@ func file_restante_v1_admin_proto_init() {
 	file_restante_v1_job_proto_init()
 	file_restante_v1_signing_proto_init()
 	file_restante_v1_submission_proto_init()
+	file_restante_v1_tls_proto_init()
 	file_restante_v1_admin_proto_msgTypes[1].OneofWrappers = []any{}
 	file_restante_v1_admin_proto_msgTypes[6].OneofWrappers = []any{}
 	file_restante_v1_admin_proto_msgTypes[10].OneofWrappers = []any{}

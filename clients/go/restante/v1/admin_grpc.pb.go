@@ -45,6 +45,7 @@ const (
 	AdminService_TraceMessages_FullMethodName      = "/restante.v1.AdminService/TraceMessages"
 	AdminService_CheckStore_FullMethodName         = "/restante.v1.AdminService/CheckStore"
 	AdminService_BackupStore_FullMethodName        = "/restante.v1.AdminService/BackupStore"
+	AdminService_ListTlsSessions_FullMethodName    = "/restante.v1.AdminService/ListTlsSessions"
 	AdminService_GetStatistics_FullMethodName      = "/restante.v1.AdminService/GetStatistics"
 )
 
@@ -117,6 +118,9 @@ type AdminServiceClient interface {
 	// written and begins anew; when the core stays away for 10 minutes, the job ends as FAILED with BACKUP_FAILED.
 	// Errors: INVALID_ARGUMENT (the directory).
 	BackupStore(ctx context.Context, in *BackupStoreRequest, opts ...grpc.CallOption) (*BackupStoreResponse, error)
+	// Lists counted TLS sessions with other servers, by day, domain, policy and result. They are kept for
+	// `transport.trace_days`.
+	ListTlsSessions(ctx context.Context, in *ListTlsSessionsRequest, opts ...grpc.CallOption) (*ListTlsSessionsResponse, error)
 	// Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch.
 	GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error)
 }
@@ -369,6 +373,16 @@ func (c *adminServiceClient) BackupStore(ctx context.Context, in *BackupStoreReq
 	return out, nil
 }
 
+func (c *adminServiceClient) ListTlsSessions(ctx context.Context, in *ListTlsSessionsRequest, opts ...grpc.CallOption) (*ListTlsSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTlsSessionsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListTlsSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetStatisticsResponse)
@@ -448,6 +462,9 @@ type AdminServiceServer interface {
 	// written and begins anew; when the core stays away for 10 minutes, the job ends as FAILED with BACKUP_FAILED.
 	// Errors: INVALID_ARGUMENT (the directory).
 	BackupStore(context.Context, *BackupStoreRequest) (*BackupStoreResponse, error)
+	// Lists counted TLS sessions with other servers, by day, domain, policy and result. They are kept for
+	// `transport.trace_days`.
+	ListTlsSessions(context.Context, *ListTlsSessionsRequest) (*ListTlsSessionsResponse, error)
 	// Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch.
 	GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
@@ -531,6 +548,9 @@ func (UnimplementedAdminServiceServer) CheckStore(context.Context, *CheckStoreRe
 }
 func (UnimplementedAdminServiceServer) BackupStore(context.Context, *BackupStoreRequest) (*BackupStoreResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BackupStore not implemented")
+}
+func (UnimplementedAdminServiceServer) ListTlsSessions(context.Context, *ListTlsSessionsRequest) (*ListTlsSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTlsSessions not implemented")
 }
 func (UnimplementedAdminServiceServer) GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatistics not implemented")
@@ -988,6 +1008,24 @@ func _AdminService_BackupStore_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListTlsSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTlsSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListTlsSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListTlsSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListTlsSessions(ctx, req.(*ListTlsSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_GetStatistics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetStatisticsRequest)
 	if err := dec(in); err != nil {
@@ -1108,6 +1146,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "BackupStore",
 			Handler:    _AdminService_BackupStore_Handler,
+		},
+		{
+			MethodName: "ListTlsSessions",
+			Handler:    _AdminService_ListTlsSessions_Handler,
 		},
 		{
 			MethodName: "GetStatistics",

@@ -201,6 +201,10 @@ type Operation struct {
 	//	*Operation_ListJobs
 	//	*Operation_ListJobFindings
 	//	*Operation_CancelJob
+	//	*Operation_GetStsPolicy
+	//	*Operation_StoreStsPolicy
+	//	*Operation_ReportTlsSessions
+	//	*Operation_ListTlsSessions
 	Request       isOperation_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1001,6 +1005,42 @@ func (x *Operation) GetCancelJob() *CancelJobRequest {
 	return nil
 }
 
+func (x *Operation) GetGetStsPolicy() *GetStsPolicyRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_GetStsPolicy); ok {
+			return x.GetStsPolicy
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetStoreStsPolicy() *StoreStsPolicyRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_StoreStsPolicy); ok {
+			return x.StoreStsPolicy
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetReportTlsSessions() *ReportTlsSessionsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ReportTlsSessions); ok {
+			return x.ReportTlsSessions
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetListTlsSessions() *ListTlsSessionsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListTlsSessions); ok {
+			return x.ListTlsSessions
+		}
+	}
+	return nil
+}
+
 type isOperation_Request interface {
 	isOperation_Request()
 }
@@ -1317,6 +1357,22 @@ type Operation_CancelJob struct {
 	CancelJob *CancelJobRequest `protobuf:"bytes,95,opt,name=cancel_job,json=cancelJob,proto3,oneof"` // CancelJob.
 }
 
+type Operation_GetStsPolicy struct {
+	GetStsPolicy *GetStsPolicyRequest `protobuf:"bytes,130,opt,name=get_sts_policy,json=getStsPolicy,proto3,oneof"` // GetStsPolicy.
+}
+
+type Operation_StoreStsPolicy struct {
+	StoreStsPolicy *StoreStsPolicyRequest `protobuf:"bytes,131,opt,name=store_sts_policy,json=storeStsPolicy,proto3,oneof"` // StoreStsPolicy.
+}
+
+type Operation_ReportTlsSessions struct {
+	ReportTlsSessions *ReportTlsSessionsRequest `protobuf:"bytes,132,opt,name=report_tls_sessions,json=reportTlsSessions,proto3,oneof"` // ReportTlsSessions.
+}
+
+type Operation_ListTlsSessions struct {
+	ListTlsSessions *ListTlsSessionsRequest `protobuf:"bytes,133,opt,name=list_tls_sessions,json=listTlsSessions,proto3,oneof"` // ListTlsSessions.
+}
+
 func (*Operation_Authenticate) isOperation_Request() {}
 
 func (*Operation_RenewSession) isOperation_Request() {}
@@ -1473,6 +1529,14 @@ func (*Operation_ListJobFindings) isOperation_Request() {}
 
 func (*Operation_CancelJob) isOperation_Request() {}
 
+func (*Operation_GetStsPolicy) isOperation_Request() {}
+
+func (*Operation_StoreStsPolicy) isOperation_Request() {}
+
+func (*Operation_ReportTlsSessions) isOperation_Request() {}
+
+func (*Operation_ListTlsSessions) isOperation_Request() {}
+
 // OperationResult is one answer.
 type OperationResult struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1564,6 +1628,10 @@ type OperationResult struct {
 	//	*OperationResult_ListJobs
 	//	*OperationResult_ListJobFindings
 	//	*OperationResult_CancelJob
+	//	*OperationResult_GetStsPolicy
+	//	*OperationResult_StoreStsPolicy
+	//	*OperationResult_ReportTlsSessions
+	//	*OperationResult_ListTlsSessions
 	Response      isOperationResult_Response `protobuf_oneof:"response"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2329,6 +2397,42 @@ func (x *OperationResult) GetCancelJob() *CancelJobResponse {
 	return nil
 }
 
+func (x *OperationResult) GetGetStsPolicy() *GetStsPolicyResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_GetStsPolicy); ok {
+			return x.GetStsPolicy
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetStoreStsPolicy() *StoreStsPolicyResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_StoreStsPolicy); ok {
+			return x.StoreStsPolicy
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetReportTlsSessions() *ReportTlsSessionsResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ReportTlsSessions); ok {
+			return x.ReportTlsSessions
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetListTlsSessions() *ListTlsSessionsResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListTlsSessions); ok {
+			return x.ListTlsSessions
+		}
+	}
+	return nil
+}
+
 type isOperationResult_Response interface {
 	isOperationResult_Response()
 }
@@ -2645,6 +2749,22 @@ type OperationResult_CancelJob struct {
 	CancelJob *CancelJobResponse `protobuf:"bytes,95,opt,name=cancel_job,json=cancelJob,proto3,oneof"` // CancelJob.
 }
 
+type OperationResult_GetStsPolicy struct {
+	GetStsPolicy *GetStsPolicyResponse `protobuf:"bytes,130,opt,name=get_sts_policy,json=getStsPolicy,proto3,oneof"` // GetStsPolicy.
+}
+
+type OperationResult_StoreStsPolicy struct {
+	StoreStsPolicy *StoreStsPolicyResponse `protobuf:"bytes,131,opt,name=store_sts_policy,json=storeStsPolicy,proto3,oneof"` // StoreStsPolicy.
+}
+
+type OperationResult_ReportTlsSessions struct {
+	ReportTlsSessions *ReportTlsSessionsResponse `protobuf:"bytes,132,opt,name=report_tls_sessions,json=reportTlsSessions,proto3,oneof"` // ReportTlsSessions.
+}
+
+type OperationResult_ListTlsSessions struct {
+	ListTlsSessions *ListTlsSessionsResponse `protobuf:"bytes,133,opt,name=list_tls_sessions,json=listTlsSessions,proto3,oneof"` // ListTlsSessions.
+}
+
 func (*OperationResult_Authenticate) isOperationResult_Response() {}
 
 func (*OperationResult_RenewSession) isOperationResult_Response() {}
@@ -2800,6 +2920,14 @@ func (*OperationResult_ListJobs) isOperationResult_Response() {}
 func (*OperationResult_ListJobFindings) isOperationResult_Response() {}
 
 func (*OperationResult_CancelJob) isOperationResult_Response() {}
+
+func (*OperationResult_GetStsPolicy) isOperationResult_Response() {}
+
+func (*OperationResult_StoreStsPolicy) isOperationResult_Response() {}
+
+func (*OperationResult_ReportTlsSessions) isOperationResult_Response() {}
+
+func (*OperationResult_ListTlsSessions) isOperationResult_Response() {}
 
 // ExecuteRequest holds operations.
 type ExecuteRequest struct {
@@ -3001,11 +3129,11 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
 	"\tReference\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12%\n" +
 	"\x0eresponse_field\x18\x02 \x01(\tR\rresponseField\x12#\n" +
-	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xdf0\n" +
+	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xa93\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -3105,8 +3233,12 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\tlist_jobs\x18] \x01(\v2\x1c.restante.v1.ListJobsRequestH\x00R\blistJobs\x12Q\n" +
 	"\x11list_job_findings\x18^ \x01(\v2#.restante.v1.ListJobFindingsRequestH\x00R\x0flistJobFindings\x12>\n" +
 	"\n" +
-	"cancel_job\x18_ \x01(\v2\x1d.restante.v1.CancelJobRequestH\x00R\tcancelJobB\t\n" +
-	"\arequest\"\xdb/\n" +
+	"cancel_job\x18_ \x01(\v2\x1d.restante.v1.CancelJobRequestH\x00R\tcancelJob\x12I\n" +
+	"\x0eget_sts_policy\x18\x82\x01 \x01(\v2 .restante.v1.GetStsPolicyRequestH\x00R\fgetStsPolicy\x12O\n" +
+	"\x10store_sts_policy\x18\x83\x01 \x01(\v2\".restante.v1.StoreStsPolicyRequestH\x00R\x0estoreStsPolicy\x12X\n" +
+	"\x13report_tls_sessions\x18\x84\x01 \x01(\v2%.restante.v1.ReportTlsSessionsRequestH\x00R\x11reportTlsSessions\x12R\n" +
+	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2#.restante.v1.ListTlsSessionsRequestH\x00R\x0flistTlsSessionsB\t\n" +
+	"\arequest\"\xa92\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -3199,7 +3331,11 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\tlist_jobs\x18] \x01(\v2\x1d.restante.v1.ListJobsResponseH\x00R\blistJobs\x12R\n" +
 	"\x11list_job_findings\x18^ \x01(\v2$.restante.v1.ListJobFindingsResponseH\x00R\x0flistJobFindings\x12?\n" +
 	"\n" +
-	"cancel_job\x18_ \x01(\v2\x1e.restante.v1.CancelJobResponseH\x00R\tcancelJobB\n" +
+	"cancel_job\x18_ \x01(\v2\x1e.restante.v1.CancelJobResponseH\x00R\tcancelJob\x12J\n" +
+	"\x0eget_sts_policy\x18\x82\x01 \x01(\v2!.restante.v1.GetStsPolicyResponseH\x00R\fgetStsPolicy\x12P\n" +
+	"\x10store_sts_policy\x18\x83\x01 \x01(\v2#.restante.v1.StoreStsPolicyResponseH\x00R\x0estoreStsPolicy\x12Y\n" +
+	"\x13report_tls_sessions\x18\x84\x01 \x01(\v2&.restante.v1.ReportTlsSessionsResponseH\x00R\x11reportTlsSessions\x12S\n" +
+	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2$.restante.v1.ListTlsSessionsResponseH\x00R\x0flistTlsSessionsB\n" +
 	"\n" +
 	"\bresponse\"z\n" +
 	"\x0eExecuteRequest\x126\n" +
@@ -3321,85 +3457,93 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*ListJobsRequest)(nil),                  // 82: restante.v1.ListJobsRequest
 	(*ListJobFindingsRequest)(nil),           // 83: restante.v1.ListJobFindingsRequest
 	(*CancelJobRequest)(nil),                 // 84: restante.v1.CancelJobRequest
-	(*status.Status)(nil),                    // 85: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 86: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 87: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 88: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 89: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 90: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 91: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 92: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 93: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 94: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 95: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 96: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 97: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 98: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 99: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 100: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 101: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 102: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 103: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 104: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 105: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 106: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 107: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 108: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 109: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 110: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 111: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 112: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 113: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 114: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 115: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 116: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 117: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 118: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 119: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 120: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 121: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 122: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 123: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 124: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 125: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 126: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 127: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 128: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 129: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 130: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 131: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 132: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 133: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 134: restante.v1.DeleteDomainResponse
-	(*CreateDomainKeysResponse)(nil),         // 135: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),           // 136: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),       // 137: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),          // 138: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),          // 139: restante.v1.DeleteDomainKeyResponse
-	(*CreateAccountResponse)(nil),            // 140: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 141: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 142: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 143: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 144: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 145: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 146: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 147: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 148: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 149: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 150: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 151: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesResponse)(nil),            // 152: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 153: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 154: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 155: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 156: restante.v1.AcceptSubmissionResponse
-	(*AcceptMessageResponse)(nil),            // 157: restante.v1.AcceptMessageResponse
-	(*CheckStoreResponse)(nil),               // 158: restante.v1.CheckStoreResponse
-	(*BackupStoreResponse)(nil),              // 159: restante.v1.BackupStoreResponse
-	(*GetJobResponse)(nil),                   // 160: restante.v1.GetJobResponse
-	(*ListJobsResponse)(nil),                 // 161: restante.v1.ListJobsResponse
-	(*ListJobFindingsResponse)(nil),          // 162: restante.v1.ListJobFindingsResponse
-	(*CancelJobResponse)(nil),                // 163: restante.v1.CancelJobResponse
+	(*GetStsPolicyRequest)(nil),              // 85: restante.v1.GetStsPolicyRequest
+	(*StoreStsPolicyRequest)(nil),            // 86: restante.v1.StoreStsPolicyRequest
+	(*ReportTlsSessionsRequest)(nil),         // 87: restante.v1.ReportTlsSessionsRequest
+	(*ListTlsSessionsRequest)(nil),           // 88: restante.v1.ListTlsSessionsRequest
+	(*status.Status)(nil),                    // 89: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 90: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 91: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 92: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 93: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 94: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 95: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 96: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 97: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 98: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 99: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 100: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 101: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 102: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 103: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 104: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 105: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 106: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 107: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 108: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 109: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 110: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 111: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 112: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 113: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 114: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 115: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 116: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 117: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 118: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 119: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 120: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 121: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 122: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 123: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 124: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 125: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 126: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 127: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 128: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 129: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 130: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 131: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 132: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 133: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 134: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 135: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 136: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 137: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 138: restante.v1.DeleteDomainResponse
+	(*CreateDomainKeysResponse)(nil),         // 139: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),           // 140: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),       // 141: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),          // 142: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),          // 143: restante.v1.DeleteDomainKeyResponse
+	(*CreateAccountResponse)(nil),            // 144: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 145: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 146: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 147: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 148: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 149: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 150: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 151: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 152: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 153: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 154: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 155: restante.v1.RemoveQueuedResponse
+	(*TraceMessagesResponse)(nil),            // 156: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 157: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 158: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 159: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 160: restante.v1.AcceptSubmissionResponse
+	(*AcceptMessageResponse)(nil),            // 161: restante.v1.AcceptMessageResponse
+	(*CheckStoreResponse)(nil),               // 162: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 163: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 164: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 165: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 166: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 167: restante.v1.CancelJobResponse
+	(*GetStsPolicyResponse)(nil),             // 168: restante.v1.GetStsPolicyResponse
+	(*StoreStsPolicyResponse)(nil),           // 169: restante.v1.StoreStsPolicyResponse
+	(*ReportTlsSessionsResponse)(nil),        // 170: restante.v1.ReportTlsSessionsResponse
+	(*ListTlsSessionsResponse)(nil),          // 171: restante.v1.ListTlsSessionsResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	0,   // 0: restante.v1.Operation.references:type_name -> restante.v1.Reference
@@ -3481,98 +3625,106 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	82,  // 76: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
 	83,  // 77: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
 	84,  // 78: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
-	85,  // 79: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	86,  // 80: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	87,  // 81: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	88,  // 82: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	89,  // 83: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	90,  // 84: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	91,  // 85: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	92,  // 86: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	93,  // 87: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	94,  // 88: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	95,  // 89: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	96,  // 90: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	97,  // 91: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	98,  // 92: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	99,  // 93: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	100, // 94: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	101, // 95: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	102, // 96: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	103, // 97: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	104, // 98: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	105, // 99: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	106, // 100: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	107, // 101: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	108, // 102: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	109, // 103: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	110, // 104: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	111, // 105: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	112, // 106: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	113, // 107: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	114, // 108: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	115, // 109: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	116, // 110: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	117, // 111: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	118, // 112: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	119, // 113: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	120, // 114: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	121, // 115: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	122, // 116: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	123, // 117: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	124, // 118: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	125, // 119: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	126, // 120: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	127, // 121: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	128, // 122: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	129, // 123: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	130, // 124: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	131, // 125: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	132, // 126: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	133, // 127: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	134, // 128: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	135, // 129: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
-	136, // 130: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
-	137, // 131: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
-	138, // 132: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
-	139, // 133: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
-	140, // 134: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	141, // 135: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	142, // 136: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	143, // 137: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	144, // 138: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	145, // 139: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	146, // 140: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	147, // 141: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	148, // 142: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	149, // 143: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	150, // 144: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	151, // 145: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	152, // 146: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	153, // 147: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	154, // 148: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	155, // 149: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	156, // 150: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	157, // 151: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
-	158, // 152: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
-	159, // 153: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
-	160, // 154: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
-	161, // 155: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
-	162, // 156: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
-	163, // 157: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
-	1,   // 158: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	2,   // 159: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	1,   // 160: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	2,   // 161: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	3,   // 162: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	5,   // 163: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	4,   // 164: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	6,   // 165: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	164, // [164:166] is the sub-list for method output_type
-	162, // [162:164] is the sub-list for method input_type
-	162, // [162:162] is the sub-list for extension type_name
-	162, // [162:162] is the sub-list for extension extendee
-	0,   // [0:162] is the sub-list for field type_name
+	85,  // 79: restante.v1.Operation.get_sts_policy:type_name -> restante.v1.GetStsPolicyRequest
+	86,  // 80: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
+	87,  // 81: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
+	88,  // 82: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
+	89,  // 83: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	90,  // 84: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	91,  // 85: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	92,  // 86: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	93,  // 87: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	94,  // 88: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	95,  // 89: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	96,  // 90: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	97,  // 91: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	98,  // 92: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	99,  // 93: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	100, // 94: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	101, // 95: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	102, // 96: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	103, // 97: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	104, // 98: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	105, // 99: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	106, // 100: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	107, // 101: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	108, // 102: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	109, // 103: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	110, // 104: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	111, // 105: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	112, // 106: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	113, // 107: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	114, // 108: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	115, // 109: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	116, // 110: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	117, // 111: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	118, // 112: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	119, // 113: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	120, // 114: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	121, // 115: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	122, // 116: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	123, // 117: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	124, // 118: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	125, // 119: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	126, // 120: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	127, // 121: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	128, // 122: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	129, // 123: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	130, // 124: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	131, // 125: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	132, // 126: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	133, // 127: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	134, // 128: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	135, // 129: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	136, // 130: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	137, // 131: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	138, // 132: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	139, // 133: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
+	140, // 134: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
+	141, // 135: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
+	142, // 136: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
+	143, // 137: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
+	144, // 138: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	145, // 139: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	146, // 140: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	147, // 141: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	148, // 142: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	149, // 143: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	150, // 144: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	151, // 145: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	152, // 146: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	153, // 147: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	154, // 148: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	155, // 149: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	156, // 150: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	157, // 151: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	158, // 152: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	159, // 153: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	160, // 154: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	161, // 155: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
+	162, // 156: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	163, // 157: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	164, // 158: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	165, // 159: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	166, // 160: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	167, // 161: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	168, // 162: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
+	169, // 163: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
+	170, // 164: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
+	171, // 165: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
+	1,   // 166: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	2,   // 167: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	1,   // 168: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	2,   // 169: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	3,   // 170: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	5,   // 171: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	4,   // 172: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	6,   // 173: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	172, // [172:174] is the sub-list for method output_type
+	170, // [170:172] is the sub-list for method input_type
+	170, // [170:170] is the sub-list for extension type_name
+	170, // [170:170] is the sub-list for extension extendee
+	0,   // [0:170] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -3590,6 +3742,7 @@ func file_restante_v1_batch_proto_init() {
 	file_restante_v1_session_proto_init()
 	file_restante_v1_signing_proto_init()
 	file_restante_v1_submission_proto_init()
+	file_restante_v1_tls_proto_init()
 	file_restante_v1_transport_proto_init()
 	file_restante_v1_batch_proto_msgTypes[1].OneofWrappers = []any{
 		(*Operation_Authenticate)(nil),
@@ -3670,6 +3823,10 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_ListJobs)(nil),
 		(*Operation_ListJobFindings)(nil),
 		(*Operation_CancelJob)(nil),
+		(*Operation_GetStsPolicy)(nil),
+		(*Operation_StoreStsPolicy)(nil),
+		(*Operation_ReportTlsSessions)(nil),
+		(*Operation_ListTlsSessions)(nil),
 	}
 	file_restante_v1_batch_proto_msgTypes[2].OneofWrappers = []any{
 		(*OperationResult_Authenticate)(nil),
@@ -3750,6 +3907,10 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_ListJobs)(nil),
 		(*OperationResult_ListJobFindings)(nil),
 		(*OperationResult_CancelJob)(nil),
+		(*OperationResult_GetStsPolicy)(nil),
+		(*OperationResult_StoreStsPolicy)(nil),
+		(*OperationResult_ReportTlsSessions)(nil),
+		(*OperationResult_ListTlsSessions)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -1475,7 +1475,7 @@ var File_restante_v1_transport_proto protoreflect.FileDescriptor
 
 const file_restante_v1_transport_proto_rawDesc = "" +
 	"\n" +
-	"\x1brestante/v1/transport.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18restante/v1/checks.proto\x1a\x1crestante/v1/submission.proto\"\xad\x01\n" +
+	"\x1brestante/v1/transport.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18restante/v1/checks.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\"\xad\x01\n" +
 	"\x17VerifyRecipientsRequest\x12!\n" +
 	"\freverse_path\x18\x01 \x01(\tR\vreversePath\x12#\n" +
 	"\rforward_paths\x18\x02 \x03(\tR\fforwardPaths\x12#\n" +
@@ -1585,7 +1585,7 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14OUTCOME_KIND_RELAYED\x10\x01\x12\x19\n" +
 	"\x15OUTCOME_KIND_DEFERRED\x10\x02\x12\x17\n" +
-	"\x13OUTCOME_KIND_FAILED\x10\x032\xcb\x05\n" +
+	"\x13OUTCOME_KIND_FAILED\x10\x032\xdf\a\n" +
 	"\x10TransportService\x12_\n" +
 	"\x10VerifyRecipients\x12$.restante.v1.VerifyRecipientsRequest\x1a%.restante.v1.VerifyRecipientsResponse\x12V\n" +
 	"\rAcceptMessage\x12!.restante.v1.AcceptMessageRequest\x1a\".restante.v1.AcceptMessageResponse\x12E\n" +
@@ -1595,7 +1595,10 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\fReadOutbound\x12 .restante.v1.ReadOutboundRequest\x1a!.restante.v1.ReadOutboundResponse0\x01\x12M\n" +
 	"\n" +
 	"RenewLease\x12\x1e.restante.v1.RenewLeaseRequest\x1a\x1f.restante.v1.RenewLeaseResponse\x12V\n" +
-	"\rReportOutcome\x12!.restante.v1.ReportOutcomeRequest\x1a\".restante.v1.ReportOutcomeResponseB\x93\x01\n" +
+	"\rReportOutcome\x12!.restante.v1.ReportOutcomeRequest\x1a\".restante.v1.ReportOutcomeResponse\x12S\n" +
+	"\fGetStsPolicy\x12 .restante.v1.GetStsPolicyRequest\x1a!.restante.v1.GetStsPolicyResponse\x12Y\n" +
+	"\x0eStoreStsPolicy\x12\".restante.v1.StoreStsPolicyRequest\x1a#.restante.v1.StoreStsPolicyResponse\x12b\n" +
+	"\x11ReportTlsSessions\x12%.restante.v1.ReportTlsSessionsRequest\x1a&.restante.v1.ReportTlsSessionsResponseB\x93\x01\n" +
 	"\x0eio.restante.v1B\x0eTransportProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\vRestante.V1\xca\x02\vRestante\\V1\xea\x02\fRestante::V1b\x06proto3"
 
 var (
@@ -1613,35 +1616,41 @@ func file_restante_v1_transport_proto_rawDescGZIP() []byte {
 var file_restante_v1_transport_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_restante_v1_transport_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_restante_v1_transport_proto_goTypes = []any{
-	(OutcomeKind)(0),                 // 0: restante.v1.OutcomeKind
-	(*VerifyRecipientsRequest)(nil),  // 1: restante.v1.VerifyRecipientsRequest
-	(*VerifyRecipientsResponse)(nil), // 2: restante.v1.VerifyRecipientsResponse
-	(*RecipientVerdict)(nil),         // 3: restante.v1.RecipientVerdict
-	(*AcceptBegin)(nil),              // 4: restante.v1.AcceptBegin
-	(*AcceptEnd)(nil),                // 5: restante.v1.AcceptEnd
-	(*AcceptMessageRequest)(nil),     // 6: restante.v1.AcceptMessageRequest
-	(*AcceptMessageResponse)(nil),    // 7: restante.v1.AcceptMessageResponse
-	(*AcceptRequest)(nil),            // 8: restante.v1.AcceptRequest
-	(*AcceptResponse)(nil),           // 9: restante.v1.AcceptResponse
-	(*AcceptSubmissionRequest)(nil),  // 10: restante.v1.AcceptSubmissionRequest
-	(*AcceptSubmissionResponse)(nil), // 11: restante.v1.AcceptSubmissionResponse
-	(*LeaseOutboundRequest)(nil),     // 12: restante.v1.LeaseOutboundRequest
-	(*OutboundRecipient)(nil),        // 13: restante.v1.OutboundRecipient
-	(*OutboundLease)(nil),            // 14: restante.v1.OutboundLease
-	(*LeaseOutboundResponse)(nil),    // 15: restante.v1.LeaseOutboundResponse
-	(*ReadOutboundRequest)(nil),      // 16: restante.v1.ReadOutboundRequest
-	(*ReadOutboundResponse)(nil),     // 17: restante.v1.ReadOutboundResponse
-	(*RenewLeaseRequest)(nil),        // 18: restante.v1.RenewLeaseRequest
-	(*RenewLeaseResponse)(nil),       // 19: restante.v1.RenewLeaseResponse
-	(*RecipientOutcome)(nil),         // 20: restante.v1.RecipientOutcome
-	(*ReportOutcomeRequest)(nil),     // 21: restante.v1.ReportOutcomeRequest
-	(*ReportOutcomeResponse)(nil),    // 22: restante.v1.ReportOutcomeResponse
-	(*status.Status)(nil),            // 23: google.rpc.Status
-	(*EnvelopeRecipient)(nil),        // 24: restante.v1.EnvelopeRecipient
-	(*EnvelopeOptions)(nil),          // 25: restante.v1.EnvelopeOptions
-	(*MessageChecks)(nil),            // 26: restante.v1.MessageChecks
-	(*SubmitMessageRequest)(nil),     // 27: restante.v1.SubmitMessageRequest
-	(*timestamppb.Timestamp)(nil),    // 28: google.protobuf.Timestamp
+	(OutcomeKind)(0),                  // 0: restante.v1.OutcomeKind
+	(*VerifyRecipientsRequest)(nil),   // 1: restante.v1.VerifyRecipientsRequest
+	(*VerifyRecipientsResponse)(nil),  // 2: restante.v1.VerifyRecipientsResponse
+	(*RecipientVerdict)(nil),          // 3: restante.v1.RecipientVerdict
+	(*AcceptBegin)(nil),               // 4: restante.v1.AcceptBegin
+	(*AcceptEnd)(nil),                 // 5: restante.v1.AcceptEnd
+	(*AcceptMessageRequest)(nil),      // 6: restante.v1.AcceptMessageRequest
+	(*AcceptMessageResponse)(nil),     // 7: restante.v1.AcceptMessageResponse
+	(*AcceptRequest)(nil),             // 8: restante.v1.AcceptRequest
+	(*AcceptResponse)(nil),            // 9: restante.v1.AcceptResponse
+	(*AcceptSubmissionRequest)(nil),   // 10: restante.v1.AcceptSubmissionRequest
+	(*AcceptSubmissionResponse)(nil),  // 11: restante.v1.AcceptSubmissionResponse
+	(*LeaseOutboundRequest)(nil),      // 12: restante.v1.LeaseOutboundRequest
+	(*OutboundRecipient)(nil),         // 13: restante.v1.OutboundRecipient
+	(*OutboundLease)(nil),             // 14: restante.v1.OutboundLease
+	(*LeaseOutboundResponse)(nil),     // 15: restante.v1.LeaseOutboundResponse
+	(*ReadOutboundRequest)(nil),       // 16: restante.v1.ReadOutboundRequest
+	(*ReadOutboundResponse)(nil),      // 17: restante.v1.ReadOutboundResponse
+	(*RenewLeaseRequest)(nil),         // 18: restante.v1.RenewLeaseRequest
+	(*RenewLeaseResponse)(nil),        // 19: restante.v1.RenewLeaseResponse
+	(*RecipientOutcome)(nil),          // 20: restante.v1.RecipientOutcome
+	(*ReportOutcomeRequest)(nil),      // 21: restante.v1.ReportOutcomeRequest
+	(*ReportOutcomeResponse)(nil),     // 22: restante.v1.ReportOutcomeResponse
+	(*status.Status)(nil),             // 23: google.rpc.Status
+	(*EnvelopeRecipient)(nil),         // 24: restante.v1.EnvelopeRecipient
+	(*EnvelopeOptions)(nil),           // 25: restante.v1.EnvelopeOptions
+	(*MessageChecks)(nil),             // 26: restante.v1.MessageChecks
+	(*SubmitMessageRequest)(nil),      // 27: restante.v1.SubmitMessageRequest
+	(*timestamppb.Timestamp)(nil),     // 28: google.protobuf.Timestamp
+	(*GetStsPolicyRequest)(nil),       // 29: restante.v1.GetStsPolicyRequest
+	(*StoreStsPolicyRequest)(nil),     // 30: restante.v1.StoreStsPolicyRequest
+	(*ReportTlsSessionsRequest)(nil),  // 31: restante.v1.ReportTlsSessionsRequest
+	(*GetStsPolicyResponse)(nil),      // 32: restante.v1.GetStsPolicyResponse
+	(*StoreStsPolicyResponse)(nil),    // 33: restante.v1.StoreStsPolicyResponse
+	(*ReportTlsSessionsResponse)(nil), // 34: restante.v1.ReportTlsSessionsResponse
 }
 var file_restante_v1_transport_proto_depIdxs = []int32{
 	3,  // 0: restante.v1.VerifyRecipientsResponse.verdicts:type_name -> restante.v1.RecipientVerdict
@@ -1672,16 +1681,22 @@ var file_restante_v1_transport_proto_depIdxs = []int32{
 	16, // 25: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
 	18, // 26: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
 	21, // 27: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
-	2,  // 28: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
-	7,  // 29: restante.v1.TransportService.AcceptMessage:output_type -> restante.v1.AcceptMessageResponse
-	9,  // 30: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
-	11, // 31: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
-	15, // 32: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
-	17, // 33: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
-	19, // 34: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
-	22, // 35: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
-	28, // [28:36] is the sub-list for method output_type
-	20, // [20:28] is the sub-list for method input_type
+	29, // 28: restante.v1.TransportService.GetStsPolicy:input_type -> restante.v1.GetStsPolicyRequest
+	30, // 29: restante.v1.TransportService.StoreStsPolicy:input_type -> restante.v1.StoreStsPolicyRequest
+	31, // 30: restante.v1.TransportService.ReportTlsSessions:input_type -> restante.v1.ReportTlsSessionsRequest
+	2,  // 31: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
+	7,  // 32: restante.v1.TransportService.AcceptMessage:output_type -> restante.v1.AcceptMessageResponse
+	9,  // 33: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
+	11, // 34: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
+	15, // 35: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
+	17, // 36: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
+	19, // 37: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
+	22, // 38: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
+	32, // 39: restante.v1.TransportService.GetStsPolicy:output_type -> restante.v1.GetStsPolicyResponse
+	33, // 40: restante.v1.TransportService.StoreStsPolicy:output_type -> restante.v1.StoreStsPolicyResponse
+	34, // 41: restante.v1.TransportService.ReportTlsSessions:output_type -> restante.v1.ReportTlsSessionsResponse
+	31, // [31:42] is the sub-list for method output_type
+	20, // [20:31] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
 	20, // [20:20] is the sub-list for extension extendee
 	0,  // [0:20] is the sub-list for field type_name
@@ -1694,6 +1709,7 @@ func file_restante_v1_transport_proto_init() {
 	}
 	file_restante_v1_checks_proto_init()
 	file_restante_v1_submission_proto_init()
+	file_restante_v1_tls_proto_init()
 	file_restante_v1_transport_proto_msgTypes[7].OneofWrappers = []any{
 		(*AcceptRequest_Start)(nil),
 		(*AcceptRequest_Chunk)(nil),

@@ -21,14 +21,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TransportService_VerifyRecipients_FullMethodName = "/restante.v1.TransportService/VerifyRecipients"
-	TransportService_AcceptMessage_FullMethodName    = "/restante.v1.TransportService/AcceptMessage"
-	TransportService_Accept_FullMethodName           = "/restante.v1.TransportService/Accept"
-	TransportService_AcceptSubmission_FullMethodName = "/restante.v1.TransportService/AcceptSubmission"
-	TransportService_LeaseOutbound_FullMethodName    = "/restante.v1.TransportService/LeaseOutbound"
-	TransportService_ReadOutbound_FullMethodName     = "/restante.v1.TransportService/ReadOutbound"
-	TransportService_RenewLease_FullMethodName       = "/restante.v1.TransportService/RenewLease"
-	TransportService_ReportOutcome_FullMethodName    = "/restante.v1.TransportService/ReportOutcome"
+	TransportService_VerifyRecipients_FullMethodName  = "/restante.v1.TransportService/VerifyRecipients"
+	TransportService_AcceptMessage_FullMethodName     = "/restante.v1.TransportService/AcceptMessage"
+	TransportService_Accept_FullMethodName            = "/restante.v1.TransportService/Accept"
+	TransportService_AcceptSubmission_FullMethodName  = "/restante.v1.TransportService/AcceptSubmission"
+	TransportService_LeaseOutbound_FullMethodName     = "/restante.v1.TransportService/LeaseOutbound"
+	TransportService_ReadOutbound_FullMethodName      = "/restante.v1.TransportService/ReadOutbound"
+	TransportService_RenewLease_FullMethodName        = "/restante.v1.TransportService/RenewLease"
+	TransportService_ReportOutcome_FullMethodName     = "/restante.v1.TransportService/ReportOutcome"
+	TransportService_GetStsPolicy_FullMethodName      = "/restante.v1.TransportService/GetStsPolicy"
+	TransportService_StoreStsPolicy_FullMethodName    = "/restante.v1.TransportService/StoreStsPolicy"
+	TransportService_ReportTlsSessions_FullMethodName = "/restante.v1.TransportService/ReportTlsSessions"
 )
 
 // TransportServiceClient is the client API for TransportService service.
@@ -67,6 +70,15 @@ type TransportServiceClient interface {
 	// Reports the outcome for each recipient of a lease; recipients left out go back to the queue. Harmless to repeat.
 	// Errors: LEASE_LOST.
 	ReportOutcome(ctx context.Context, in *ReportOutcomeRequest, opts ...grpc.CallOption) (*ReportOutcomeResponse, error)
+	// Returns the MTA-STS policy of a domain that a relay has stored. Errors: INVALID_ARGUMENT {domain}.
+	GetStsPolicy(ctx context.Context, in *GetStsPolicyRequest, opts ...grpc.CallOption) (*GetStsPolicyResponse, error)
+	// Stores an MTA-STS policy until its max_age has passed: it outlives the relay, and all relays share it. The server
+	// keeps the latest 100000 policies. Errors: INVALID_ARGUMENT {policy.domain, policy.record_id, policy.policy}.
+	StoreStsPolicy(ctx context.Context, in *StoreStsPolicyRequest, opts ...grpc.CallOption) (*StoreStsPolicyResponse, error)
+	// Adds counts of TLS sessions with other servers to those of their day. A repeated request_id adds nothing. The server
+	// keeps at most 100000 different counts a day; beyond that it drops new kinds of failures and counts of new domains.
+	// Errors: INVALID_ARGUMENT.
+	ReportTlsSessions(ctx context.Context, in *ReportTlsSessionsRequest, opts ...grpc.CallOption) (*ReportTlsSessionsResponse, error)
 }
 
 type transportServiceClient struct {
@@ -178,6 +190,36 @@ func (c *transportServiceClient) ReportOutcome(ctx context.Context, in *ReportOu
 	return out, nil
 }
 
+func (c *transportServiceClient) GetStsPolicy(ctx context.Context, in *GetStsPolicyRequest, opts ...grpc.CallOption) (*GetStsPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetStsPolicyResponse)
+	err := c.cc.Invoke(ctx, TransportService_GetStsPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transportServiceClient) StoreStsPolicy(ctx context.Context, in *StoreStsPolicyRequest, opts ...grpc.CallOption) (*StoreStsPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StoreStsPolicyResponse)
+	err := c.cc.Invoke(ctx, TransportService_StoreStsPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transportServiceClient) ReportTlsSessions(ctx context.Context, in *ReportTlsSessionsRequest, opts ...grpc.CallOption) (*ReportTlsSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportTlsSessionsResponse)
+	err := c.cc.Invoke(ctx, TransportService_ReportTlsSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TransportServiceServer is the server API for TransportService service.
 // All implementations must embed UnimplementedTransportServiceServer
 // for forward compatibility.
@@ -214,6 +256,15 @@ type TransportServiceServer interface {
 	// Reports the outcome for each recipient of a lease; recipients left out go back to the queue. Harmless to repeat.
 	// Errors: LEASE_LOST.
 	ReportOutcome(context.Context, *ReportOutcomeRequest) (*ReportOutcomeResponse, error)
+	// Returns the MTA-STS policy of a domain that a relay has stored. Errors: INVALID_ARGUMENT {domain}.
+	GetStsPolicy(context.Context, *GetStsPolicyRequest) (*GetStsPolicyResponse, error)
+	// Stores an MTA-STS policy until its max_age has passed: it outlives the relay, and all relays share it. The server
+	// keeps the latest 100000 policies. Errors: INVALID_ARGUMENT {policy.domain, policy.record_id, policy.policy}.
+	StoreStsPolicy(context.Context, *StoreStsPolicyRequest) (*StoreStsPolicyResponse, error)
+	// Adds counts of TLS sessions with other servers to those of their day. A repeated request_id adds nothing. The server
+	// keeps at most 100000 different counts a day; beyond that it drops new kinds of failures and counts of new domains.
+	// Errors: INVALID_ARGUMENT.
+	ReportTlsSessions(context.Context, *ReportTlsSessionsRequest) (*ReportTlsSessionsResponse, error)
 	mustEmbedUnimplementedTransportServiceServer()
 }
 
@@ -247,6 +298,15 @@ func (UnimplementedTransportServiceServer) RenewLease(context.Context, *RenewLea
 }
 func (UnimplementedTransportServiceServer) ReportOutcome(context.Context, *ReportOutcomeRequest) (*ReportOutcomeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportOutcome not implemented")
+}
+func (UnimplementedTransportServiceServer) GetStsPolicy(context.Context, *GetStsPolicyRequest) (*GetStsPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetStsPolicy not implemented")
+}
+func (UnimplementedTransportServiceServer) StoreStsPolicy(context.Context, *StoreStsPolicyRequest) (*StoreStsPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StoreStsPolicy not implemented")
+}
+func (UnimplementedTransportServiceServer) ReportTlsSessions(context.Context, *ReportTlsSessionsRequest) (*ReportTlsSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportTlsSessions not implemented")
 }
 func (UnimplementedTransportServiceServer) mustEmbedUnimplementedTransportServiceServer() {}
 func (UnimplementedTransportServiceServer) testEmbeddedByValue()                          {}
@@ -388,6 +448,60 @@ func _TransportService_ReportOutcome_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TransportService_GetStsPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStsPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransportServiceServer).GetStsPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransportService_GetStsPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransportServiceServer).GetStsPolicy(ctx, req.(*GetStsPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransportService_StoreStsPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StoreStsPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransportServiceServer).StoreStsPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransportService_StoreStsPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransportServiceServer).StoreStsPolicy(ctx, req.(*StoreStsPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransportService_ReportTlsSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportTlsSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransportServiceServer).ReportTlsSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransportService_ReportTlsSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransportServiceServer).ReportTlsSessions(ctx, req.(*ReportTlsSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TransportService_ServiceDesc is the grpc.ServiceDesc for TransportService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -414,6 +528,18 @@ var TransportService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReportOutcome",
 			Handler:    _TransportService_ReportOutcome_Handler,
+		},
+		{
+			MethodName: "GetStsPolicy",
+			Handler:    _TransportService_GetStsPolicy_Handler,
+		},
+		{
+			MethodName: "StoreStsPolicy",
+			Handler:    _TransportService_StoreStsPolicy_Handler,
+		},
+		{
+			MethodName: "ReportTlsSessions",
+			Handler:    _TransportService_ReportTlsSessions_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -5,6 +5,7 @@ import warnings
 
 from restante.v1 import admin_pb2 as restante_dot_v1_dot_admin__pb2
 from restante.v1 import signing_pb2 as restante_dot_v1_dot_signing__pb2
+from restante.v1 import tls_pb2 as restante_dot_v1_dot_tls__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -156,6 +157,11 @@ class AdminServiceStub:
                 '/restante.v1.AdminService/BackupStore',
                 request_serializer=restante_dot_v1_dot_admin__pb2.BackupStoreRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_admin__pb2.BackupStoreResponse.FromString,
+                _registered_method=True)
+        self.ListTlsSessions = channel.unary_unary(
+                '/restante.v1.AdminService/ListTlsSessions',
+                request_serializer=restante_dot_v1_dot_tls__pb2.ListTlsSessionsRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_tls__pb2.ListTlsSessionsResponse.FromString,
                 _registered_method=True)
         self.GetStatistics = channel.unary_unary(
                 '/restante.v1.AdminService/GetStatistics',
@@ -351,6 +357,14 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTlsSessions(self, request, context):
+        """Lists counted TLS sessions with other servers, by day, domain, policy and result. They are kept for
+        `transport.trace_days`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatistics(self, request, context):
         """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch.
         """
@@ -480,6 +494,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.BackupStore,
                     request_deserializer=restante_dot_v1_dot_admin__pb2.BackupStoreRequest.FromString,
                     response_serializer=restante_dot_v1_dot_admin__pb2.BackupStoreResponse.SerializeToString,
+            ),
+            'ListTlsSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTlsSessions,
+                    request_deserializer=restante_dot_v1_dot_tls__pb2.ListTlsSessionsRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_tls__pb2.ListTlsSessionsResponse.SerializeToString,
             ),
             'GetStatistics': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatistics,
@@ -1137,6 +1156,33 @@ class AdminService:
             '/restante.v1.AdminService/BackupStore',
             restante_dot_v1_dot_admin__pb2.BackupStoreRequest.SerializeToString,
             restante_dot_v1_dot_admin__pb2.BackupStoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTlsSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ListTlsSessions',
+            restante_dot_v1_dot_tls__pb2.ListTlsSessionsRequest.SerializeToString,
+            restante_dot_v1_dot_tls__pb2.ListTlsSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

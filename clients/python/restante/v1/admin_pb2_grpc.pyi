@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from restante.v1 import admin_pb2 as _admin_pb2
 from restante.v1 import signing_pb2 as _signing_pb2
+from restante.v1 import tls_pb2 as _tls_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -107,6 +108,10 @@ class AdminServiceStub:
     written and begins anew; when the core stays away for 10 minutes, the job ends as FAILED with BACKUP_FAILED.
     Errors: INVALID_ARGUMENT (the directory).
     """
+    ListTlsSessions: _grpc.UnaryUnaryMultiCallable[_tls_pb2.ListTlsSessionsRequest, _tls_pb2.ListTlsSessionsResponse]
+    """Lists counted TLS sessions with other servers, by day, domain, policy and result. They are kept for
+    `transport.trace_days`.
+    """
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatisticsRequest, _admin_pb2.GetStatisticsResponse]
     """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch."""
 
@@ -187,6 +192,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     fails or is cancelled leaves the directory empty. When its core is restarted, it removes the files that it has
     written and begins anew; when the core stays away for 10 minutes, the job ends as FAILED with BACKUP_FAILED.
     Errors: INVALID_ARGUMENT (the directory).
+    """
+    ListTlsSessions: _aio.UnaryUnaryMultiCallable[_tls_pb2.ListTlsSessionsRequest, _tls_pb2.ListTlsSessionsResponse]  # type: ignore[assignment]
+    """Lists counted TLS sessions with other servers, by day, domain, policy and result. They are kept for
+    `transport.trace_days`.
     """
     GetStatistics: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatisticsRequest, _admin_pb2.GetStatisticsResponse]  # type: ignore[assignment]
     """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch."""
@@ -409,6 +418,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         fails or is cancelled leaves the directory empty. When its core is restarted, it removes the files that it has
         written and begins anew; when the core stays away for 10 minutes, the job ends as FAILED with BACKUP_FAILED.
         Errors: INVALID_ARGUMENT (the directory).
+        """
+
+    @_abc_1.abstractmethod
+    def ListTlsSessions(
+        self,
+        request: _tls_pb2.ListTlsSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tls_pb2.ListTlsSessionsResponse, _abc.Awaitable[_tls_pb2.ListTlsSessionsResponse]]:
+        """Lists counted TLS sessions with other servers, by day, domain, policy and result. They are kept for
+        `transport.trace_days`.
         """
 
     @_abc_1.abstractmethod

@@ -3,7 +3,7 @@
 from typing import Any
 
 from restante.methods import Method
-from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, session_pb2, signing_pb2, submission_pb2, transport_pb2
+from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, transport_pb2
 
 GET_JOB = Method(
     "JobService", "GetJob", job_pb2.GetJobRequest, job_pb2.GetJobResponse, "get_job"
@@ -137,6 +137,9 @@ CHECK_STORE = Method(
 BACKUP_STORE = Method(
     "AdminService", "BackupStore", admin_pb2.BackupStoreRequest, admin_pb2.BackupStoreResponse, "backup_store"
 )
+LIST_TLS_SESSIONS = Method(
+    "AdminService", "ListTlsSessions", tls_pb2.ListTlsSessionsRequest, tls_pb2.ListTlsSessionsResponse, "list_tls_sessions"
+)
 GET_STATISTICS = Method(
     "AdminService", "GetStatistics", admin_pb2.GetStatisticsRequest, admin_pb2.GetStatisticsResponse, "get_statistics"
 )
@@ -239,6 +242,15 @@ RENEW_LEASE = Method(
 REPORT_OUTCOME = Method(
     "TransportService", "ReportOutcome", transport_pb2.ReportOutcomeRequest, transport_pb2.ReportOutcomeResponse, "report_outcome"
 )
+GET_STS_POLICY = Method(
+    "TransportService", "GetStsPolicy", tls_pb2.GetStsPolicyRequest, tls_pb2.GetStsPolicyResponse, "get_sts_policy"
+)
+STORE_STS_POLICY = Method(
+    "TransportService", "StoreStsPolicy", tls_pb2.StoreStsPolicyRequest, tls_pb2.StoreStsPolicyResponse, "store_sts_policy"
+)
+REPORT_TLS_SESSIONS = Method(
+    "TransportService", "ReportTlsSessions", tls_pb2.ReportTlsSessionsRequest, tls_pb2.ReportTlsSessionsResponse, "report_tls_sessions"
+)
 
 ALL: tuple[Method[Any, Any], ...] = (
     GET_JOB,
@@ -285,6 +297,7 @@ ALL: tuple[Method[Any, Any], ...] = (
     TRACE_MESSAGES,
     CHECK_STORE,
     BACKUP_STORE,
+    LIST_TLS_SESSIONS,
     GET_STATISTICS,
     UPLOAD_CHUNK,
     GET_UPLOAD,
@@ -319,4 +332,7 @@ ALL: tuple[Method[Any, Any], ...] = (
     ACCEPT_SUBMISSION,
     RENEW_LEASE,
     REPORT_OUTCOME,
+    GET_STS_POLICY,
+    STORE_STS_POLICY,
+    REPORT_TLS_SESSIONS,
 )

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from restante.v1 import tls_pb2 as restante_dot_v1_dot_tls__pb2
 from restante.v1 import transport_pb2 as restante_dot_v1_dot_transport__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -75,6 +76,21 @@ class TransportServiceStub:
                 '/restante.v1.TransportService/ReportOutcome',
                 request_serializer=restante_dot_v1_dot_transport__pb2.ReportOutcomeRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_transport__pb2.ReportOutcomeResponse.FromString,
+                _registered_method=True)
+        self.GetStsPolicy = channel.unary_unary(
+                '/restante.v1.TransportService/GetStsPolicy',
+                request_serializer=restante_dot_v1_dot_tls__pb2.GetStsPolicyRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_tls__pb2.GetStsPolicyResponse.FromString,
+                _registered_method=True)
+        self.StoreStsPolicy = channel.unary_unary(
+                '/restante.v1.TransportService/StoreStsPolicy',
+                request_serializer=restante_dot_v1_dot_tls__pb2.StoreStsPolicyRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_tls__pb2.StoreStsPolicyResponse.FromString,
+                _registered_method=True)
+        self.ReportTlsSessions = channel.unary_unary(
+                '/restante.v1.TransportService/ReportTlsSessions',
+                request_serializer=restante_dot_v1_dot_tls__pb2.ReportTlsSessionsRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_tls__pb2.ReportTlsSessionsResponse.FromString,
                 _registered_method=True)
 
 
@@ -152,6 +168,30 @@ class TransportServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStsPolicy(self, request, context):
+        """Returns the MTA-STS policy of a domain that a relay has stored. Errors: INVALID_ARGUMENT {domain}.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StoreStsPolicy(self, request, context):
+        """Stores an MTA-STS policy until its max_age has passed: it outlives the relay, and all relays share it. The server
+        keeps the latest 100000 policies. Errors: INVALID_ARGUMENT {policy.domain, policy.record_id, policy.policy}.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportTlsSessions(self, request, context):
+        """Adds counts of TLS sessions with other servers to those of their day. A repeated request_id adds nothing. The server
+        keeps at most 100000 different counts a day; beyond that it drops new kinds of failures and counts of new domains.
+        Errors: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TransportServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -194,6 +234,21 @@ def add_TransportServiceServicer_to_server(servicer, server):
                     servicer.ReportOutcome,
                     request_deserializer=restante_dot_v1_dot_transport__pb2.ReportOutcomeRequest.FromString,
                     response_serializer=restante_dot_v1_dot_transport__pb2.ReportOutcomeResponse.SerializeToString,
+            ),
+            'GetStsPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStsPolicy,
+                    request_deserializer=restante_dot_v1_dot_tls__pb2.GetStsPolicyRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_tls__pb2.GetStsPolicyResponse.SerializeToString,
+            ),
+            'StoreStsPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.StoreStsPolicy,
+                    request_deserializer=restante_dot_v1_dot_tls__pb2.StoreStsPolicyRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_tls__pb2.StoreStsPolicyResponse.SerializeToString,
+            ),
+            'ReportTlsSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportTlsSessions,
+                    request_deserializer=restante_dot_v1_dot_tls__pb2.ReportTlsSessionsRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_tls__pb2.ReportTlsSessionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -414,6 +469,87 @@ class TransportService:
             '/restante.v1.TransportService/ReportOutcome',
             restante_dot_v1_dot_transport__pb2.ReportOutcomeRequest.SerializeToString,
             restante_dot_v1_dot_transport__pb2.ReportOutcomeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStsPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.TransportService/GetStsPolicy',
+            restante_dot_v1_dot_tls__pb2.GetStsPolicyRequest.SerializeToString,
+            restante_dot_v1_dot_tls__pb2.GetStsPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreStsPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.TransportService/StoreStsPolicy',
+            restante_dot_v1_dot_tls__pb2.StoreStsPolicyRequest.SerializeToString,
+            restante_dot_v1_dot_tls__pb2.StoreStsPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportTlsSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.TransportService/ReportTlsSessions',
+            restante_dot_v1_dot_tls__pb2.ReportTlsSessionsRequest.SerializeToString,
+            restante_dot_v1_dot_tls__pb2.ReportTlsSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

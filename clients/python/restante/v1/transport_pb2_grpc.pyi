@@ -5,6 +5,7 @@ Transport: mail from and to other servers. For gateways."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from restante.v1 import tls_pb2 as _tls_pb2
 from restante.v1 import transport_pb2 as _transport_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -70,6 +71,17 @@ class TransportServiceStub:
     """Reports the outcome for each recipient of a lease; recipients left out go back to the queue. Harmless to repeat.
     Errors: LEASE_LOST.
     """
+    GetStsPolicy: _grpc.UnaryUnaryMultiCallable[_tls_pb2.GetStsPolicyRequest, _tls_pb2.GetStsPolicyResponse]
+    """Returns the MTA-STS policy of a domain that a relay has stored. Errors: INVALID_ARGUMENT {domain}."""
+    StoreStsPolicy: _grpc.UnaryUnaryMultiCallable[_tls_pb2.StoreStsPolicyRequest, _tls_pb2.StoreStsPolicyResponse]
+    """Stores an MTA-STS policy until its max_age has passed: it outlives the relay, and all relays share it. The server
+    keeps the latest 100000 policies. Errors: INVALID_ARGUMENT {policy.domain, policy.record_id, policy.policy}.
+    """
+    ReportTlsSessions: _grpc.UnaryUnaryMultiCallable[_tls_pb2.ReportTlsSessionsRequest, _tls_pb2.ReportTlsSessionsResponse]
+    """Adds counts of TLS sessions with other servers to those of their day. A repeated request_id adds nothing. The server
+    keeps at most 100000 different counts a day; beyond that it drops new kinds of failures and counts of new domains.
+    Errors: INVALID_ARGUMENT.
+    """
 
 @_typing.type_check_only
 class TransportServiceAsyncStub(TransportServiceStub):
@@ -112,6 +124,17 @@ class TransportServiceAsyncStub(TransportServiceStub):
     ReportOutcome: _aio.UnaryUnaryMultiCallable[_transport_pb2.ReportOutcomeRequest, _transport_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
     """Reports the outcome for each recipient of a lease; recipients left out go back to the queue. Harmless to repeat.
     Errors: LEASE_LOST.
+    """
+    GetStsPolicy: _aio.UnaryUnaryMultiCallable[_tls_pb2.GetStsPolicyRequest, _tls_pb2.GetStsPolicyResponse]  # type: ignore[assignment]
+    """Returns the MTA-STS policy of a domain that a relay has stored. Errors: INVALID_ARGUMENT {domain}."""
+    StoreStsPolicy: _aio.UnaryUnaryMultiCallable[_tls_pb2.StoreStsPolicyRequest, _tls_pb2.StoreStsPolicyResponse]  # type: ignore[assignment]
+    """Stores an MTA-STS policy until its max_age has passed: it outlives the relay, and all relays share it. The server
+    keeps the latest 100000 policies. Errors: INVALID_ARGUMENT {policy.domain, policy.record_id, policy.policy}.
+    """
+    ReportTlsSessions: _aio.UnaryUnaryMultiCallable[_tls_pb2.ReportTlsSessionsRequest, _tls_pb2.ReportTlsSessionsResponse]  # type: ignore[assignment]
+    """Adds counts of TLS sessions with other servers to those of their day. A repeated request_id adds nothing. The server
+    keeps at most 100000 different counts a day; beyond that it drops new kinds of failures and counts of new domains.
+    Errors: INVALID_ARGUMENT.
     """
 
 class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -200,6 +223,35 @@ class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_transport_pb2.ReportOutcomeResponse, _abc.Awaitable[_transport_pb2.ReportOutcomeResponse]]:
         """Reports the outcome for each recipient of a lease; recipients left out go back to the queue. Harmless to repeat.
         Errors: LEASE_LOST.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStsPolicy(
+        self,
+        request: _tls_pb2.GetStsPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tls_pb2.GetStsPolicyResponse, _abc.Awaitable[_tls_pb2.GetStsPolicyResponse]]:
+        """Returns the MTA-STS policy of a domain that a relay has stored. Errors: INVALID_ARGUMENT {domain}."""
+
+    @_abc_1.abstractmethod
+    def StoreStsPolicy(
+        self,
+        request: _tls_pb2.StoreStsPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tls_pb2.StoreStsPolicyResponse, _abc.Awaitable[_tls_pb2.StoreStsPolicyResponse]]:
+        """Stores an MTA-STS policy until its max_age has passed: it outlives the relay, and all relays share it. The server
+        keeps the latest 100000 policies. Errors: INVALID_ARGUMENT {policy.domain, policy.record_id, policy.policy}.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportTlsSessions(
+        self,
+        request: _tls_pb2.ReportTlsSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tls_pb2.ReportTlsSessionsResponse, _abc.Awaitable[_tls_pb2.ReportTlsSessionsResponse]]:
+        """Adds counts of TLS sessions with other servers to those of their day. A repeated request_id adds nothing. The server
+        keeps at most 100000 different counts a day; beyond that it drops new kinds of failures and counts of new domains.
+        Errors: INVALID_ARGUMENT.
         """
 
 def add_TransportServiceServicer_to_server(servicer: TransportServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

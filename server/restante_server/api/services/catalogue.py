@@ -27,6 +27,7 @@ from restante_server.api.services import (
     sessions,
     submission,
     sync,
+    tls,
     watch,
 )
 
@@ -52,5 +53,6 @@ SERVICES: Final[tuple[Handlers, ...]] = (
     sessions.handlers,
     submission.handlers,
     sync.handlers,
+    tls.handlers,
     watch.handlers,
 )

@@ -304,12 +304,51 @@ def upgrade() -> None:
         comment="One row: facts of the whole store.",
     )
     op.create_table(
+        "sts_policy",
+        sa.Column("domain", sa.Text(), nullable=False),
+        sa.Column("record_id", sa.Text(), nullable=False),
+        sa.Column("policy", sa.LargeBinary(), nullable=False),
+        sa.Column("fetched_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("domain", name=op.f("pk_sts_policy")),
+        comment="MTA-STS policies that relays have fetched: they must outlive a relay (RFC 8461 10.2).",
+    )
+    op.create_index("ix_sts_policy_age", "sts_policy", ["fetched_at"], unique=False)
+    op.create_index("ix_sts_policy_expiry", "sts_policy", ["expires_at"], unique=False)
+    op.create_table(
         "subscription",
         sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("mailbox_id", "path", name=op.f("pk_subscription")),
         comment="Names, whether or not a folder is there (RFC 3501 6.3.6).",
     )
+    op.create_table(
+        "tls_report",
+        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("policy_domain", sa.Text(), nullable=False),
+        sa.Column("record", sa.Text(), nullable=False),
+        sa.Column("reported_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("day", "policy_domain", name=op.f("pk_tls_report")),
+        comment="Domains that want a report about their TLS sessions of a day.",
+    )
+    op.create_table(
+        "tls_session",
+        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("policy_domain", sa.Text(), nullable=False),
+        sa.Column("policy_kind", sa.Integer(), nullable=False),
+        sa.Column("policy_lines", sa.Text(), nullable=False),
+        sa.Column("mx_patterns", sa.Text(), nullable=False),
+        sa.Column("result", sa.Integer(), nullable=False),
+        sa.Column("sending_address", sa.Text(), nullable=False),
+        sa.Column("receiving_host", sa.Text(), nullable=False),
+        sa.Column("receiving_address", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("session_count", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "digest", name=op.f("pk_tls_session")),
+        comment="Counts of TLS sessions with other servers, for reports (RFC 8460).",
+    )
+    op.create_index(op.f("ix_tls_session_policy_domain_day"), "tls_session", ["policy_domain", "day"], unique=False)
     op.create_table(
         "tombstone",
         sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),

@@ -1,0 +1,1 @@
+"""TLS with other mail servers: MTA-STS policies that relays have fetched, and their counted sessions."""
