@@ -495,6 +495,7 @@ transport_recipient = Table(
     Column("mailbox_id", BigInteger),  # of local recipients
     Column("message_id", BigInteger),  # in that mailbox, once delivered; recipients of one mailbox share it
     Column("destination", Text, nullable=False),  # of foreign recipients; "" for local ones
+    Column("sender", BigInteger, nullable=False),  # the submitter's account; 0: other mail, all of which takes one turn
     Column("promised", Boolean, nullable=False),  # accepted at RCPT: delivered even beyond the quota
     Column("next_attempt_at", BigInteger),  # NULL in final states
     Column("attempt_count", Integer, nullable=False),
@@ -504,7 +505,7 @@ transport_recipient = Table(
     Column("status", Text, nullable=False),
     Column("diagnostic", Text, nullable=False),
     Column("expires_at", BigInteger, nullable=False),  # the queue then gives up
-    # Settled recipients, which are nearly all, are in none of these three.
+    # Settled recipients, which are nearly all, are in none of these four.
     Index(
         "ix_transport_recipient_due",
         "state",
@@ -518,12 +519,27 @@ transport_recipient = Table(
         sqlite_where=text("lease_id IS NOT NULL"),
         postgresql_where=text("lease_id IS NOT NULL"),
     ),
+    # Leases are chosen from the next two, by destination and by sender in turn (`outbound.candidates`). Their
+    # conditions mean the same, but SQLite takes each for different spellings, so that a statement names its index.
     Index(
-        "ix_transport_recipient_destination",
+        "ix_transport_recipient_lane",
         "destination",
+        "sender",
         "next_attempt_at",
-        sqlite_where=text("next_attempt_at IS NOT NULL"),
-        postgresql_where=text("next_attempt_at IS NOT NULL"),
+        "transport_id",
+        "recipient_id",
+        sqlite_where=text("state = 2 AND destination <> ''"),
+        postgresql_where=text("state = 2 AND destination <> ''"),
+    ),
+    Index(
+        "ix_transport_recipient_sender",
+        "sender",
+        "state",  # always the same: SQLite then prefers this index to the one on `due`
+        "next_attempt_at",
+        "transport_id",
+        "recipient_id",
+        sqlite_where=text("state = 2 AND destination > ''"),
+        postgresql_where=text("state = 2 AND destination > ''"),
     ),
     Index("ix_transport_recipient_path", "forward_path"),
     sqlite_with_rowid=False,

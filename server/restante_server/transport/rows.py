@@ -24,7 +24,10 @@ from restante_server.transport.states import WAITING, State
 LONGEST_DIAGNOSTIC = 512  # characters kept
 
 DUE: Topic[set[int]] = Topic("transport due", set)
-"""The event that recipients became due or that their time has changed: the transport ids of their messages."""
+"""The event that recipients became due: the transport ids of their messages."""
+
+ENDED: Topic[set[int]] = Topic("lease ended", set)
+"""The event that leases were reported: their ids."""
 
 _insert_recipients = insert(transport_recipient)
 _insert_events = insert(trace_event)
@@ -94,7 +97,7 @@ def insert_recipients(
         due_at = item.send_at or item.accepted_at
         expires_at = schedule.expires_at(due_at)
         made += [
-            _recipient_row(transport_id, number, planned, due_at, expires_at)
+            _recipient_row(transport_id, number, planned, item.account_id or 0, due_at, expires_at)
             for number, planned in enumerate(recipients, 1)
         ]
     prepared.run_many(tx, _insert_recipients, made)
@@ -103,7 +106,7 @@ def insert_recipients(
 
 
 def _recipient_row(
-    transport_id: int, recipient_id: int, planned: Planned, due_at: int, expires_at: int
+    transport_id: int, recipient_id: int, planned: Planned, sender: int, due_at: int, expires_at: int
 ) -> dict[str, Any]:
     waits = planned.state in WAITING
     return {
@@ -116,6 +119,7 @@ def _recipient_row(
         "mailbox_id": planned.mailbox_id or None,
         "message_id": planned.message_id or None,
         "destination": planned.destination,
+        "sender": sender,
         "promised": planned.promised,
         "next_attempt_at": due_at if waits else None,
         "attempt_count": 0,

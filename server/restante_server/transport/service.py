@@ -23,7 +23,7 @@ from restante_server.transport import deadlines, waiting
 from restante_server.transport.enqueue import Taken, direct
 from restante_server.transport.hooks import Figures
 from restante_server.transport.records import Incoming
-from restante_server.transport.rows import DUE
+from restante_server.transport.rows import DUE, ENDED
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.take import TakeMail, TakeResult
 from restante_server.transport.tls import policies, sessions
@@ -49,10 +49,12 @@ class Transport:
     figures: Figures = field(default_factory=Figures)
     _work: asyncio.Event = field(default_factory=asyncio.Event)
     _put_off: bool = False
-    _streams: set[Callable[[], None]] = field(default_factory=set)
+    _due: set[Callable[[], None]] = field(default_factory=set)
+    _ended: set[Callable[[], None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.db.listeners.on_event(DUE, lambda _: self.wake())
+        self.db.listeners.on_event(ENDED, lambda _: _call(self._ended))
 
     @classmethod
     def of(cls, settings: Config, db: Database, contents: Contents, figures: Figures | None = None) -> Transport:
@@ -101,13 +103,17 @@ class Transport:
     def wake(self) -> None:
         """Wake the deliveries and the relays' streams, because mail may be due."""
         self._work.set()
-        for listener in tuple(self._streams):
-            listener()
+        _call(self._due)
 
     def on_due(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` whenever mail may be due; returns a function that removes the callback."""
-        self._streams.add(listener)
-        return partial(self._streams.discard, listener)
+        self._due.add(listener)
+        return partial(self._due.discard, listener)
+
+    def on_ended(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` whenever a lease has been reported; returns a function that removes the callback."""
+        self._ended.add(listener)
+        return partial(self._ended.discard, listener)
 
     async def deliver(self) -> None:
         """Deliver all local recipients that are due. Lets the store's errors pass (StoreBusy, StoreFull)."""
@@ -184,6 +190,11 @@ class Transport:
             except Exception:
                 log.exception("a run of deliveries failed; another follows")
                 await asyncio.sleep(POLL_SECONDS)
+
+
+def _call(listeners: set[Callable[[], None]]) -> None:
+    for listener in tuple(listeners):
+        listener()
 
 
 def _with_settings(

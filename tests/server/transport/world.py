@@ -60,6 +60,7 @@ from restante_server.store import uploads
 from restante_server.store.contents import Wanted
 from restante_server.store.staging import Contents, ContentSettings, Form
 from restante_server.transport import check as transport_check
+from restante_server.transport.outbound.turns import Turns
 from restante_server.transport.service import Transport
 from restante_server.transport.states import State
 from tests.server.api.people import RPCS
@@ -248,7 +249,7 @@ class World:
     async def lease(self, most: int = 100, seconds: int = 0) -> list[OutboundLease]:
         """The leases for a relay without other leases."""
         call = self.call(self.gateway("relay"), FOREVER)
-        leases, _, _ = await outbound.lease_now(call, set(), most, outbound.lease_seconds(seconds))
+        leases, _ = await outbound.lease_now(call, Turns(most), outbound.lease_seconds(seconds))
         return list(map(outbound.lease_of, leases))
 
     async def report(self, lease: OutboundLease, *outcomes: RecipientOutcome) -> None:

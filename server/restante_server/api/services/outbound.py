@@ -33,9 +33,10 @@ from restante_server.api.services.leased import LeasedMessage
 from restante_server.api.services.violations import collected
 from restante_server.db.clock import now_microseconds
 from restante_server.db.operation import Write
-from restante_server.transport.outbound import queue
+from restante_server.transport.outbound import candidates, queue
 from restante_server.transport.outbound.dsn import clean
 from restante_server.transport.outbound.queue import Lease, Outcome
+from restante_server.transport.outbound.turns import Turns
 from restante_server.transport.states import State
 
 handlers = Handlers()
@@ -64,34 +65,55 @@ async def lease_outbound(call: Call, request: LeaseOutboundRequest) -> AsyncIter
         bad.require(1 <= request.max_leases <= MAX_LEASES, "max_leases", f"must be 1 to {MAX_LEASES}")
         with bad.noting("lease_seconds"):
             seconds = lease_seconds(request.lease_seconds)
-    changed, draining = asyncio.Event(), asyncio.Event()
-
-    def drain() -> None:
-        draining.set()
-        changed.set()
-
-    stops = (call.core.transport.on_due(changed.set), call.core.tasks.on_drain(drain))
-    held: set[int] = set()
+    turns, news = Turns(request.max_leases), _News()
+    stops = (
+        call.core.transport.on_due(news.mail),
+        call.core.transport.on_ended(news.changed.set),
+        call.core.tasks.on_drain(news.drain),
+    )
     # Choosing leases reads many rows: a busy relay gets its next leases several at a time, or after LOOK_SECONDS.
     some_room = max(1, request.max_leases // ROOM_SHARE)
     clock = asyncio.get_running_loop().time
     chosen_at = clock() - LOOK_SECONDS
     try:
-        while not draining.is_set():
-            changed.clear()
+        while not news.draining:
+            news.changed.clear()
             least = 1 if clock() - chosen_at >= LOOK_SECONDS else some_room
-            leases, held, passed_over = await lease_now(call, held, request.max_leases, seconds, least)
+            leases, passed_over = await lease_now(call, turns, seconds, least, fresh=least == 1 or news.take())
             if leases:
                 chosen_at = clock()
             for start in range(0, len(leases), LEASES_AT_ONCE):
                 some = leases[start : start + LEASES_AT_ONCE]
                 yield LeaseOutboundResponse(leases=map(lease_of, some))
             if not leases:
-                await _until(changed, AGAIN_SECONDS if passed_over else LOOK_SECONDS)
+                await _until(news.changed, AGAIN_SECONDS if passed_over else LOOK_SECONDS)
         yield LeaseOutboundResponse(draining=True)
     finally:
         for stop in stops:
             stop()
+
+
+class _News:
+    """What a relay's stream waits for."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.draining, self._mail = False, True
+
+    def mail(self) -> None:
+        """Mail became due."""
+        self._mail = True
+        self.changed.set()
+
+    def drain(self) -> None:
+        """The server is shutting down."""
+        self.draining = True
+        self.changed.set()
+
+    def take(self) -> bool:
+        """Whether mail became due since the last call."""
+        mail, self._mail = self._mail, False
+        return mail
 
 
 async def _until(changed: asyncio.Event, seconds: float) -> None:
@@ -103,23 +125,26 @@ async def _until(changed: asyncio.Event, seconds: float) -> None:
 
 
 async def lease_now(
-    call: Call, held: set[int], most: int, seconds: int, least: int = 1
-) -> tuple[list[Lease], set[int], bool]:
-    """Lease work. Returns (new leases, ids of all leases of this stream, whether other cores held all due rows).
+    call: Call, turns: Turns, seconds: int, least: int = 1, *, fresh: bool = True
+) -> tuple[list[Lease], bool]:
+    """Lease work. Returns the new leases, and whether there are none because other cores held all due rows.
 
-    Writes only if something is due and there is room for at least `least` leases.
+    Writes only if something is due and there is room for at least `least` leases. Without new mail (`fresh`), as many
+    must have ended since the last choice: what was left then had no turn.
     """
 
     def look(tx: Connection) -> tuple[set[int], bool]:
-        return queue.standing(tx, held), queue.anything_due(tx, now_microseconds(tx))
+        return queue.standing(tx, turns.held), candidates.anything_due(tx, now_microseconds(tx))
 
     standing, due = await call.core.db.read(look)
-    room = most - len(standing)
-    if room < least or not due:
-        return [], standing, False
-    write = Write(lambda tx: queue.lease(tx, now_microseconds(tx), room, seconds), rows=room)
-    leases = await call.core.db.write(write)
-    return leases, standing | {lease.lease_id for lease in leases}, not leases
+    turns.keep(standing)
+    if not due or turns.room < least or not (fresh or turns.ended >= least):
+        return [], False
+    write = Write(lambda tx: queue.lease(tx, now_microseconds(tx), turns, seconds), rows=turns.room)
+    found = await call.core.db.write(write)
+    for lease in found.leases:
+        turns.give(lease.lease_id, lease.destination, lease.sender)
+    return found.leases, found.passed_over
 
 
 def lease_seconds(given: int) -> int:

@@ -11,50 +11,25 @@ from collections.abc import Iterable, Sequence
 from random import random
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from restante.errors import LeaseLost
 from restante_server.db.effects import events
 from restante_server.db.schema import transport_message, transport_recipient
 from restante_server.transport import rows
-from restante_server.transport.outbound import recipients
+from restante_server.transport.outbound import candidates, recipients
 from restante_server.transport.outbound.dsn import Action
 from restante_server.transport.outbound.recipients import Postponement, Row, Settlement
+from restante_server.transport.outbound.turns import Turns
 from restante_server.transport.records import Origin
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import State
 
 MAX_LEASE_RECIPIENTS = 100
-LOOKED_AT = 5_000  # due recipients among which one round chooses
 BACK_MICROSECONDS = 60 * 1_000_000  # pause of a recipient that the relay's report left out
 EXPIRED = "4.4.7"  # RFC 3463 3.5
 
 _r = transport_recipient
-_foreign = (_r.c.state == int(State.PENDING), _r.c.destination != "")
-_due = (
-    select(_r.c.transport_id, _r.c.destination, _r.c.next_attempt_at)
-    .where(*_foreign, _r.c.next_attempt_at <= bindparam("moment"))
-    .order_by(_r.c.next_attempt_at)
-    .limit(LOOKED_AT)
-    .subquery("due")
-)
-_grouped = (
-    select(_due.c.transport_id, _due.c.destination, func.min(_due.c.next_attempt_at).label("since"))
-    .group_by(_due.c.transport_id, _due.c.destination)
-    .subquery("grouped")
-)
-_turn = (
-    func.row_number()
-    .over(partition_by=_grouped.c.destination, order_by=(_grouped.c.since, _grouped.c.transport_id))
-    .label("turn")
-)
-# The first message of each destination, then the second of each, so that a busy destination does not delay the others.
-_fair = (
-    select(_grouped.c.transport_id, _grouped.c.destination, _turn)
-    .order_by(_turn, _grouped.c.since, _grouped.c.transport_id)
-    .limit(bindparam("most"))
-)
-_anything = select(_r.c.transport_id).where(*_foreign, _r.c.next_attempt_at <= bindparam("moment")).limit(1)
 _claim = (
     select(*rows.ORIGIN, transport_message.c.smtputf8, transport_message.c.body_8bit)
     .where(transport_message.c.transport_id.in_(bindparam("ids", expanding=True)))
@@ -94,6 +69,7 @@ class Lease(NamedTuple):
     smtputf8: bool
     body_8bit: bool
     destination: str
+    sender: int
     rows: tuple[Row, ...]
     expires_at: int
 
@@ -109,51 +85,47 @@ class Outcome(NamedTuple):
     dsn_passed_on: bool
 
 
-def anything_due(tx: Connection, now: int) -> bool:
-    """Whether a foreign recipient is due."""
-    return tx.execute(_anything, {"moment": now}).first() is not None
-
-
 def standing(tx: Connection, leases: Iterable[int]) -> set[int]:
     """The leases among these that have neither been reported nor lapsed."""
     wanted = sorted(set(leases))
     return {lease_id for lease_id in tx.scalars(_standing, {"leases": wanted}) if lease_id} if wanted else set()
 
 
-def lease(tx: Connection, now: int, most: int, seconds: int) -> list[Lease]:
-    """Make at most `most` leases of `seconds`. Skips messages that another core has locked."""
-    chosen = list(tx.execute(_fair, {"moment": now, "most": most}))
+class Leased(NamedTuple):
+    """New leases, and whether there were none because another core had locked the messages."""
+
+    leases: list[Lease]
+    passed_over: bool = False
+
+
+def lease(tx: Connection, now: int, turns: Turns, seconds: int) -> Leased:
+    """Make leases of `seconds`, as many as the relay has room for. Skips messages that another core has locked.
+
+    Changes only the places in `turns` from which the next search goes on; the caller notes the leases after the commit.
+    """
+    chosen = turns.choose(candidates.find(tx, now, turns))
     if not chosen:
-        return []
-    claimed = {row[0]: row for row in tx.execute(_claim, {"ids": sorted({row.transport_id for row in chosen})})}
+        return Leased([])
+    claimed = {row[0]: row for row in tx.execute(_claim, {"ids": sorted({one.transport_id for one in chosen})})}
     due: dict[tuple[int, str], list[Row]] = {}
-    for row in recipients.of_messages(tx, claimed, *_foreign, _r.c.next_attempt_at <= now):
+    for row in recipients.of_messages(tx, claimed, candidates.WAITS, _r.c.next_attempt_at <= now):
         due.setdefault((row.transport_id, row.destination), []).append(row)
     leases: list[Lease] = []
     until = now + seconds * 1_000_000
-    for transport_id, destination, _ in chosen:
-        lent = due.get((transport_id, destination), [])[:MAX_LEASE_RECIPIENTS]
+    for one in chosen:
+        lent = due.get((one.transport_id, one.destination), [])[:MAX_LEASE_RECIPIENTS]
         if lent:
-            *origin, smtputf8, body_8bit = claimed[transport_id]
-            made = Lease(
-                secrets.randbits(62), Origin._make(origin), smtputf8, body_8bit, destination, tuple(lent), until
-            )
-            leases.append(made)
+            *origin, smtputf8, body_8bit = claimed[one.transport_id]
+            facts = Origin._make(origin), smtputf8, body_8bit, one.destination, one.sender
+            leases.append(Lease(secrets.randbits(62), *facts, tuple(lent), until))
     if leases:
-        tx.execute(
-            _lend,
-            [
-                {
-                    "message": row.transport_id,
-                    "recipient": row.recipient_id,
-                    "lease": made.lease_id,
-                    "until": until,
-                }
-                for made in leases
-                for row in made.rows
-            ],
-        )
-    return leases
+        lent_rows = [
+            {"message": row.transport_id, "recipient": row.recipient_id, "lease": made.lease_id, "until": until}
+            for made in leases
+            for row in made.rows
+        ]
+        tx.execute(_lend, lent_rows)
+    return Leased(leases, passed_over=not leases)
 
 
 def outbound(tx: Connection, lease_id: int) -> tuple[bytes, int]:
@@ -201,7 +173,7 @@ def report(tx: Connection, settings: TransportSettings, lease_id: int, outcomes:
             settled.append(_settled(row, outcome))
     recipients.postpone(tx, later, now)
     recipients.settle(tx, settings, origins, settled, now)
-    events(tx, rows.DUE).add(transport_id)  # another message of the destination may be leased now
+    events(tx, rows.ENDED).add(lease_id)  # the relay has room for another
 
 
 def _deferred(settings: TransportSettings, origin: Origin, row: Row, outcome: Outcome, now: int) -> Postponement:

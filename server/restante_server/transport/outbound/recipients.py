@@ -153,7 +153,8 @@ def postpone(tx: Connection, postponements: Sequence[Postponement], now: int, *,
         for one in postponements
     ]
     tx.execute(_wait, made)
-    events(tx, rows.DUE).update(one.row.transport_id for one in postponements)
+    if ready := {one.row.transport_id for one in postponements if one.due_at <= now}:
+        events(tx, rows.DUE).update(ready)
     if traced:
         steps = [(one.row.transport_id, one.row.recipient_id, State.PENDING, detail(one)) for one in postponements]
         rows.trace(tx, steps, now)

@@ -20,7 +20,7 @@ from restante.v1.transport_pb2 import (
 )
 from restante_server.api.services import convert, outbound
 from restante_server.transport import deadlines
-from restante_server.transport.outbound import queue
+from restante_server.transport.outbound import candidates
 from restante_server.transport.schedule import DAY, HOUR, MINUTE
 from restante_server.transport.states import State
 from tests.server.transport.world import FOREVER, World
@@ -120,7 +120,7 @@ async def test_retries_are_spaced_and_end_with_a_report(world: World) -> None:
             break
         assert await world.lease() == []
         pause = 0
-        while not await world.db.read(lambda tx: queue.anything_due(tx, world.clock(tx))):
+        while not await world.db.read(lambda tx: candidates.anything_due(tx, world.clock(tx))):
             await world.pass_time(10 * MINUTE)
             pause += 10 * MINUTE
         assert pause >= (10 if attempts == 1 else 20) * MINUTE or waited + pause >= 5 * DAY

@@ -438,6 +438,7 @@ def upgrade() -> None:
         sa.Column("mailbox_id", sa.BigInteger(), nullable=True),
         sa.Column("message_id", sa.BigInteger(), nullable=True),
         sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("sender", sa.BigInteger(), nullable=False),
         sa.Column("promised", sa.Boolean(), nullable=False),
         sa.Column("next_attempt_at", sa.BigInteger(), nullable=True),
         sa.Column("attempt_count", sa.Integer(), nullable=False),
@@ -451,20 +452,20 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index(
-        "ix_transport_recipient_destination",
-        "transport_recipient",
-        ["destination", "next_attempt_at"],
-        unique=False,
-        sqlite_where=sa.text("next_attempt_at IS NOT NULL"),
-        postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
-    )
-    op.create_index(
         "ix_transport_recipient_due",
         "transport_recipient",
         ["state", "next_attempt_at"],
         unique=False,
         sqlite_where=sa.text("next_attempt_at IS NOT NULL"),
         postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_transport_recipient_lane",
+        "transport_recipient",
+        ["destination", "sender", "next_attempt_at", "transport_id", "recipient_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 2 AND destination <> ''"),
+        postgresql_where=sa.text("state = 2 AND destination <> ''"),
     )
     op.create_index(
         "ix_transport_recipient_lease",
@@ -475,6 +476,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("lease_id IS NOT NULL"),
     )
     op.create_index("ix_transport_recipient_path", "transport_recipient", ["forward_path"], unique=False)
+    op.create_index(
+        "ix_transport_recipient_sender",
+        "transport_recipient",
+        ["sender", "state", "next_attempt_at", "transport_id", "recipient_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 2 AND destination > ''"),
+        postgresql_where=sa.text("state = 2 AND destination > ''"),
+    )
     op.create_table(
         "upload",
         sa.Column("upload_id", sa.LargeBinary(), nullable=False),
