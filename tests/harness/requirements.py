@@ -25,6 +25,7 @@ PACKAGES = {
     "git": "git",
     "mbsync": "isync",
     "mutt": "mutt",
+    "opendkim": "opendkim",
     "openssl": "openssl",
     "swaks": "swaks",
     "node": "nodejs",

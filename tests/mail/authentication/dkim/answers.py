@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from restante_mail.authentication.dkim.signing_keys import SigningKey, generate_key, public_record
 from restante_mail.authentication.dkim.verify import Verifier
 from restante_mail.authentication.dns import Address, DnsFailure
@@ -46,6 +48,11 @@ class Answers:
 def key(algorithm: str = "rsa-sha256", domain: str = "example.org", selector: str = "") -> SigningKey:
     """A key, made once for a run of tests; its selector is the first letter of the algorithm."""
     return generate_key(domain, selector or algorithm[0], algorithm)
+
+
+def pem(signing: SigningKey) -> bytes:
+    """The private key as other programs read it."""
+    return signing.private_key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
 
 
 def published(*keys: SigningKey, **changes: str) -> Answers:

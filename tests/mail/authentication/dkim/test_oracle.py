@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import dkim
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,13 +16,13 @@ from restante_mail.authentication.dkim.sign import Form, sign
 from restante_mail.authentication.dkim.signing_keys import public_record
 from restante_mail.authentication.results import Result
 from restante_mail.canonical import NulFound, canonicalise
-from tests.mail.authentication.dkim.answers import NOW, key, published, verified
+from tests.mail.authentication.dkim.answers import NOW, key, pem, published, verified
 from tests.mail.material import cpython_corpus, shared_corpus
 
 RSA, ED25519 = key(), key("ed25519-sha256")
 FORMS = [Form(header, body) for header in Canonicalization for body in Canonicalization]
 RECORDS = {f"{each.selector}._domainkey.example.org.": public_record(each).encode() for each in (RSA, ED25519)}
-RSA_PEM = RSA.private_key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+RSA_PEM = pem(RSA)
 
 LINES = st.lists(st.text(st.sampled_from("ab:=;. \t"), max_size=30).map(str.encode), max_size=12)
 VALUES = st.lists(st.text(st.sampled_from("ab<>@;= \t"), min_size=1, max_size=20), min_size=1, max_size=3)
