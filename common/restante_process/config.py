@@ -188,6 +188,30 @@ class Smtp:
 
 
 @dataclass(frozen=True, slots=True)
+class Smarthost:
+    """One of [relay.smarthosts]: a server that takes mail for other domains, instead of the servers in the DNS."""
+
+    host: str = ""  # its name or address, required
+    port: int = 0  # its port; 0: 465 for implicit TLS, else 587
+    tls: Literal["required", "implicit", "opportunistic", "none"] = "required"  # the first two verify its certificate
+    recipient_domains: tuple[str, ...] = ()  # domains whose mail goes to it; "*": all domains without another route
+    sender_domains: tuple[str, ...] = ()  # sending domains whose mail goes to it; recipient_domains come first
+    user: str = ""  # user name of the relay there; empty: no AUTH. Needs required or implicit TLS, but on loopback
+    secret_file: str = ""  # file with the password, or with the access token of XOAUTH2; read at each login
+    mechanism: Literal["any", "SCRAM-SHA-256", "PLAIN", "LOGIN", "XOAUTH2"] = "any"  # any: the first of the next three
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One of [relay.sources]: the local address from which the mail of some domains leaves."""
+
+    sender_domains: tuple[str, ...] = ()  # sending domains; "*": all others, and reports
+    ipv4: str = ""  # local IPv4 address; empty: none, if ipv6 is set, else the system's choice
+    ipv6: str = ""  # local IPv6 address; empty: none, if ipv4 is set, else the system's choice
+    hostname: str = ""  # name in EHLO; empty: transport.hostname
+
+
+@dataclass(frozen=True, slots=True)
 class Relay:
     """[relay]"""
 
@@ -196,6 +220,8 @@ class Relay:
     nameservers: tuple[str, ...] = ()  # name servers, ADDRESS or ADDRESS:PORT; none: those of the system
     allow_private: tuple[str, ...] = ()  # private, loopback and link-local networks that the relay may connect to
     routes: Mapping[str, str] = field(default_factory=dict)  # DOMAIN = "HOST:PORT" instead of its MX; "*": all others
+    smarthosts: Mapping[str, Smarthost] = field(default_factory=dict)  # servers for other domains, with TLS and AUTH
+    sources: Mapping[str, Source] = field(default_factory=dict)  # local addresses for domains of senders
     connections: int = 20  # connections at a time
     connections_per_host: int = 4  # connections to one host at a time
 

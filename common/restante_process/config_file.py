@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
-import re
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from restante_process import relaying
 from restante_process.config import Config, ConfigError, SmtpListener
 
 ENVIRONMENT = "RESTANTE_"
@@ -42,8 +42,7 @@ def load(
         _put(values, key.split("."), value, key)
     made = _make(Config, values, "")
     assert isinstance(made, Config)
-    for domain, route in made.relay.routes.items():
-        _check_route(f"relay.routes.{domain}", route)
+    relaying.check(made.relay)
     for name, listener in made.smtp.listeners.items():
         _check_trust(f"smtp.listeners.{name}", listener)
     return made
@@ -62,17 +61,6 @@ def _changed(old: Any, new: Any, where: str) -> Iterator[str]:
             yield from _changed(before, after, f"{key}.")
         elif before != after:
             yield key
-
-
-_ROUTE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\[\]@/:]+)(?::(\d{1,5}))?")
-
-
-def _check_route(where: str, text: str) -> None:
-    if "@" in text:
-        raise ConfigError(f"{where}: a route cannot have a user and password; write HOST, HOST:PORT or [ADDRESS]:PORT")
-    found = _ROUTE.fullmatch(text)
-    if found is None or (found[1] and not 0 < int(found[1]) < 65_536):
-        raise ConfigError(f"{where}: {text!r} is not a route; write HOST, HOST:PORT or [ADDRESS]:PORT")
 
 
 def _check_trust(where: str, listener: SmtpListener) -> None:

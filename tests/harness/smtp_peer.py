@@ -5,10 +5,10 @@
         ...
         assert peer.messages[0].content == b"..."
 
-`replies` maps the beginning of a command line (letter case ignored, the longest match wins) to an answer, or to a list
-of answers, one for each occurrence, with the last one repeated. "greeting" is the first line, "content" the answer to
-the final dot. An answer is the lines of a reply, HANG (no further answer), DROP (close the connection), or bytes, sent
-unchanged. After a reply with " DROP" at its end the peer closes the connection.
+`replies` maps the beginning of a command line (letter case ignored, the longest match wins) to an answer, or to a
+list of answers, one for each occurrence, with the last one repeated; `script` comes first. "greeting" is the first
+line, "content" the answer to the final dot. An answer is the lines of a reply, HANG (no further answer), DROP (close
+the connection), or bytes, sent unchanged. After a reply with " DROP" at its end the peer closes the connection.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 HANG = "HANG"
@@ -34,6 +34,7 @@ class Received:
     content: bytes  # without dot-stuffing
     secured: bool
     connection: int
+    address: str  # of the client
 
 
 @dataclass
@@ -52,6 +53,8 @@ class SmtpPeer:
     most_open: int = 0
     said_early: str = ""  # a reply sent while content arrives
     said_early_pieces: tuple[bytes, ...] = ()  # the same in pieces, with a pause between them
+    script: Callable[[str], Reply | None] = lambda event: None
+    implicit: bool = False  # TLS from the first octet
     together: bool = False  # replies to MAIL and RCPT are sent with the one to DATA, in one packet
     reading: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: the peer does not read content
 
@@ -60,6 +63,9 @@ class SmtpPeer:
 
     def reply(self, event: str, usual: str) -> Reply:
         """The answer to an event."""
+        scripted = self.script(event)
+        if scripted is not None:
+            return scripted
         found = max((start for start in self.replies if event.upper().startswith(start.upper())), key=len, default=None)
         if found is None:
             return usual
@@ -77,7 +83,7 @@ class _Conversation:
     def __init__(self, peer: SmtpPeer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._peer, self._reader, self._writer = peer, reader, writer
         self._number = peer.connections
-        self._secured = False
+        self._secured = peer.implicit
         self._mail = ""
         self._recipients: list[str] = []
         self._late = b""  # replies that wait for the one to DATA
@@ -134,7 +140,8 @@ class _Conversation:
             lines.append(line[1:] if line.startswith(b".") else line)
         said = await self._say("content", "250 2.0.0 taken")
         if said.startswith("2"):
-            received = Received(self._mail, self._recipients, b"".join(lines), self._secured, self._number)
+            address = self._writer.get_extra_info("peername")[0]
+            received = Received(self._mail, self._recipients, b"".join(lines), self._secured, self._number, address)
             self._peer.messages.append(received)
 
     async def _say(self, event: str, usual: str) -> str:
@@ -166,9 +173,10 @@ async def smtp_peer(
     *,
     tls: ssl.SSLContext | None = None,
     extensions: tuple[str, ...] = EXTENSIONS,
+    implicit: bool = False,
 ) -> AsyncIterator[SmtpPeer]:
     """A peer on a port, for the time of the context; 0: a free port."""
-    peer = SmtpPeer(host, port, extensions, tls)
+    peer = SmtpPeer(host, port, extensions, tls, implicit=implicit)
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -189,7 +197,7 @@ async def smtp_peer(
             tasks.discard(task)
             writer.transport.abort()
 
-    server = await asyncio.start_server(serve, host, port, limit=1 << 20)
+    server = await asyncio.start_server(serve, host, port, limit=1 << 20, ssl=tls if implicit else None)
     peer.port = server.sockets[0].getsockname()[1]
     try:
         yield peer

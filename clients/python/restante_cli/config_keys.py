@@ -128,7 +128,7 @@ def document() -> Iterator[str]:
             if section.endswith("[]"):
                 yield f"# [[{section.removesuffix('[]')}]]"
             elif section.endswith(".NAME"):
-                yield f"# [{section}]  # each listener has a name of its own"
+                yield f"# [{section}]  # each one has a name of its own"
             else:
                 yield f"[{section}]"
         about = f"{key.about} ({key.kind})" if key.about else f"({key.kind})"

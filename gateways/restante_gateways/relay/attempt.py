@@ -9,12 +9,14 @@ from restante.v1.transport_pb2 import OutboundLease, ReadOutboundRequest, ReadOu
 from restante_gateways.core.retry import repeated
 from restante_gateways.net.resolver import LookupFailed, LoopsBack, NoSuchDomain, TakesNoMail
 from restante_gateways.relay.commands import Parcel, needs_seven_bit
+from restante_gateways.relay.configured import sending_domain
 from restante_gateways.relay.connection import Connection
 from restante_gateways.relay.outcomes import Outcome, deferred, failed, worse
 from restante_gateways.relay.pool import Pool, Room
-from restante_gateways.relay.routes import BadLiteral, Hop, NoServer, NotAllowed, Router
+from restante_gateways.relay.routes import BadLiteral, Hop, NoFamily, NoServer, NotAllowed, Router
 from restante_gateways.relay.transaction import Unreachable
 
+UNROUTABLE = (LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, NoFamily, BadLiteral)
 CONVERTED_OCTETS = 3  # of an octet, at most, in 7 bits
 
 
@@ -44,12 +46,12 @@ class Attempts:
         ids = [item.recipient_id for item in lease.recipients]
         last: Outcome | None = None
         try:
-            async for hop in self._router.hops(lease.destination):
+            async for hop in self._router.hops(lease.destination, sending_domain(lease.reverse_path)):
                 try:
                     return await self._at(hop, lease)
                 except Unreachable as unreachable:
                     last = worse(last, unreachable.outcome)
-        except (LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, BadLiteral) as error:
+        except UNROUTABLE as error:
             last = worse(last, _unroutable(error, lease.destination))
         return dict.fromkeys(ids, last or deferred("4.4.1", f"no mail server of {lease.destination} could be reached"))
 
@@ -111,6 +113,10 @@ def _unroutable(error: Exception, destination: str) -> Outcome:
             )
         case NoServer():
             return failed("5.4.4", f"the mail servers of {destination} have no address in the DNS")
+        case NoFamily():
+            return deferred(
+                "4.4.4", f"the mail servers of {destination} have no address of a family that this relay may use"
+            )
         case BadLiteral():
             return failed("5.1.2", f"{destination} is not a valid address literal")
         case _:

@@ -36,9 +36,10 @@ class Offer:
     smtputf8: bool = False
     starttls: bool = False
     size: int | None = None  # octets; 0: no fixed limit; None: SIZE is not offered
+    mechanisms: tuple[str, ...] = ()  # of AUTH, in lower case
 
     @classmethod
-    def of(cls, extensions: Mapping[str, str]) -> Offer:
+    def of(cls, extensions: Mapping[str, str], mechanisms: Sequence[str] = ()) -> Offer:
         """Build from lower-case keywords with their parameters."""
         size = extensions.get("size")
         return cls(
@@ -48,6 +49,7 @@ class Offer:
             smtputf8="smtputf8" in extensions,
             starttls="starttls" in extensions,
             size=None if size is None else int(size) if size.isascii() and size.isdigit() and len(size) <= 20 else 0,
+            mechanisms=tuple(mechanisms),
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from restante.v1.transport_pb2 import OutboundRecipient
 from restante_gateways.relay import commands
 from restante_gateways.relay.commands import Offer, Parcel
+from restante_gateways.relay.login import log_in
 from restante_gateways.relay.opening import opened
 from restante_gateways.relay.outcomes import Outcome, deferred
 from restante_gateways.relay.peer import Broken, Line, Patience
@@ -28,8 +29,14 @@ class Connection:
 
     @classmethod
     async def open(cls, hop: Hop, own_name: str, security: Security, patience: Patience) -> Connection:
-        """Connect, with TLS as the rule of the hop demands. Raises Unreachable."""
-        line, offer = await opened(hop, own_name, security, patience)
+        """Connect, with TLS as the rule of the hop demands, and log in where it says so. Raises Unreachable."""
+        line, offer = await opened(hop, hop.end.name or own_name, security, patience)
+        if hop.login is not None:
+            try:
+                await log_in(line, offer, hop, hop.login)
+            except BaseException:
+                line.abandon()
+                raise
         return cls(line, hop, offer, patience)
 
     @property

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from restante.link import CoreLink
 from restante_gateways.net.resolver import Resolver
 from restante_gateways.net.runtime import Runtime
 from restante_gateways.relay import leases, pool
 from restante_gateways.relay.attempt import Attempts
+from restante_gateways.relay.configured import Routes, Sources
 from restante_gateways.relay.leases import Core, Leases
 from restante_gateways.relay.metrics import RelayMetrics
 from restante_gateways.relay.peer import Patience
 from restante_gateways.relay.pool import Pool, Room
 from restante_gateways.relay.routes import Ourselves, Router
 from restante_gateways.relay.tls.security import Security
-from restante_process.config import Config
+from restante_process.config import Config, Smarthost, Source
 
 LEASES_PER_CONNECTION = 5  # so that a slow destination leaves work for the other connections
 MEMORY_OCTETS = 128 << 20  # of messages in transfer
@@ -32,6 +34,8 @@ class RelaySettings:
     connections_per_host: int = 4
     nameservers: tuple[str, ...] = ()
     routes: tuple[tuple[str, str], ...] = ()
+    smarthosts: Mapping[str, Smarthost] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
     allow_private: tuple[str, ...] = ()
     port: int = 25
     ourselves: tuple[tuple[str, int], ...] = ()  # (host, port) of this installation's own MX
@@ -55,6 +59,8 @@ class RelaySettings:
             connections_per_host=relay.connections_per_host,
             nameservers=relay.nameservers,
             routes=tuple(relay.routes.items()),
+            smarthosts=relay.smarthosts,
+            sources=relay.sources,
             allow_private=relay.allow_private,
             port=relay.port,
             ourselves=tuple((each.host, each.port) for each in listeners if each.role == "mx"),
@@ -86,10 +92,11 @@ class Relay:
         )
         router = Router(
             Resolver(settings.nameservers, [settings.own_name]),
-            dict(settings.routes),
+            Routes(dict(settings.routes), settings.smarthosts, settings.port),
             settings.allow_private,
             settings.port,
             Ourselves(settings.ourselves),
+            Sources.of(settings.sources),
         )
         attempts = Attempts(router, self._pool, Room(settings.memory_octets), core, self._draining.is_set)
         most = LEASES_PER_CONNECTION * settings.connections

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from functools import partial
 
 from restante_gateways.relay.commands import Offer
@@ -21,6 +22,8 @@ async def opened(hop: Hop, own_name: str, security: Security, patience: Patience
     A session that does not meet a demand ends before any command of a transaction; the next demand gets a connection of
     its own (RFC 3207 4.1). Raises Unreachable.
     """
+    if hop.implicit:
+        return await _greeted(hop, own_name, patience, security.context(hop.rule.demands[0]))
     problem = TlsUnusable(TlsResult.VALIDATION_FAILURE, "no demand")
     for number, demand in enumerate(hop.rule.demands):
         line, offer = await _greeted(hop, own_name, patience)
@@ -46,9 +49,15 @@ async def opened(hop: Hop, own_name: str, security: Security, patience: Patience
     raise Unreachable(deferred(problem.status, f"{hop}: {problem.reason}"))
 
 
-async def _greeted(hop: Hop, own_name: str, patience: Patience) -> tuple[Line, Offer]:
+async def _greeted(
+    hop: Hop, own_name: str, patience: Patience, context: ssl.SSLContext | None = None
+) -> tuple[Line, Offer]:
+    """A connection after EHLO; with a context, over TLS from its first octet. Raises Unreachable."""
     try:
-        line, answer = await Line.open(hop.address, hop.port, patience)
+        tls = None if context is None else (context, _server_name(hop) or hop.address)
+        line, answer = await Line.open(hop.address, hop.port, patience, hop.end.address(hop.address) or "", tls)
+    except HandshakeFailed as failed:
+        raise Unreachable(deferred("4.7.5", f"{hop}: TLS: {failed}")) from None
     except Broken as broken:
         raise Unreachable(deferred("4.4.1", f"{hop}: {broken}")) from None
     try:

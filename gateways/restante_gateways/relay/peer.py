@@ -143,18 +143,38 @@ class Line:
         self.secured = False
 
     @classmethod
-    async def open(cls, address: str, port: int, patience: Patience) -> tuple[Line, Answer]:
-        """Connect; return the line and the greeting."""
+    async def open(
+        cls,
+        address: str,
+        port: int,
+        patience: Patience,
+        local_address: str = "",
+        tls: tuple[ssl.SSLContext, str] | None = None,
+    ) -> tuple[Line, Answer]:
+        """Connect; return the line and the greeting. With `tls`, a context and the server's name, TLS comes first."""
         loop = asyncio.get_running_loop()
+        context, name = tls or (None, None)
         try:
             async with asyncio.timeout(patience.connect):
-                transport, protocol = await loop.create_connection(lambda: _Protocol(loop), address, port)
+                transport, protocol = await loop.create_connection(
+                    lambda: _Protocol(loop),
+                    address,
+                    port,
+                    ssl=context,
+                    server_hostname=name,
+                    local_addr=(local_address, 0) if local_address else None,
+                )
         except TimeoutError:
             raise Broken(f"no connection within {patience.connect:g} s") from None
+        except ssl.SSLError as error:
+            raise HandshakeFailed(error) from None
+        except ValueError as error:  # a host name that TLS cannot carry
+            raise Broken(str(error)) from None
         except OSError as error:
             raise Broken(f"cannot connect: {error.strerror}" if error.strerror else "cannot connect") from None
         transport.set_write_buffer_limits(high=WRITE_HIGH_OCTETS)
         line = cls(protocol, transport, patience)
+        line.secured = tls is not None
         try:
             return line, await line._answer(protocol.read_response(patience.greeting))
         except BaseException:
@@ -178,7 +198,7 @@ class Line:
         """Send EHLO, or HELO if the server does not know EHLO (RFC 5321 3.2)."""
         answer = await self.command(b"EHLO", own_name.encode())
         if answer.good:
-            return answer, Offer.of(parse_esmtp_extensions(answer.text)[0])
+            return answer, Offer.of(*parse_esmtp_extensions(answer.text))
         if answer.code >= 500:
             answer = await self.command(b"HELO", own_name.encode())
         return answer, Offer()

@@ -148,7 +148,7 @@ class Pool:
         try:
             connection = await Connection.open(hop, self._own_name, self._security, self._patience)
         except Unreachable as unreachable:
-            if loop.time() - began > self._slow_seconds:
+            if unreachable.leave_alone or loop.time() - began > self._slow_seconds:
                 self._alone[hop] = loop.time() + self._alone_seconds, unreachable.outcome
                 while len(self._alone) > MAX_REMEMBERED:
                     del self._alone[next(iter(self._alone))]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from restante_gateways.net.resolver import LookupFailed, LoopsBack, NoSuchDomain, Resolver
+from restante_gateways.relay.configured import LocalEnd, Login, Routes, Sources
 from restante_gateways.relay.tls.rules import OPPORTUNISTIC, TlsRule
 from restante_process.addresses import Address, Network, parse_address
 
+EVERYWHERE = Sources()  # the system chooses the local address
 MAX_HOPS = 12  # addresses tried in one attempt
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 _COMPATIBLE = ipaddress.ip_network("::/96")  # RFC 4291 2.5.5.1
@@ -24,6 +26,10 @@ class NotAllowed(Exception):
 
 class NoServer(Exception):
     """The servers in the destination's MX records have no address."""
+
+
+class NoFamily(Exception):
+    """The servers have only addresses of a family for which this relay has no address (relay.sources)."""
 
 
 class BadLiteral(Exception):
@@ -38,32 +44,12 @@ class Hop:
     address: str
     port: int
     rule: TlsRule = OPPORTUNISTIC
+    implicit: bool = False  # TLS from the first octet
+    login: Login | None = None
+    end: LocalEnd = LocalEnd()
 
     def __str__(self) -> str:
         return f"{self.host} [{self.address}]" if not self.host.startswith("[") else self.host
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A configured route, which replaces the DNS and may have any address."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str, port: int) -> Route:
-        """Parse HOST, HOST:PORT or [ADDRESS]:PORT. Raises ValueError."""
-        if text.startswith("["):
-            host, closed, rest = text[1:].partition("]")
-            if not closed:
-                raise ValueError(f"relay.routes: {text!r} has no closing bracket")
-            made = cls(str(parse_address(host)), int(rest.removeprefix(":")) if rest else port)
-        else:
-            host, colon, number = text.rpartition(":")
-            made = cls(host, int(number)) if colon and ":" not in host else cls(text, port)
-        if not made.host or not 0 < made.port < 65_536:
-            raise ValueError(f"relay.routes: {text!r} is neither HOST, HOST:PORT nor [ADDRESS]:PORT")
-        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,40 +72,48 @@ class Router:
     def __init__(
         self,
         resolver: Resolver,
-        routes: Mapping[str, str],
+        routes: Routes,
         allow_private: Sequence[str],
         port: int,
         ourselves: Ourselves = Ourselves(),
+        sources: Sources = EVERYWHERE,
     ) -> None:
-        """Raises ValueError for a malformed network or route."""
+        """Raises ValueError for a malformed network."""
         self._resolver, self._port, self._ourselves = resolver, port, ourselves
-        self._routes = {domain.lower().rstrip("."): Route.parse(text, port) for domain, text in routes.items()}
+        self._routes, self._sources = routes, sources
         self._allowed: list[Network] = [ipaddress.ip_network(text) for text in allow_private]
 
-    async def hops(self, destination: str) -> AsyncIterator[Hop]:
-        """The servers to try, in order, at most 12. A failed lookup is raised after the servers found.
+    async def hops(self, destination: str, sender: str = "") -> AsyncIterator[Hop]:
+        """The servers to try for mail of a sending domain, in order, at most 12. A failed lookup is raised after the
+        servers found.
 
-        Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, BadLiteral.
+        Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, NoFamily, BadLiteral.
         """
-        tried = 0
-        async for hop in self._all(destination):
-            yield hop
+        end = self._sources.find(sender)
+        tried, passed_over = 0, False
+        async for hop in self._all(destination, sender):
+            if end.address(hop.address) is None:
+                passed_over = True
+                continue
+            yield replace(hop, end=end)
             tried += 1
             if tried == MAX_HOPS:
                 return
+        if passed_over and not tried:
+            raise NoFamily(destination)
 
     def allowed(self, address: Address) -> bool:
         """Whether the relay may connect to an address without a configured route."""
         return is_public(address) or any(address in network for network in self._allowed)
 
-    async def _all(self, destination: str) -> AsyncIterator[Hop]:
-        route = self._routes.get(destination.lower()) or self._routes.get("*")
+    async def _all(self, destination: str, sender: str) -> AsyncIterator[Hop]:
+        route = self._routes.find(destination, sender)
         if route is not None:
             addresses = await self._addresses(route.host)
             if not addresses:
-                raise LookupFailed(f"the host {route.host} of relay.routes has no address in the DNS")
+                raise LookupFailed(f"the host {route.host} of the configured route has no address in the DNS")
             for address in addresses:
-                yield Hop(route.host, address, route.port)
+                yield Hop(route.host, address, route.port, route.rule, route.implicit, route.login)
         elif destination.startswith("["):
             yield self._literal(destination)
         else:

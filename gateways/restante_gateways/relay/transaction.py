@@ -23,12 +23,12 @@ READY = 354
 class Unreachable(Exception):
     """No recipient has an outcome from this server, so another server may be tried.
 
-    `outcome` is the one to report if no server is left.
+    `outcome` is the one to report if no server is left. `leave_alone`: the server is not tried again for a while.
     """
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: Outcome, *, leave_alone: bool = False) -> None:
         super().__init__(outcome.diagnostic)
-        self.outcome = outcome
+        self.outcome, self.leave_alone = outcome, leave_alone
 
 
 class Transaction:

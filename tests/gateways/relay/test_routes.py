@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from restante_gateways.net.resolver import LookupFailed, LoopsBack, NoSuchDomain, Resolver, TakesNoMail
+from restante_gateways.relay.configured import Route, Routes
 from restante_gateways.relay.routes import (
     MAX_HOPS,
     BadLiteral,
@@ -15,7 +16,6 @@ from restante_gateways.relay.routes import (
     NoServer,
     NotAllowed,
     Ourselves,
-    Route,
     Router,
     is_public,
 )
@@ -59,7 +59,7 @@ async def server() -> AsyncIterator[DnsServer]:
 
 def router(server: DnsServer, *allow: str, ours: Ourselves = NOBODY, **routes: str) -> Router:
     named = {name.replace("_", "."): where for name, where in routes.items()}
-    return Router(Resolver([server.address], ["mx.example.test"]), named, allow, 25, ours)
+    return Router(Resolver([server.address], ["mx.example.test"]), Routes(named, {}, 25), allow, 25, ours)
 
 
 async def hops(router: Router, destination: str) -> list[Hop]:
@@ -90,7 +90,7 @@ async def test_a_route_goes_before_the_dns_and_names_any_address(server: DnsServ
     assert await hops(routed, "Example.NET") == [Hop("127.0.0.1", "127.0.0.1", 2525)]
     assert await hops(routed, "other.example") == [Hop("smart.example", "10.0.0.2", 25)]
     assert ("example.net", "MX") not in server.asked
-    everything = Router(Resolver([server.address], []), {"*": "smart.example:587"}, [], 25)
+    everything = Router(Resolver([server.address], []), Routes({"*": "smart.example:587"}, {}, 25), [], 25)
     assert await hops(everything, "whatever.example") == [Hop("smart.example", "10.0.0.2", 587)]
 
 
