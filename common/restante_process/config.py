@@ -223,7 +223,8 @@ class Relay:
     smarthosts: Mapping[str, Smarthost] = field(default_factory=dict)  # servers for other domains, with TLS and AUTH
     sources: Mapping[str, Source] = field(default_factory=dict)  # local addresses for domains of senders
     connections: int = 20  # connections at a time
-    connections_per_host: int = 4  # connections to one host at a time
+    connections_per_host: int = 8  # most connections to one host at a time
+    first_connections_per_host: int = 2  # the number to begin with; it grows and shrinks as the host copes
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
@@ -57,18 +58,32 @@ class Attempts:
 
     async def _at(self, hop: Hop, lease: OutboundLease) -> dict[int, Outcome]:
         """Send the message to one server. Raises Unreachable, Ending and RestanteError."""
-        async with self._pool.place(hop):
-            while True:
-                if self._ending():
-                    raise Ending
-                async with self._pool.connection(hop) as connection:
-                    reused = connection.transactions > 0
-                    try:
-                        return await self._over(connection, lease)
-                    except Unreachable:
-                        if not reused:
-                            raise
-                        # The server closed the idle connection, which does not mean that it is unreachable.
+        async with self._pool.place(hop) as slots:
+            began = asyncio.get_running_loop().time()
+            try:
+                outcomes, answered = await self._to(hop, lease)
+            except Unreachable:
+                slots.failed(began)
+                raise
+            if answered:
+                slots.succeeded()
+            else:
+                slots.failed(began)
+            return outcomes
+
+    async def _to(self, hop: Hop, lease: OutboundLease) -> tuple[dict[int, Outcome], bool]:
+        """The outcomes, and whether the connection outlived the attempt. Raises Unreachable, Ending, RestanteError."""
+        while True:
+            if self._ending():
+                raise Ending
+            async with self._pool.connection(hop) as connection:
+                reused = connection.transactions > 0
+                try:
+                    return await self._over(connection, lease), connection.is_open
+                except Unreachable:
+                    if not reused:
+                        raise
+                    # The server closed the idle connection, which does not mean that it is unreachable.
 
     async def _over(self, connection: Connection, lease: OutboundLease) -> dict[int, Outcome]:
         async with self._room.taken(lease.size_octets):

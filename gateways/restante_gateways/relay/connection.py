@@ -42,7 +42,12 @@ class Connection:
     @property
     def usable(self) -> bool:
         """Whether another transaction may begin."""
-        return self._line.open_still and self.transactions < MAX_TRANSACTIONS
+        return self.is_open and self.transactions < MAX_TRANSACTIONS
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has closed it, to the knowledge of this process."""
+        return self._line.open_still
 
     @property
     def secured(self) -> bool:

@@ -31,7 +31,8 @@ class RelaySettings:
     own_name: str
     send: bool = True
     connections: int = 20
-    connections_per_host: int = 4
+    connections_per_host: int = 8
+    first_connections_per_host: int = 2
     nameservers: tuple[str, ...] = ()
     routes: tuple[tuple[str, str], ...] = ()
     smarthosts: Mapping[str, Smarthost] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class RelaySettings:
             send=relay.send,
             connections=relay.connections,
             connections_per_host=relay.connections_per_host,
+            first_connections_per_host=relay.first_connections_per_host,
             nameservers=relay.nameservers,
             routes=tuple(relay.routes.items()),
             smarthosts=relay.smarthosts,
@@ -75,8 +77,9 @@ class Relay:
         """Raises ValueError for unusable settings."""
         if not settings.own_name.isascii() or not settings.own_name.isprintable() or " " in settings.own_name:
             raise ValueError(f"transport.hostname: {settings.own_name!r} is not a host name in ASCII (A-labels)")
-        if settings.connections < 1 or settings.connections_per_host < 1:
-            raise ValueError("relay.connections and relay.connections_per_host must be at least 1")
+        for key in ("connections", "connections_per_host", "first_connections_per_host"):
+            if getattr(settings, key) < 1:
+                raise ValueError(f"relay.{key} must be at least 1")
         self._drain_seconds = settings.drain_seconds
         self._draining = asyncio.Event()
         self._pool = Pool(
@@ -86,6 +89,7 @@ class Relay:
             metrics,
             settings.connections,
             settings.connections_per_host,
+            first_per_host=settings.first_connections_per_host,
             keep_seconds=settings.keep_seconds,
             slow_seconds=settings.slow_seconds,
             alone_seconds=settings.alone_seconds,

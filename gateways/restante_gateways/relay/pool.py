@@ -6,19 +6,21 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from restante_gateways.relay.connection import Connection
 from restante_gateways.relay.metrics import RelayMetrics
 from restante_gateways.relay.outcomes import Outcome
 from restante_gateways.relay.peer import Patience
 from restante_gateways.relay.routes import Hop
+from restante_gateways.relay.slots import Slots
 from restante_gateways.relay.tls.security import Security
 from restante_gateways.relay.transaction import Unreachable
+from restante_gateways.relay.window import Window
 
 KEEP_SECONDS = 5.0  # an idle connection is kept for the next message
 SLOW_SECONDS = 5.0  # after a failed connection attempt of more than this, the server is not tried for a while
 ALONE_SECONDS = 30.0  # duration of that suspension
+FORGET_SECONDS = 600.0  # the window of a host is kept so long after its last use
 MAX_REMEMBERED = 1_000
 
 
@@ -54,12 +56,6 @@ class Room:
             self._waiting.popleft()
 
 
-@dataclass(eq=False, slots=True)
-class _Host:
-    slots: asyncio.Semaphore
-    users: int = 0
-
-
 class Pool:
     """A pool of connections. `connection` gives the caller one of them exclusively until exit.
 
@@ -75,15 +71,16 @@ class Pool:
         most: int,
         per_host: int,
         *,
+        first_per_host: int = 2,
         keep_seconds: float = KEEP_SECONDS,
         slow_seconds: float = SLOW_SECONDS,
         alone_seconds: float = ALONE_SECONDS,
     ) -> None:
         self._own_name, self._security, self._patience, self._metrics = own_name, security, patience, metrics
-        self._most, self._per_host = most, per_host
+        self._most, self._per_host, self._first_per_host = most, per_host, first_per_host
         self._keep_seconds, self._slow_seconds, self._alone_seconds = keep_seconds, slow_seconds, alone_seconds
         self._slots = asyncio.Semaphore(most)
-        self._hosts: dict[Hop, _Host] = {}
+        self._hosts: dict[Hop, Slots] = {}
         self._idle: dict[Hop, list[Connection]] = {}
         self._alone: dict[Hop, tuple[float, Outcome]] = {}
         self.busy = 0  # connections in use, or being opened
@@ -94,17 +91,16 @@ class Pool:
         return self.busy + sum(map(len, self._idle.values()))
 
     @contextlib.asynccontextmanager
-    async def place(self, hop: Hop) -> AsyncIterator[None]:
-        """Wait for a slot for this host, and hold it until exit; `connection` needs one."""
-        host = self._hosts.setdefault(hop, _Host(asyncio.Semaphore(self._per_host)))
-        host.users += 1
-        try:
-            async with host.slots, self._slots:
-                yield
-        finally:
-            host.users -= 1
-            if not host.users:
-                del self._hosts[hop]
+    async def place(self, hop: Hop) -> AsyncIterator[Slots]:
+        """Wait for a slot for this host, and hold it until exit; `connection` needs one.
+
+        The caller notes the end of its attempt, and thereby sets the number of slots.
+        """
+        slots = self._hosts.get(hop)
+        if slots is None:
+            slots = self._hosts[hop] = Slots(hop.host, Window(self._first_per_host, self._per_host))
+        async with slots.taken(), self._slots:
+            yield slots
 
     @contextlib.asynccontextmanager
     async def connection(self, hop: Hop) -> AsyncIterator[Connection]:
@@ -170,6 +166,7 @@ class Pool:
         while True:
             await asyncio.sleep(self._keep_seconds / 2)
             await self.close_idle(before=loop.time() - self._keep_seconds)
+            self._forget_hosts(loop.time() - FORGET_SECONDS)
 
     async def close_idle(self, before: float = float("inf")) -> None:
         """Close connections that have been idle since before this loop time or are unusable."""
@@ -178,6 +175,15 @@ class Pool:
         for connection in old:
             self._forget(connection)
         await asyncio.gather(*(connection.close() for connection in old))
+
+    def _forget_hosts(self, before: float) -> None:
+        """Forget the windows of hosts that were not used since, and of the earliest used ones above a bound."""
+        unused = [(slots.used_at, hop) for hop, slots in self._hosts.items() if not slots.users]
+        unused.sort(key=lambda each: each[0])
+        surplus = len(self._hosts) - MAX_REMEMBERED
+        for number, (used_at, hop) in enumerate(unused):
+            if used_at < before or number < surplus:
+                del self._hosts[hop]
 
     def _forget(self, connection: Connection) -> None:
         kept = self._idle[connection.hop]
