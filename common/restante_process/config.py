@@ -228,6 +228,17 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True)
+class Reports:
+    """[reports]: DMARC aggregate reports (RFC 9990)."""
+
+    send: bool = True  # whether domains that ask for it get a daily report about mail in their names
+    organization: str = ""  # name of this server's operator in reports; empty: transport.hostname
+    sender: str = ""  # address of the author of reports; empty: postmaster at transport.hostname
+    addresses: tuple[str, ...] = ()  # addresses here that receive reports about this server's domains
+    keep_days: int = 90  # time for which reports are kept
+
+
+@dataclass(frozen=True, slots=True)
 class Logging:
     """[logging]"""
 
@@ -270,6 +281,7 @@ class Config:
     pop3: Pop3 = field(default_factory=Pop3)
     smtp: Smtp = field(default_factory=Smtp)
     relay: Relay = field(default_factory=Relay)
+    reports: Reports = field(default_factory=Reports)
     logging: Logging = field(default_factory=Logging)
     health: Health = field(default_factory=Health)
 

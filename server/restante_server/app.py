@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 
+from restante.errors import RestanteError
 from restante_process import config
 from restante_process.frames import SOCKET_NAME
 from restante_process.metrics import CertificateMetrics, new_registry
@@ -38,7 +40,7 @@ from restante_server.fronts import Fronts
 from restante_server.local import process_secrets, socket_path
 from restante_server.observe import JobFigures, MailFigures, StoreObserver
 from restante_server.opening import create_store, open_store, require_store
-from restante_server.periodic import job_handlers, now, of_sessions, of_store, of_transport
+from restante_server.periodic import job_handlers, now, of_reports, of_sessions, of_store, of_transport
 from restante_server.security_log import SecurityLog
 from restante_server.store.changes import CHANGED
 from restante_server.store.staging import Contents, ContentSettings
@@ -52,6 +54,7 @@ log = logging.getLogger(__name__)
 
 FIGURES_SECONDS = 15.0
 CLOSE_SECONDS = 3.0  # to close the database after draining
+TALLY_SECONDS = 1.0
 CERTIFICATE_SECONDS = 30.0
 DAY_SECONDS = 86_400.0
 DATABASE_SECONDS = 2.0  # the core is not ready if the database takes longer than this to answer
@@ -142,7 +145,8 @@ class CoreProcess:
         await self.fronts.start()
         await self._look_at_certificates()
         await self._warn_of_expiry()
-        self._scheduler.start([*of_sessions(core), *of_store(core), *of_transport(core), *self._own_tasks()])
+        periodic = [*of_sessions(core), *of_store(core), *of_transport(core), *of_reports(core)]
+        self._scheduler.start([*periodic, *self._own_tasks()])
         self._scheduler.run("transport deliveries", core.transport.deliver_for_ever())
         self._scheduler.run("jobs", self._jobs.run_for_ever())
         self._scheduler.run("orphaned files", self._remove_orphans())
@@ -168,12 +172,21 @@ class CoreProcess:
         await self.fronts.close()
         await self._scheduler.stop(max(1.0, until - time.monotonic()))
         await self.core.tasks.drain(max(0.0, until - time.monotonic()))
+        await self._write_tally()
         self.core.searches.close()
         self.core.contents.close()
         self.core.directory.close()
         self.core.logins.close()
         for name in (self.socket.name, SOCKET_NAME):
             self.socket.with_name(name).unlink(missing_ok=True)
+
+    async def _write_tally(self) -> None:
+        """Write the last counts for reports, if the database takes them at once."""
+        try:
+            async with asyncio.timeout(TALLY_SECONDS):
+                await self.core.dmarc_tally.flush(self.core.db)
+        except (RestanteError, TimeoutError) as error:
+            log.warning("the last counts for DMARC reports were not written: %s", error)
 
     @property
     def api_port(self) -> int:

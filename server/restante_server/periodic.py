@@ -8,6 +8,8 @@ from functools import partial
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.notify import COMPARE_SECONDS
 from restante_server.db.operation import Write
+from restante_server.transport.feedback import archive, daily, received
+from restante_server.transport.feedback.daily import Reporter
 from restante_server.transport.service import MINUTE_SECONDS, POLL_SECONDS, PURGE_SECONDS
 from restante_server.upkeep import sweeps
 from restante_server.upkeep.jobs import leases
@@ -21,6 +23,8 @@ from restante_server.upkeep.scheduler import PeriodicTask
 REFRESH_SECONDS = 1.0
 TIDY_SECONDS = 60.0
 COLLECT_SECONDS = 2.0
+COUNT_SECONDS = 60.0
+REPORTS_SECONDS = 600.0
 
 
 def now() -> int:
@@ -65,6 +69,27 @@ def of_transport(core: Core) -> list[PeriodicTask]:
         PeriodicTask("transport leases", POLL_SECONDS, core.transport.tick, at_once=True),
         PeriodicTask("transport expiry", MINUTE_SECONDS, core.transport.expire, at_once=True),
         PeriodicTask("transport purge", PURGE_SECONDS, core.transport.purge, at_once=True),
+    ]
+
+
+def of_reports(core: Core) -> list[PeriodicTask]:
+    """Tasks of DMARC reports: write the counts, send and read reports, forget old ones."""
+    given, hostname = core.settings.reports, core.settings.transport.hostname
+    reporter = Reporter(given.organization or hostname, given.sender or f"postmaster@{hostname}", hostname)
+
+    async def exchange() -> None:
+        moment = now()
+        if given.send:
+            await daily.send(core.db, core.transport.settings, reporter, moment)
+        await received.read(core.db, core.contents.directory, given.addresses, moment)
+        before = moment - given.keep_days * sweeps.DAY
+        forget = Write(partial(archive.forget, before=before, most=sweeps.AT_ONCE), rows=sweeps.AT_ONCE)
+        while await core.db.write(forget):
+            continue
+
+    return [
+        PeriodicTask("counts for reports", COUNT_SECONDS, partial(core.dmarc_tally.flush, core.db)),
+        PeriodicTask("reports", REPORTS_SECONDS, exchange, at_once=True),
     ]
 
 

@@ -30,6 +30,7 @@ from restante.v1 import (
     job_pb2,
     mailbox_pb2,
     message_pb2,
+    reports_pb2,
     search_pb2,
     session_pb2,
     signing_pb2,
@@ -425,6 +426,11 @@ DOMAIN_KEYS = {
     ).items()
 }
 
+REPORTS = {
+    "AdminService/ListDmarcReports": refused(reports_pb2.ListDmarcReportsRequest()),
+    "AdminService/ListDmarcReportRows": refused(reports_pb2.ListDmarcReportRowsRequest(report_id=1)),
+}
+
 JOBS = {
     f"JobService/{name}": refused(getattr(job_pb2, f"{name}Request")(**values))
     for name, values in (
@@ -436,6 +442,7 @@ JOBS = {
 TRIES: dict[str, Callable[[World], list[Try]]] = {
     **ADMINISTRATION,
     **DOMAIN_KEYS,
+    **REPORTS,
     **JOBS,
     "AdminService/RemoveQueued": refused(
         lambda world: admin_pb2.RemoveQueuedRequest(transport_id=world.alice.submission_id, silently=True)

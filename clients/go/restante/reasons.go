@@ -208,6 +208,9 @@ const (
 	// ReasonDomainKeyState:
 	// FAILED_PRECONDITION {domain, selector, problem}. The state of the key forbids this. Caused by clients.
 	ReasonDomainKeyState Reason = "DOMAIN_KEY_STATE"
+	// ReasonReportNotFound:
+	// NOT_FOUND {report_id}. There is no such report. Caused by clients.
+	ReasonReportNotFound Reason = "REPORT_NOT_FOUND"
 	// ReasonDeadlineExceeded:
 	// DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
 	// begun may have happened.
@@ -301,6 +304,7 @@ var reasonCodes = map[Reason]codes.Code{
 	ReasonDomainKeyNotFound:        codes.NotFound,
 	ReasonDomainKeyExists:          codes.AlreadyExists,
 	ReasonDomainKeyState:           codes.FailedPrecondition,
+	ReasonReportNotFound:           codes.NotFound,
 	ReasonDeadlineExceeded:         codes.DeadlineExceeded,
 	ReasonCancelled:                codes.Canceled,
 	ReasonDraining:                 codes.Unavailable,

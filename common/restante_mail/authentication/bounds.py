@@ -24,6 +24,7 @@ __all__ = [
     "MAX_ANSWERS",
     "MAX_DKIM",
     "MAX_DNS_LISTS",
+    "MAX_REPORT_ADDRESSES",
     "MAX_SEALERS",
     "MAX_SPF",
     "MAX_WEIGHT",
@@ -40,6 +41,7 @@ MAX_DKIM = 20  # results
 MAX_DNS_LISTS = 50  # results
 MAX_SEALERS = 50  # instances of an ARC chain (RFC 8617 4.2.1)
 MAX_ANSWERS = 20  # addresses in the answer of one DNS list
+MAX_REPORT_ADDRESSES = 10  # of one DMARC record
 MAX_WEIGHT = 1_000.0  # of a DNS list, above and below 0
 
 NAME_OCTETS = 255  # of a domain, host, zone or selector (RFC 1035 2.3.4)
@@ -117,6 +119,7 @@ def _dmarc(one: DmarcResult) -> DmarcResult:
         organizational_domain=_cut(one.organizational_domain, NAME_OCTETS),
         record=_cut(one.record, RECORD_OCTETS),
         problem=_cut(one.problem),
+        report_to=tuple(each for each in one.report_to if not problem_of(each, TEXT_OCTETS))[:MAX_REPORT_ADDRESSES],
     )
 
 

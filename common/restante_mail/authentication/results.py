@@ -76,6 +76,7 @@ class DmarcResult:
     spf_aligned: bool = False  # SPF passed, aligned with the author's domain
     dkim_aligned: bool = False  # a DKIM signature passed, aligned with the author's domain
     problem: str = ""  # the reason of a permerror, temperror or none
+    report_to: tuple[str, ...] = ()  # addresses that may get aggregate reports (RFC 9990 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.DomainKeyExists: _OURS,
     errors.DomainKeyNotFound: _OURS,
     errors.DomainKeyState: _OURS,
+    errors.ReportNotFound: _OURS,
     errors.DomainNotEmpty: _OURS,
     errors.AddressExists: _OURS,
     errors.AliasNotFound: _OURS,

@@ -44,6 +44,7 @@ REPLIES: dict[type[errors.RestanteError], Response] = {
     errors.DomainKeyExists: OTHERWISE,
     errors.DomainKeyNotFound: OTHERWISE,
     errors.DomainKeyState: OTHERWISE,
+    errors.ReportNotFound: OTHERWISE,
     errors.DomainNotEmpty: OTHERWISE,
     errors.DomainNotFound: OTHERWISE,
     errors.Draining: OTHERWISE,

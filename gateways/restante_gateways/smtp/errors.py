@@ -50,6 +50,7 @@ REPLIES: dict[type[errors.RestanteError], Reply] = {
     errors.DomainKeyExists: OTHERWISE,
     errors.DomainKeyNotFound: OTHERWISE,
     errors.DomainKeyState: OTHERWISE,
+    errors.ReportNotFound: OTHERWISE,
     errors.DomainNotEmpty: OTHERWISE,
     errors.DomainNotFound: OTHERWISE,
     errors.Draining: OTHERWISE,

@@ -112,6 +112,7 @@ def _dkim(one: v1.DkimCheck, field: str) -> DkimResult:
 
 
 def _dmarc(one: v1.DmarcCheck, field: str) -> DmarcResult:
+    _limit(one.report_to, bounds.MAX_REPORT_ADDRESSES, f"{field}.report_to")
     policy = _POLICIES.get(one.policy)
     if policy is None:
         raise InvalidArgument(field=f"{field}.policy", problem="must be a known value")
@@ -126,6 +127,7 @@ def _dmarc(one: v1.DmarcCheck, field: str) -> DmarcResult:
         one.spf_aligned,
         one.dkim_aligned,
         _text(one.problem, f"{field}.problem"),
+        tuple(_text(address, f"{field}.report_to[{at}]") for at, address in enumerate(one.report_to)),
     )
 
 
@@ -233,6 +235,7 @@ def _dmarc_message(one: DmarcResult) -> v1.DmarcCheck:
         spf_aligned=one.spf_aligned,
         dkim_aligned=one.dkim_aligned,
         problem=one.problem,
+        report_to=one.report_to,
     )
 
 

@@ -62,6 +62,7 @@ DMARC = st.builds(
     st.booleans(),
     st.booleans(),
     TEXTS,
+    st.lists(TOKENS, max_size=3).map(tuple),
 )
 ARC = st.builds(
     ArcResult,

@@ -2871,7 +2871,7 @@ var File_restante_v1_admin_proto protoreflect.FileDescriptor
 
 const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\"\xe2\x01\n" +
+	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\"\xe2\x01\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -3089,7 +3089,7 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x1cSENT_COPY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SENT_COPY_POLICY_API\x10\x01\x12\x1b\n" +
 	"\x17SENT_COPY_POLICY_ALWAYS\x10\x02\x12\x1a\n" +
-	"\x16SENT_COPY_POLICY_NEVER\x10\x032\xd4\x11\n" +
+	"\x16SENT_COPY_POLICY_NEVER\x10\x032\x9f\x13\n" +
 	"\fAdminService\x12S\n" +
 	"\fCreateDomain\x12 .restante.v1.CreateDomainRequest\x1a!.restante.v1.CreateDomainResponse\x12P\n" +
 	"\vListDomains\x12\x1f.restante.v1.ListDomainsRequest\x1a .restante.v1.ListDomainsResponse\x12S\n" +
@@ -3113,7 +3113,9 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\tListQueue\x12\x1d.restante.v1.ListQueueRequest\x1a\x1e.restante.v1.ListQueueResponse\x12P\n" +
 	"\vRetryQueued\x12\x1f.restante.v1.RetryQueuedRequest\x1a .restante.v1.RetryQueuedResponse\x12S\n" +
 	"\fRemoveQueued\x12 .restante.v1.RemoveQueuedRequest\x1a!.restante.v1.RemoveQueuedResponse\x12V\n" +
-	"\rTraceMessages\x12!.restante.v1.TraceMessagesRequest\x1a\".restante.v1.TraceMessagesResponse\x12M\n" +
+	"\rTraceMessages\x12!.restante.v1.TraceMessagesRequest\x1a\".restante.v1.TraceMessagesResponse\x12_\n" +
+	"\x10ListDmarcReports\x12$.restante.v1.ListDmarcReportsRequest\x1a%.restante.v1.ListDmarcReportsResponse\x12h\n" +
+	"\x13ListDmarcReportRows\x12'.restante.v1.ListDmarcReportRowsRequest\x1a(.restante.v1.ListDmarcReportRowsResponse\x12M\n" +
 	"\n" +
 	"CheckStore\x12\x1e.restante.v1.CheckStoreRequest\x1a\x1f.restante.v1.CheckStoreResponse\x12P\n" +
 	"\vBackupStore\x12\x1f.restante.v1.BackupStoreRequest\x1a .restante.v1.BackupStoreResponse\x12\\\n" +
@@ -3137,70 +3139,74 @@ func file_restante_v1_admin_proto_rawDescGZIP() []byte {
 var file_restante_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_restante_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_restante_v1_admin_proto_goTypes = []any{
-	(ResendingPolicy)(0),               // 0: restante.v1.ResendingPolicy
-	(SentCopyPolicy)(0),                // 1: restante.v1.SentCopyPolicy
-	(*Domain)(nil),                     // 2: restante.v1.Domain
-	(*Account)(nil),                    // 3: restante.v1.Account
-	(*CreateDomainRequest)(nil),        // 4: restante.v1.CreateDomainRequest
-	(*CreateDomainResponse)(nil),       // 5: restante.v1.CreateDomainResponse
-	(*ListDomainsRequest)(nil),         // 6: restante.v1.ListDomainsRequest
-	(*ListDomainsResponse)(nil),        // 7: restante.v1.ListDomainsResponse
-	(*UpdateDomainRequest)(nil),        // 8: restante.v1.UpdateDomainRequest
-	(*UpdateDomainResponse)(nil),       // 9: restante.v1.UpdateDomainResponse
-	(*DeleteDomainRequest)(nil),        // 10: restante.v1.DeleteDomainRequest
-	(*DeleteDomainResponse)(nil),       // 11: restante.v1.DeleteDomainResponse
-	(*CreateAccountRequest)(nil),       // 12: restante.v1.CreateAccountRequest
-	(*CreateAccountResponse)(nil),      // 13: restante.v1.CreateAccountResponse
-	(*GetAccountRequest)(nil),          // 14: restante.v1.GetAccountRequest
-	(*GetAccountResponse)(nil),         // 15: restante.v1.GetAccountResponse
-	(*ListAccountsRequest)(nil),        // 16: restante.v1.ListAccountsRequest
-	(*ListAccountsResponse)(nil),       // 17: restante.v1.ListAccountsResponse
-	(*UpdateAccountRequest)(nil),       // 18: restante.v1.UpdateAccountRequest
-	(*UpdateAccountResponse)(nil),      // 19: restante.v1.UpdateAccountResponse
-	(*SetPasswordRequest)(nil),         // 20: restante.v1.SetPasswordRequest
-	(*SetPasswordResponse)(nil),        // 21: restante.v1.SetPasswordResponse
-	(*DeleteAccountRequest)(nil),       // 22: restante.v1.DeleteAccountRequest
-	(*DeleteAccountResponse)(nil),      // 23: restante.v1.DeleteAccountResponse
-	(*Alias)(nil),                      // 24: restante.v1.Alias
-	(*CreateAliasRequest)(nil),         // 25: restante.v1.CreateAliasRequest
-	(*CreateAliasResponse)(nil),        // 26: restante.v1.CreateAliasResponse
-	(*ListAliasesRequest)(nil),         // 27: restante.v1.ListAliasesRequest
-	(*ListAliasesResponse)(nil),        // 28: restante.v1.ListAliasesResponse
-	(*DeleteAliasRequest)(nil),         // 29: restante.v1.DeleteAliasRequest
-	(*DeleteAliasResponse)(nil),        // 30: restante.v1.DeleteAliasResponse
-	(*QueueEntry)(nil),                 // 31: restante.v1.QueueEntry
-	(*ListQueueRequest)(nil),           // 32: restante.v1.ListQueueRequest
-	(*ListQueueResponse)(nil),          // 33: restante.v1.ListQueueResponse
-	(*RetryQueuedRequest)(nil),         // 34: restante.v1.RetryQueuedRequest
-	(*RetryQueuedResponse)(nil),        // 35: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedRequest)(nil),        // 36: restante.v1.RemoveQueuedRequest
-	(*RemoveQueuedResponse)(nil),       // 37: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesRequest)(nil),       // 38: restante.v1.TraceMessagesRequest
-	(*TraceEvent)(nil),                 // 39: restante.v1.TraceEvent
-	(*MessageTrace)(nil),               // 40: restante.v1.MessageTrace
-	(*TraceMessagesResponse)(nil),      // 41: restante.v1.TraceMessagesResponse
-	(*CheckStoreRequest)(nil),          // 42: restante.v1.CheckStoreRequest
-	(*CheckStoreResponse)(nil),         // 43: restante.v1.CheckStoreResponse
-	(*BackupStoreRequest)(nil),         // 44: restante.v1.BackupStoreRequest
-	(*BackupStoreResponse)(nil),        // 45: restante.v1.BackupStoreResponse
-	(*GetStatisticsRequest)(nil),       // 46: restante.v1.GetStatisticsRequest
-	(*GetStatisticsResponse)(nil),      // 47: restante.v1.GetStatisticsResponse
-	(*timestamppb.Timestamp)(nil),      // 48: google.protobuf.Timestamp
-	(*Job)(nil),                        // 49: restante.v1.Job
-	(*SubmissionRecipient)(nil),        // 50: restante.v1.SubmissionRecipient
-	(RecipientState)(0),                // 51: restante.v1.RecipientState
-	(*CreateDomainKeysRequest)(nil),    // 52: restante.v1.CreateDomainKeysRequest
-	(*ListDomainKeysRequest)(nil),      // 53: restante.v1.ListDomainKeysRequest
-	(*ActivateDomainKeysRequest)(nil),  // 54: restante.v1.ActivateDomainKeysRequest
-	(*RevokeDomainKeyRequest)(nil),     // 55: restante.v1.RevokeDomainKeyRequest
-	(*DeleteDomainKeyRequest)(nil),     // 56: restante.v1.DeleteDomainKeyRequest
-	(*ListTlsSessionsRequest)(nil),     // 57: restante.v1.ListTlsSessionsRequest
-	(*CreateDomainKeysResponse)(nil),   // 58: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),     // 59: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil), // 60: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),    // 61: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),    // 62: restante.v1.DeleteDomainKeyResponse
-	(*ListTlsSessionsResponse)(nil),    // 63: restante.v1.ListTlsSessionsResponse
+	(ResendingPolicy)(0),                // 0: restante.v1.ResendingPolicy
+	(SentCopyPolicy)(0),                 // 1: restante.v1.SentCopyPolicy
+	(*Domain)(nil),                      // 2: restante.v1.Domain
+	(*Account)(nil),                     // 3: restante.v1.Account
+	(*CreateDomainRequest)(nil),         // 4: restante.v1.CreateDomainRequest
+	(*CreateDomainResponse)(nil),        // 5: restante.v1.CreateDomainResponse
+	(*ListDomainsRequest)(nil),          // 6: restante.v1.ListDomainsRequest
+	(*ListDomainsResponse)(nil),         // 7: restante.v1.ListDomainsResponse
+	(*UpdateDomainRequest)(nil),         // 8: restante.v1.UpdateDomainRequest
+	(*UpdateDomainResponse)(nil),        // 9: restante.v1.UpdateDomainResponse
+	(*DeleteDomainRequest)(nil),         // 10: restante.v1.DeleteDomainRequest
+	(*DeleteDomainResponse)(nil),        // 11: restante.v1.DeleteDomainResponse
+	(*CreateAccountRequest)(nil),        // 12: restante.v1.CreateAccountRequest
+	(*CreateAccountResponse)(nil),       // 13: restante.v1.CreateAccountResponse
+	(*GetAccountRequest)(nil),           // 14: restante.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),          // 15: restante.v1.GetAccountResponse
+	(*ListAccountsRequest)(nil),         // 16: restante.v1.ListAccountsRequest
+	(*ListAccountsResponse)(nil),        // 17: restante.v1.ListAccountsResponse
+	(*UpdateAccountRequest)(nil),        // 18: restante.v1.UpdateAccountRequest
+	(*UpdateAccountResponse)(nil),       // 19: restante.v1.UpdateAccountResponse
+	(*SetPasswordRequest)(nil),          // 20: restante.v1.SetPasswordRequest
+	(*SetPasswordResponse)(nil),         // 21: restante.v1.SetPasswordResponse
+	(*DeleteAccountRequest)(nil),        // 22: restante.v1.DeleteAccountRequest
+	(*DeleteAccountResponse)(nil),       // 23: restante.v1.DeleteAccountResponse
+	(*Alias)(nil),                       // 24: restante.v1.Alias
+	(*CreateAliasRequest)(nil),          // 25: restante.v1.CreateAliasRequest
+	(*CreateAliasResponse)(nil),         // 26: restante.v1.CreateAliasResponse
+	(*ListAliasesRequest)(nil),          // 27: restante.v1.ListAliasesRequest
+	(*ListAliasesResponse)(nil),         // 28: restante.v1.ListAliasesResponse
+	(*DeleteAliasRequest)(nil),          // 29: restante.v1.DeleteAliasRequest
+	(*DeleteAliasResponse)(nil),         // 30: restante.v1.DeleteAliasResponse
+	(*QueueEntry)(nil),                  // 31: restante.v1.QueueEntry
+	(*ListQueueRequest)(nil),            // 32: restante.v1.ListQueueRequest
+	(*ListQueueResponse)(nil),           // 33: restante.v1.ListQueueResponse
+	(*RetryQueuedRequest)(nil),          // 34: restante.v1.RetryQueuedRequest
+	(*RetryQueuedResponse)(nil),         // 35: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedRequest)(nil),         // 36: restante.v1.RemoveQueuedRequest
+	(*RemoveQueuedResponse)(nil),        // 37: restante.v1.RemoveQueuedResponse
+	(*TraceMessagesRequest)(nil),        // 38: restante.v1.TraceMessagesRequest
+	(*TraceEvent)(nil),                  // 39: restante.v1.TraceEvent
+	(*MessageTrace)(nil),                // 40: restante.v1.MessageTrace
+	(*TraceMessagesResponse)(nil),       // 41: restante.v1.TraceMessagesResponse
+	(*CheckStoreRequest)(nil),           // 42: restante.v1.CheckStoreRequest
+	(*CheckStoreResponse)(nil),          // 43: restante.v1.CheckStoreResponse
+	(*BackupStoreRequest)(nil),          // 44: restante.v1.BackupStoreRequest
+	(*BackupStoreResponse)(nil),         // 45: restante.v1.BackupStoreResponse
+	(*GetStatisticsRequest)(nil),        // 46: restante.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil),       // 47: restante.v1.GetStatisticsResponse
+	(*timestamppb.Timestamp)(nil),       // 48: google.protobuf.Timestamp
+	(*Job)(nil),                         // 49: restante.v1.Job
+	(*SubmissionRecipient)(nil),         // 50: restante.v1.SubmissionRecipient
+	(RecipientState)(0),                 // 51: restante.v1.RecipientState
+	(*CreateDomainKeysRequest)(nil),     // 52: restante.v1.CreateDomainKeysRequest
+	(*ListDomainKeysRequest)(nil),       // 53: restante.v1.ListDomainKeysRequest
+	(*ActivateDomainKeysRequest)(nil),   // 54: restante.v1.ActivateDomainKeysRequest
+	(*RevokeDomainKeyRequest)(nil),      // 55: restante.v1.RevokeDomainKeyRequest
+	(*DeleteDomainKeyRequest)(nil),      // 56: restante.v1.DeleteDomainKeyRequest
+	(*ListDmarcReportsRequest)(nil),     // 57: restante.v1.ListDmarcReportsRequest
+	(*ListDmarcReportRowsRequest)(nil),  // 58: restante.v1.ListDmarcReportRowsRequest
+	(*ListTlsSessionsRequest)(nil),      // 59: restante.v1.ListTlsSessionsRequest
+	(*CreateDomainKeysResponse)(nil),    // 60: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),      // 61: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),  // 62: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),     // 63: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),     // 64: restante.v1.DeleteDomainKeyResponse
+	(*ListDmarcReportsResponse)(nil),    // 65: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil), // 66: restante.v1.ListDmarcReportRowsResponse
+	(*ListTlsSessionsResponse)(nil),     // 67: restante.v1.ListTlsSessionsResponse
 }
 var file_restante_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
@@ -3251,38 +3257,42 @@ var file_restante_v1_admin_proto_depIdxs = []int32{
 	34, // 45: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
 	36, // 46: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
 	38, // 47: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
-	42, // 48: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
-	44, // 49: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
-	57, // 50: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
-	46, // 51: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
-	5,  // 52: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
-	7,  // 53: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
-	9,  // 54: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
-	11, // 55: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
-	58, // 56: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
-	59, // 57: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
-	60, // 58: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
-	61, // 59: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
-	62, // 60: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
-	13, // 61: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
-	15, // 62: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
-	17, // 63: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
-	19, // 64: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
-	21, // 65: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
-	23, // 66: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
-	26, // 67: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
-	28, // 68: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
-	30, // 69: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
-	33, // 70: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
-	35, // 71: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
-	37, // 72: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
-	41, // 73: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
-	43, // 74: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
-	45, // 75: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
-	63, // 76: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
-	47, // 77: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
-	52, // [52:78] is the sub-list for method output_type
-	26, // [26:52] is the sub-list for method input_type
+	57, // 48: restante.v1.AdminService.ListDmarcReports:input_type -> restante.v1.ListDmarcReportsRequest
+	58, // 49: restante.v1.AdminService.ListDmarcReportRows:input_type -> restante.v1.ListDmarcReportRowsRequest
+	42, // 50: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
+	44, // 51: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
+	59, // 52: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
+	46, // 53: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
+	5,  // 54: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
+	7,  // 55: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
+	9,  // 56: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
+	11, // 57: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
+	60, // 58: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
+	61, // 59: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
+	62, // 60: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
+	63, // 61: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
+	64, // 62: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
+	13, // 63: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
+	15, // 64: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
+	17, // 65: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
+	19, // 66: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
+	21, // 67: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
+	23, // 68: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
+	26, // 69: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
+	28, // 70: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
+	30, // 71: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
+	33, // 72: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
+	35, // 73: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
+	37, // 74: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
+	41, // 75: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
+	65, // 76: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
+	66, // 77: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
+	43, // 78: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
+	45, // 79: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
+	67, // 80: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
+	47, // 81: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
+	54, // [54:82] is the sub-list for method output_type
+	26, // [26:54] is the sub-list for method input_type
 	26, // [26:26] is the sub-list for extension type_name
 	26, // [26:26] is the sub-list for extension extendee
 	0,  // [0:26] is the sub-list for field type_name
@@ -3294,6 +3304,7 @@ func file_restante_v1_admin_proto_init() {
 		return
 	}
 	file_restante_v1_job_proto_init()
+	file_restante_v1_reports_proto_init()
 	file_restante_v1_signing_proto_init()
 	file_restante_v1_submission_proto_init()
 	file_restante_v1_tls_proto_init()

@@ -21,32 +21,34 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_CreateDomain_FullMethodName       = "/restante.v1.AdminService/CreateDomain"
-	AdminService_ListDomains_FullMethodName        = "/restante.v1.AdminService/ListDomains"
-	AdminService_UpdateDomain_FullMethodName       = "/restante.v1.AdminService/UpdateDomain"
-	AdminService_DeleteDomain_FullMethodName       = "/restante.v1.AdminService/DeleteDomain"
-	AdminService_CreateDomainKeys_FullMethodName   = "/restante.v1.AdminService/CreateDomainKeys"
-	AdminService_ListDomainKeys_FullMethodName     = "/restante.v1.AdminService/ListDomainKeys"
-	AdminService_ActivateDomainKeys_FullMethodName = "/restante.v1.AdminService/ActivateDomainKeys"
-	AdminService_RevokeDomainKey_FullMethodName    = "/restante.v1.AdminService/RevokeDomainKey"
-	AdminService_DeleteDomainKey_FullMethodName    = "/restante.v1.AdminService/DeleteDomainKey"
-	AdminService_CreateAccount_FullMethodName      = "/restante.v1.AdminService/CreateAccount"
-	AdminService_GetAccount_FullMethodName         = "/restante.v1.AdminService/GetAccount"
-	AdminService_ListAccounts_FullMethodName       = "/restante.v1.AdminService/ListAccounts"
-	AdminService_UpdateAccount_FullMethodName      = "/restante.v1.AdminService/UpdateAccount"
-	AdminService_SetPassword_FullMethodName        = "/restante.v1.AdminService/SetPassword"
-	AdminService_DeleteAccount_FullMethodName      = "/restante.v1.AdminService/DeleteAccount"
-	AdminService_CreateAlias_FullMethodName        = "/restante.v1.AdminService/CreateAlias"
-	AdminService_ListAliases_FullMethodName        = "/restante.v1.AdminService/ListAliases"
-	AdminService_DeleteAlias_FullMethodName        = "/restante.v1.AdminService/DeleteAlias"
-	AdminService_ListQueue_FullMethodName          = "/restante.v1.AdminService/ListQueue"
-	AdminService_RetryQueued_FullMethodName        = "/restante.v1.AdminService/RetryQueued"
-	AdminService_RemoveQueued_FullMethodName       = "/restante.v1.AdminService/RemoveQueued"
-	AdminService_TraceMessages_FullMethodName      = "/restante.v1.AdminService/TraceMessages"
-	AdminService_CheckStore_FullMethodName         = "/restante.v1.AdminService/CheckStore"
-	AdminService_BackupStore_FullMethodName        = "/restante.v1.AdminService/BackupStore"
-	AdminService_ListTlsSessions_FullMethodName    = "/restante.v1.AdminService/ListTlsSessions"
-	AdminService_GetStatistics_FullMethodName      = "/restante.v1.AdminService/GetStatistics"
+	AdminService_CreateDomain_FullMethodName        = "/restante.v1.AdminService/CreateDomain"
+	AdminService_ListDomains_FullMethodName         = "/restante.v1.AdminService/ListDomains"
+	AdminService_UpdateDomain_FullMethodName        = "/restante.v1.AdminService/UpdateDomain"
+	AdminService_DeleteDomain_FullMethodName        = "/restante.v1.AdminService/DeleteDomain"
+	AdminService_CreateDomainKeys_FullMethodName    = "/restante.v1.AdminService/CreateDomainKeys"
+	AdminService_ListDomainKeys_FullMethodName      = "/restante.v1.AdminService/ListDomainKeys"
+	AdminService_ActivateDomainKeys_FullMethodName  = "/restante.v1.AdminService/ActivateDomainKeys"
+	AdminService_RevokeDomainKey_FullMethodName     = "/restante.v1.AdminService/RevokeDomainKey"
+	AdminService_DeleteDomainKey_FullMethodName     = "/restante.v1.AdminService/DeleteDomainKey"
+	AdminService_CreateAccount_FullMethodName       = "/restante.v1.AdminService/CreateAccount"
+	AdminService_GetAccount_FullMethodName          = "/restante.v1.AdminService/GetAccount"
+	AdminService_ListAccounts_FullMethodName        = "/restante.v1.AdminService/ListAccounts"
+	AdminService_UpdateAccount_FullMethodName       = "/restante.v1.AdminService/UpdateAccount"
+	AdminService_SetPassword_FullMethodName         = "/restante.v1.AdminService/SetPassword"
+	AdminService_DeleteAccount_FullMethodName       = "/restante.v1.AdminService/DeleteAccount"
+	AdminService_CreateAlias_FullMethodName         = "/restante.v1.AdminService/CreateAlias"
+	AdminService_ListAliases_FullMethodName         = "/restante.v1.AdminService/ListAliases"
+	AdminService_DeleteAlias_FullMethodName         = "/restante.v1.AdminService/DeleteAlias"
+	AdminService_ListQueue_FullMethodName           = "/restante.v1.AdminService/ListQueue"
+	AdminService_RetryQueued_FullMethodName         = "/restante.v1.AdminService/RetryQueued"
+	AdminService_RemoveQueued_FullMethodName        = "/restante.v1.AdminService/RemoveQueued"
+	AdminService_TraceMessages_FullMethodName       = "/restante.v1.AdminService/TraceMessages"
+	AdminService_ListDmarcReports_FullMethodName    = "/restante.v1.AdminService/ListDmarcReports"
+	AdminService_ListDmarcReportRows_FullMethodName = "/restante.v1.AdminService/ListDmarcReportRows"
+	AdminService_CheckStore_FullMethodName          = "/restante.v1.AdminService/CheckStore"
+	AdminService_BackupStore_FullMethodName         = "/restante.v1.AdminService/BackupStore"
+	AdminService_ListTlsSessions_FullMethodName     = "/restante.v1.AdminService/ListTlsSessions"
+	AdminService_GetStatistics_FullMethodName       = "/restante.v1.AdminService/GetStatistics"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -111,6 +113,10 @@ type AdminServiceClient interface {
 	// Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
 	// Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
 	TraceMessages(ctx context.Context, in *TraceMessagesRequest, opts ...grpc.CallOption) (*TraceMessagesResponse, error)
+	// Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days.
+	ListDmarcReports(ctx context.Context, in *ListDmarcReportsRequest, opts ...grpc.CallOption) (*ListDmarcReportsResponse, error)
+	// Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND.
+	ListDmarcReportRows(ctx context.Context, in *ListDmarcReportRowsRequest, opts ...grpc.CallOption) (*ListDmarcReportRowsResponse, error)
 	// Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
 	CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (*CheckStoreResponse, error)
 	// Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
@@ -353,6 +359,26 @@ func (c *adminServiceClient) TraceMessages(ctx context.Context, in *TraceMessage
 	return out, nil
 }
 
+func (c *adminServiceClient) ListDmarcReports(ctx context.Context, in *ListDmarcReportsRequest, opts ...grpc.CallOption) (*ListDmarcReportsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDmarcReportsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListDmarcReports_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListDmarcReportRows(ctx context.Context, in *ListDmarcReportRowsRequest, opts ...grpc.CallOption) (*ListDmarcReportRowsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDmarcReportRowsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListDmarcReportRows_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (*CheckStoreResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CheckStoreResponse)
@@ -455,6 +481,10 @@ type AdminServiceServer interface {
 	// Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
 	// Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
 	TraceMessages(context.Context, *TraceMessagesRequest) (*TraceMessagesResponse, error)
+	// Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days.
+	ListDmarcReports(context.Context, *ListDmarcReportsRequest) (*ListDmarcReportsResponse, error)
+	// Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND.
+	ListDmarcReportRows(context.Context, *ListDmarcReportRowsRequest) (*ListDmarcReportRowsResponse, error)
 	// Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
 	CheckStore(context.Context, *CheckStoreRequest) (*CheckStoreResponse, error)
 	// Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
@@ -542,6 +572,12 @@ func (UnimplementedAdminServiceServer) RemoveQueued(context.Context, *RemoveQueu
 }
 func (UnimplementedAdminServiceServer) TraceMessages(context.Context, *TraceMessagesRequest) (*TraceMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TraceMessages not implemented")
+}
+func (UnimplementedAdminServiceServer) ListDmarcReports(context.Context, *ListDmarcReportsRequest) (*ListDmarcReportsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDmarcReports not implemented")
+}
+func (UnimplementedAdminServiceServer) ListDmarcReportRows(context.Context, *ListDmarcReportRowsRequest) (*ListDmarcReportRowsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDmarcReportRows not implemented")
 }
 func (UnimplementedAdminServiceServer) CheckStore(context.Context, *CheckStoreRequest) (*CheckStoreResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckStore not implemented")
@@ -972,6 +1008,42 @@ func _AdminService_TraceMessages_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListDmarcReports_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDmarcReportsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListDmarcReports(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListDmarcReports_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListDmarcReports(ctx, req.(*ListDmarcReportsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListDmarcReportRows_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDmarcReportRowsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListDmarcReportRows(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListDmarcReportRows_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListDmarcReportRows(ctx, req.(*ListDmarcReportRowsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_CheckStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckStoreRequest)
 	if err := dec(in); err != nil {
@@ -1138,6 +1210,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TraceMessages",
 			Handler:    _AdminService_TraceMessages_Handler,
+		},
+		{
+			MethodName: "ListDmarcReports",
+			Handler:    _AdminService_ListDmarcReports_Handler,
+		},
+		{
+			MethodName: "ListDmarcReportRows",
+			Handler:    _AdminService_ListDmarcReportRows_Handler,
 		},
 		{
 			MethodName: "CheckStore",

@@ -177,6 +177,8 @@ type Operation struct {
 	//	*Operation_ActivateDomainKeys
 	//	*Operation_RevokeDomainKey
 	//	*Operation_DeleteDomainKey
+	//	*Operation_ListDmarcReports
+	//	*Operation_ListDmarcReportRows
 	//	*Operation_CreateAccount
 	//	*Operation_GetAccount
 	//	*Operation_ListAccounts
@@ -789,6 +791,24 @@ func (x *Operation) GetDeleteDomainKey() *DeleteDomainKeyRequest {
 	return nil
 }
 
+func (x *Operation) GetListDmarcReports() *ListDmarcReportsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListDmarcReports); ok {
+			return x.ListDmarcReports
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetListDmarcReportRows() *ListDmarcReportRowsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListDmarcReportRows); ok {
+			return x.ListDmarcReportRows
+		}
+	}
+	return nil
+}
+
 func (x *Operation) GetCreateAccount() *CreateAccountRequest {
 	if x != nil {
 		if x, ok := x.Request.(*Operation_CreateAccount); ok {
@@ -1261,6 +1281,14 @@ type Operation_DeleteDomainKey struct {
 	DeleteDomainKey *DeleteDomainKeyRequest `protobuf:"bytes,114,opt,name=delete_domain_key,json=deleteDomainKey,proto3,oneof"` // DeleteDomainKey.
 }
 
+type Operation_ListDmarcReports struct {
+	ListDmarcReports *ListDmarcReportsRequest `protobuf:"bytes,140,opt,name=list_dmarc_reports,json=listDmarcReports,proto3,oneof"` // ListDmarcReports.
+}
+
+type Operation_ListDmarcReportRows struct {
+	ListDmarcReportRows *ListDmarcReportRowsRequest `protobuf:"bytes,141,opt,name=list_dmarc_report_rows,json=listDmarcReportRows,proto3,oneof"` // ListDmarcReportRows.
+}
+
 type Operation_CreateAccount struct {
 	CreateAccount *CreateAccountRequest `protobuf:"bytes,69,opt,name=create_account,json=createAccount,proto3,oneof"` // CreateAccount.
 }
@@ -1481,6 +1509,10 @@ func (*Operation_RevokeDomainKey) isOperation_Request() {}
 
 func (*Operation_DeleteDomainKey) isOperation_Request() {}
 
+func (*Operation_ListDmarcReports) isOperation_Request() {}
+
+func (*Operation_ListDmarcReportRows) isOperation_Request() {}
+
 func (*Operation_CreateAccount) isOperation_Request() {}
 
 func (*Operation_GetAccount) isOperation_Request() {}
@@ -1604,6 +1636,8 @@ type OperationResult struct {
 	//	*OperationResult_ActivateDomainKeys
 	//	*OperationResult_RevokeDomainKey
 	//	*OperationResult_DeleteDomainKey
+	//	*OperationResult_ListDmarcReports
+	//	*OperationResult_ListDmarcReportRows
 	//	*OperationResult_CreateAccount
 	//	*OperationResult_GetAccount
 	//	*OperationResult_ListAccounts
@@ -2181,6 +2215,24 @@ func (x *OperationResult) GetDeleteDomainKey() *DeleteDomainKeyResponse {
 	return nil
 }
 
+func (x *OperationResult) GetListDmarcReports() *ListDmarcReportsResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListDmarcReports); ok {
+			return x.ListDmarcReports
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetListDmarcReportRows() *ListDmarcReportRowsResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListDmarcReportRows); ok {
+			return x.ListDmarcReportRows
+		}
+	}
+	return nil
+}
+
 func (x *OperationResult) GetCreateAccount() *CreateAccountResponse {
 	if x != nil {
 		if x, ok := x.Response.(*OperationResult_CreateAccount); ok {
@@ -2653,6 +2705,14 @@ type OperationResult_DeleteDomainKey struct {
 	DeleteDomainKey *DeleteDomainKeyResponse `protobuf:"bytes,114,opt,name=delete_domain_key,json=deleteDomainKey,proto3,oneof"` // DeleteDomainKey.
 }
 
+type OperationResult_ListDmarcReports struct {
+	ListDmarcReports *ListDmarcReportsResponse `protobuf:"bytes,140,opt,name=list_dmarc_reports,json=listDmarcReports,proto3,oneof"` // ListDmarcReports.
+}
+
+type OperationResult_ListDmarcReportRows struct {
+	ListDmarcReportRows *ListDmarcReportRowsResponse `protobuf:"bytes,141,opt,name=list_dmarc_report_rows,json=listDmarcReportRows,proto3,oneof"` // ListDmarcReportRows.
+}
+
 type OperationResult_CreateAccount struct {
 	CreateAccount *CreateAccountResponse `protobuf:"bytes,69,opt,name=create_account,json=createAccount,proto3,oneof"` // CreateAccount.
 }
@@ -2872,6 +2932,10 @@ func (*OperationResult_ActivateDomainKeys) isOperationResult_Response() {}
 func (*OperationResult_RevokeDomainKey) isOperationResult_Response() {}
 
 func (*OperationResult_DeleteDomainKey) isOperationResult_Response() {}
+
+func (*OperationResult_ListDmarcReports) isOperationResult_Response() {}
+
+func (*OperationResult_ListDmarcReportRows) isOperationResult_Response() {}
 
 func (*OperationResult_CreateAccount) isOperationResult_Response() {}
 
@@ -3129,11 +3193,11 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
 	"\tReference\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12%\n" +
 	"\x0eresponse_field\x18\x02 \x01(\tR\rresponseField\x12#\n" +
-	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xa93\n" +
+	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xe14\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -3204,7 +3268,9 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x10list_domain_keys\x18o \x01(\v2\".restante.v1.ListDomainKeysRequestH\x00R\x0elistDomainKeys\x12Z\n" +
 	"\x14activate_domain_keys\x18p \x01(\v2&.restante.v1.ActivateDomainKeysRequestH\x00R\x12activateDomainKeys\x12Q\n" +
 	"\x11revoke_domain_key\x18q \x01(\v2#.restante.v1.RevokeDomainKeyRequestH\x00R\x0frevokeDomainKey\x12Q\n" +
-	"\x11delete_domain_key\x18r \x01(\v2#.restante.v1.DeleteDomainKeyRequestH\x00R\x0fdeleteDomainKey\x12J\n" +
+	"\x11delete_domain_key\x18r \x01(\v2#.restante.v1.DeleteDomainKeyRequestH\x00R\x0fdeleteDomainKey\x12U\n" +
+	"\x12list_dmarc_reports\x18\x8c\x01 \x01(\v2$.restante.v1.ListDmarcReportsRequestH\x00R\x10listDmarcReports\x12_\n" +
+	"\x16list_dmarc_report_rows\x18\x8d\x01 \x01(\v2'.restante.v1.ListDmarcReportRowsRequestH\x00R\x13listDmarcReportRows\x12J\n" +
 	"\x0ecreate_account\x18E \x01(\v2!.restante.v1.CreateAccountRequestH\x00R\rcreateAccount\x12A\n" +
 	"\vget_account\x18F \x01(\v2\x1e.restante.v1.GetAccountRequestH\x00R\n" +
 	"getAccount\x12G\n" +
@@ -3238,7 +3304,7 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x10store_sts_policy\x18\x83\x01 \x01(\v2\".restante.v1.StoreStsPolicyRequestH\x00R\x0estoreStsPolicy\x12X\n" +
 	"\x13report_tls_sessions\x18\x84\x01 \x01(\v2%.restante.v1.ReportTlsSessionsRequestH\x00R\x11reportTlsSessions\x12R\n" +
 	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2#.restante.v1.ListTlsSessionsRequestH\x00R\x0flistTlsSessionsB\t\n" +
-	"\arequest\"\xa92\n" +
+	"\arequest\"\xe33\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -3302,7 +3368,9 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x10list_domain_keys\x18o \x01(\v2#.restante.v1.ListDomainKeysResponseH\x00R\x0elistDomainKeys\x12[\n" +
 	"\x14activate_domain_keys\x18p \x01(\v2'.restante.v1.ActivateDomainKeysResponseH\x00R\x12activateDomainKeys\x12R\n" +
 	"\x11revoke_domain_key\x18q \x01(\v2$.restante.v1.RevokeDomainKeyResponseH\x00R\x0frevokeDomainKey\x12R\n" +
-	"\x11delete_domain_key\x18r \x01(\v2$.restante.v1.DeleteDomainKeyResponseH\x00R\x0fdeleteDomainKey\x12K\n" +
+	"\x11delete_domain_key\x18r \x01(\v2$.restante.v1.DeleteDomainKeyResponseH\x00R\x0fdeleteDomainKey\x12V\n" +
+	"\x12list_dmarc_reports\x18\x8c\x01 \x01(\v2%.restante.v1.ListDmarcReportsResponseH\x00R\x10listDmarcReports\x12`\n" +
+	"\x16list_dmarc_report_rows\x18\x8d\x01 \x01(\v2(.restante.v1.ListDmarcReportRowsResponseH\x00R\x13listDmarcReportRows\x12K\n" +
 	"\x0ecreate_account\x18E \x01(\v2\".restante.v1.CreateAccountResponseH\x00R\rcreateAccount\x12B\n" +
 	"\vget_account\x18F \x01(\v2\x1f.restante.v1.GetAccountResponseH\x00R\n" +
 	"getAccount\x12H\n" +
@@ -3433,117 +3501,121 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*ActivateDomainKeysRequest)(nil),        // 58: restante.v1.ActivateDomainKeysRequest
 	(*RevokeDomainKeyRequest)(nil),           // 59: restante.v1.RevokeDomainKeyRequest
 	(*DeleteDomainKeyRequest)(nil),           // 60: restante.v1.DeleteDomainKeyRequest
-	(*CreateAccountRequest)(nil),             // 61: restante.v1.CreateAccountRequest
-	(*GetAccountRequest)(nil),                // 62: restante.v1.GetAccountRequest
-	(*ListAccountsRequest)(nil),              // 63: restante.v1.ListAccountsRequest
-	(*UpdateAccountRequest)(nil),             // 64: restante.v1.UpdateAccountRequest
-	(*SetPasswordRequest)(nil),               // 65: restante.v1.SetPasswordRequest
-	(*DeleteAccountRequest)(nil),             // 66: restante.v1.DeleteAccountRequest
-	(*CreateAliasRequest)(nil),               // 67: restante.v1.CreateAliasRequest
-	(*ListAliasesRequest)(nil),               // 68: restante.v1.ListAliasesRequest
-	(*DeleteAliasRequest)(nil),               // 69: restante.v1.DeleteAliasRequest
-	(*ListQueueRequest)(nil),                 // 70: restante.v1.ListQueueRequest
-	(*RetryQueuedRequest)(nil),               // 71: restante.v1.RetryQueuedRequest
-	(*RemoveQueuedRequest)(nil),              // 72: restante.v1.RemoveQueuedRequest
-	(*TraceMessagesRequest)(nil),             // 73: restante.v1.TraceMessagesRequest
-	(*GetStatisticsRequest)(nil),             // 74: restante.v1.GetStatisticsRequest
-	(*GetChangeNumbersRequest)(nil),          // 75: restante.v1.GetChangeNumbersRequest
-	(*GetServerRequest)(nil),                 // 76: restante.v1.GetServerRequest
-	(*AcceptSubmissionRequest)(nil),          // 77: restante.v1.AcceptSubmissionRequest
-	(*AcceptMessageRequest)(nil),             // 78: restante.v1.AcceptMessageRequest
-	(*CheckStoreRequest)(nil),                // 79: restante.v1.CheckStoreRequest
-	(*BackupStoreRequest)(nil),               // 80: restante.v1.BackupStoreRequest
-	(*GetJobRequest)(nil),                    // 81: restante.v1.GetJobRequest
-	(*ListJobsRequest)(nil),                  // 82: restante.v1.ListJobsRequest
-	(*ListJobFindingsRequest)(nil),           // 83: restante.v1.ListJobFindingsRequest
-	(*CancelJobRequest)(nil),                 // 84: restante.v1.CancelJobRequest
-	(*GetStsPolicyRequest)(nil),              // 85: restante.v1.GetStsPolicyRequest
-	(*StoreStsPolicyRequest)(nil),            // 86: restante.v1.StoreStsPolicyRequest
-	(*ReportTlsSessionsRequest)(nil),         // 87: restante.v1.ReportTlsSessionsRequest
-	(*ListTlsSessionsRequest)(nil),           // 88: restante.v1.ListTlsSessionsRequest
-	(*status.Status)(nil),                    // 89: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 90: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 91: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 92: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 93: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 94: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 95: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 96: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 97: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 98: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 99: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 100: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 101: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 102: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 103: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 104: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 105: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 106: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 107: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 108: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 109: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 110: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 111: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 112: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 113: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 114: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 115: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 116: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 117: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 118: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 119: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 120: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 121: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 122: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 123: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 124: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 125: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 126: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 127: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 128: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 129: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 130: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 131: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 132: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 133: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 134: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 135: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 136: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 137: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 138: restante.v1.DeleteDomainResponse
-	(*CreateDomainKeysResponse)(nil),         // 139: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),           // 140: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),       // 141: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),          // 142: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),          // 143: restante.v1.DeleteDomainKeyResponse
-	(*CreateAccountResponse)(nil),            // 144: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 145: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 146: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 147: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 148: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 149: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 150: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 151: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 152: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 153: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 154: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 155: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesResponse)(nil),            // 156: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 157: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 158: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 159: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 160: restante.v1.AcceptSubmissionResponse
-	(*AcceptMessageResponse)(nil),            // 161: restante.v1.AcceptMessageResponse
-	(*CheckStoreResponse)(nil),               // 162: restante.v1.CheckStoreResponse
-	(*BackupStoreResponse)(nil),              // 163: restante.v1.BackupStoreResponse
-	(*GetJobResponse)(nil),                   // 164: restante.v1.GetJobResponse
-	(*ListJobsResponse)(nil),                 // 165: restante.v1.ListJobsResponse
-	(*ListJobFindingsResponse)(nil),          // 166: restante.v1.ListJobFindingsResponse
-	(*CancelJobResponse)(nil),                // 167: restante.v1.CancelJobResponse
-	(*GetStsPolicyResponse)(nil),             // 168: restante.v1.GetStsPolicyResponse
-	(*StoreStsPolicyResponse)(nil),           // 169: restante.v1.StoreStsPolicyResponse
-	(*ReportTlsSessionsResponse)(nil),        // 170: restante.v1.ReportTlsSessionsResponse
-	(*ListTlsSessionsResponse)(nil),          // 171: restante.v1.ListTlsSessionsResponse
+	(*ListDmarcReportsRequest)(nil),          // 61: restante.v1.ListDmarcReportsRequest
+	(*ListDmarcReportRowsRequest)(nil),       // 62: restante.v1.ListDmarcReportRowsRequest
+	(*CreateAccountRequest)(nil),             // 63: restante.v1.CreateAccountRequest
+	(*GetAccountRequest)(nil),                // 64: restante.v1.GetAccountRequest
+	(*ListAccountsRequest)(nil),              // 65: restante.v1.ListAccountsRequest
+	(*UpdateAccountRequest)(nil),             // 66: restante.v1.UpdateAccountRequest
+	(*SetPasswordRequest)(nil),               // 67: restante.v1.SetPasswordRequest
+	(*DeleteAccountRequest)(nil),             // 68: restante.v1.DeleteAccountRequest
+	(*CreateAliasRequest)(nil),               // 69: restante.v1.CreateAliasRequest
+	(*ListAliasesRequest)(nil),               // 70: restante.v1.ListAliasesRequest
+	(*DeleteAliasRequest)(nil),               // 71: restante.v1.DeleteAliasRequest
+	(*ListQueueRequest)(nil),                 // 72: restante.v1.ListQueueRequest
+	(*RetryQueuedRequest)(nil),               // 73: restante.v1.RetryQueuedRequest
+	(*RemoveQueuedRequest)(nil),              // 74: restante.v1.RemoveQueuedRequest
+	(*TraceMessagesRequest)(nil),             // 75: restante.v1.TraceMessagesRequest
+	(*GetStatisticsRequest)(nil),             // 76: restante.v1.GetStatisticsRequest
+	(*GetChangeNumbersRequest)(nil),          // 77: restante.v1.GetChangeNumbersRequest
+	(*GetServerRequest)(nil),                 // 78: restante.v1.GetServerRequest
+	(*AcceptSubmissionRequest)(nil),          // 79: restante.v1.AcceptSubmissionRequest
+	(*AcceptMessageRequest)(nil),             // 80: restante.v1.AcceptMessageRequest
+	(*CheckStoreRequest)(nil),                // 81: restante.v1.CheckStoreRequest
+	(*BackupStoreRequest)(nil),               // 82: restante.v1.BackupStoreRequest
+	(*GetJobRequest)(nil),                    // 83: restante.v1.GetJobRequest
+	(*ListJobsRequest)(nil),                  // 84: restante.v1.ListJobsRequest
+	(*ListJobFindingsRequest)(nil),           // 85: restante.v1.ListJobFindingsRequest
+	(*CancelJobRequest)(nil),                 // 86: restante.v1.CancelJobRequest
+	(*GetStsPolicyRequest)(nil),              // 87: restante.v1.GetStsPolicyRequest
+	(*StoreStsPolicyRequest)(nil),            // 88: restante.v1.StoreStsPolicyRequest
+	(*ReportTlsSessionsRequest)(nil),         // 89: restante.v1.ReportTlsSessionsRequest
+	(*ListTlsSessionsRequest)(nil),           // 90: restante.v1.ListTlsSessionsRequest
+	(*status.Status)(nil),                    // 91: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 92: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 93: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 94: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 95: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 96: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 97: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 98: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 99: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 100: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 101: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 102: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 103: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 104: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 105: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 106: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 107: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 108: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 109: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 110: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 111: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 112: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 113: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 114: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 115: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 116: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 117: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 118: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 119: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 120: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 121: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 122: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 123: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 124: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 125: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 126: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 127: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 128: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 129: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 130: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 131: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 132: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 133: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 134: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 135: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 136: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 137: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 138: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 139: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 140: restante.v1.DeleteDomainResponse
+	(*CreateDomainKeysResponse)(nil),         // 141: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),           // 142: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),       // 143: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),          // 144: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),          // 145: restante.v1.DeleteDomainKeyResponse
+	(*ListDmarcReportsResponse)(nil),         // 146: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),      // 147: restante.v1.ListDmarcReportRowsResponse
+	(*CreateAccountResponse)(nil),            // 148: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 149: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 150: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 151: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 152: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 153: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 154: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 155: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 156: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 157: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 158: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 159: restante.v1.RemoveQueuedResponse
+	(*TraceMessagesResponse)(nil),            // 160: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 161: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 162: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 163: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 164: restante.v1.AcceptSubmissionResponse
+	(*AcceptMessageResponse)(nil),            // 165: restante.v1.AcceptMessageResponse
+	(*CheckStoreResponse)(nil),               // 166: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 167: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 168: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 169: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 170: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 171: restante.v1.CancelJobResponse
+	(*GetStsPolicyResponse)(nil),             // 172: restante.v1.GetStsPolicyResponse
+	(*StoreStsPolicyResponse)(nil),           // 173: restante.v1.StoreStsPolicyResponse
+	(*ReportTlsSessionsResponse)(nil),        // 174: restante.v1.ReportTlsSessionsResponse
+	(*ListTlsSessionsResponse)(nil),          // 175: restante.v1.ListTlsSessionsResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	0,   // 0: restante.v1.Operation.references:type_name -> restante.v1.Reference
@@ -3601,130 +3673,134 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	58,  // 52: restante.v1.Operation.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysRequest
 	59,  // 53: restante.v1.Operation.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyRequest
 	60,  // 54: restante.v1.Operation.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyRequest
-	61,  // 55: restante.v1.Operation.create_account:type_name -> restante.v1.CreateAccountRequest
-	62,  // 56: restante.v1.Operation.get_account:type_name -> restante.v1.GetAccountRequest
-	63,  // 57: restante.v1.Operation.list_accounts:type_name -> restante.v1.ListAccountsRequest
-	64,  // 58: restante.v1.Operation.update_account:type_name -> restante.v1.UpdateAccountRequest
-	65,  // 59: restante.v1.Operation.set_password:type_name -> restante.v1.SetPasswordRequest
-	66,  // 60: restante.v1.Operation.delete_account:type_name -> restante.v1.DeleteAccountRequest
-	67,  // 61: restante.v1.Operation.create_alias:type_name -> restante.v1.CreateAliasRequest
-	68,  // 62: restante.v1.Operation.list_aliases:type_name -> restante.v1.ListAliasesRequest
-	69,  // 63: restante.v1.Operation.delete_alias:type_name -> restante.v1.DeleteAliasRequest
-	70,  // 64: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
-	71,  // 65: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
-	72,  // 66: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
-	73,  // 67: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
-	74,  // 68: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
-	75,  // 69: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
-	76,  // 70: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
-	77,  // 71: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
-	78,  // 72: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
-	79,  // 73: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
-	80,  // 74: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
-	81,  // 75: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
-	82,  // 76: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
-	83,  // 77: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
-	84,  // 78: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
-	85,  // 79: restante.v1.Operation.get_sts_policy:type_name -> restante.v1.GetStsPolicyRequest
-	86,  // 80: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
-	87,  // 81: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
-	88,  // 82: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
-	89,  // 83: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	90,  // 84: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	91,  // 85: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	92,  // 86: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	93,  // 87: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	94,  // 88: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	95,  // 89: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	96,  // 90: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	97,  // 91: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	98,  // 92: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	99,  // 93: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	100, // 94: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	101, // 95: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	102, // 96: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	103, // 97: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	104, // 98: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	105, // 99: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	106, // 100: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	107, // 101: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	108, // 102: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	109, // 103: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	110, // 104: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	111, // 105: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	112, // 106: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	113, // 107: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	114, // 108: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	115, // 109: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	116, // 110: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	117, // 111: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	118, // 112: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	119, // 113: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	120, // 114: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	121, // 115: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	122, // 116: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	123, // 117: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	124, // 118: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	125, // 119: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	126, // 120: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	127, // 121: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	128, // 122: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	129, // 123: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	130, // 124: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	131, // 125: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	132, // 126: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	133, // 127: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	134, // 128: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	135, // 129: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	136, // 130: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	137, // 131: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	138, // 132: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	139, // 133: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
-	140, // 134: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
-	141, // 135: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
-	142, // 136: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
-	143, // 137: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
-	144, // 138: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	145, // 139: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	146, // 140: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	147, // 141: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	148, // 142: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	149, // 143: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	150, // 144: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	151, // 145: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	152, // 146: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	153, // 147: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	154, // 148: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	155, // 149: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	156, // 150: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	157, // 151: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	158, // 152: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	159, // 153: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	160, // 154: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	161, // 155: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
-	162, // 156: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
-	163, // 157: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
-	164, // 158: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
-	165, // 159: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
-	166, // 160: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
-	167, // 161: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
-	168, // 162: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
-	169, // 163: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
-	170, // 164: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
-	171, // 165: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
-	1,   // 166: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	2,   // 167: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	1,   // 168: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	2,   // 169: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	3,   // 170: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	5,   // 171: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	4,   // 172: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	6,   // 173: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	172, // [172:174] is the sub-list for method output_type
-	170, // [170:172] is the sub-list for method input_type
-	170, // [170:170] is the sub-list for extension type_name
-	170, // [170:170] is the sub-list for extension extendee
-	0,   // [0:170] is the sub-list for field type_name
+	61,  // 55: restante.v1.Operation.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsRequest
+	62,  // 56: restante.v1.Operation.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsRequest
+	63,  // 57: restante.v1.Operation.create_account:type_name -> restante.v1.CreateAccountRequest
+	64,  // 58: restante.v1.Operation.get_account:type_name -> restante.v1.GetAccountRequest
+	65,  // 59: restante.v1.Operation.list_accounts:type_name -> restante.v1.ListAccountsRequest
+	66,  // 60: restante.v1.Operation.update_account:type_name -> restante.v1.UpdateAccountRequest
+	67,  // 61: restante.v1.Operation.set_password:type_name -> restante.v1.SetPasswordRequest
+	68,  // 62: restante.v1.Operation.delete_account:type_name -> restante.v1.DeleteAccountRequest
+	69,  // 63: restante.v1.Operation.create_alias:type_name -> restante.v1.CreateAliasRequest
+	70,  // 64: restante.v1.Operation.list_aliases:type_name -> restante.v1.ListAliasesRequest
+	71,  // 65: restante.v1.Operation.delete_alias:type_name -> restante.v1.DeleteAliasRequest
+	72,  // 66: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
+	73,  // 67: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
+	74,  // 68: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
+	75,  // 69: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
+	76,  // 70: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
+	77,  // 71: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
+	78,  // 72: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
+	79,  // 73: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
+	80,  // 74: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
+	81,  // 75: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
+	82,  // 76: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
+	83,  // 77: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
+	84,  // 78: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
+	85,  // 79: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
+	86,  // 80: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
+	87,  // 81: restante.v1.Operation.get_sts_policy:type_name -> restante.v1.GetStsPolicyRequest
+	88,  // 82: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
+	89,  // 83: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
+	90,  // 84: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
+	91,  // 85: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	92,  // 86: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	93,  // 87: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	94,  // 88: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	95,  // 89: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	96,  // 90: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	97,  // 91: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	98,  // 92: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	99,  // 93: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	100, // 94: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	101, // 95: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	102, // 96: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	103, // 97: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	104, // 98: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	105, // 99: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	106, // 100: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	107, // 101: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	108, // 102: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	109, // 103: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	110, // 104: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	111, // 105: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	112, // 106: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	113, // 107: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	114, // 108: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	115, // 109: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	116, // 110: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	117, // 111: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	118, // 112: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	119, // 113: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	120, // 114: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	121, // 115: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	122, // 116: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	123, // 117: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	124, // 118: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	125, // 119: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	126, // 120: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	127, // 121: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	128, // 122: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	129, // 123: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	130, // 124: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	131, // 125: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	132, // 126: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	133, // 127: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	134, // 128: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	135, // 129: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	136, // 130: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	137, // 131: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	138, // 132: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	139, // 133: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	140, // 134: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	141, // 135: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
+	142, // 136: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
+	143, // 137: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
+	144, // 138: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
+	145, // 139: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
+	146, // 140: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
+	147, // 141: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
+	148, // 142: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	149, // 143: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	150, // 144: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	151, // 145: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	152, // 146: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	153, // 147: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	154, // 148: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	155, // 149: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	156, // 150: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	157, // 151: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	158, // 152: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	159, // 153: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	160, // 154: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	161, // 155: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	162, // 156: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	163, // 157: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	164, // 158: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	165, // 159: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
+	166, // 160: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	167, // 161: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	168, // 162: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	169, // 163: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	170, // 164: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	171, // 165: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	172, // 166: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
+	173, // 167: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
+	174, // 168: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
+	175, // 169: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
+	1,   // 170: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	2,   // 171: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	1,   // 172: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	2,   // 173: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	3,   // 174: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	5,   // 175: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	4,   // 176: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	6,   // 177: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	176, // [176:178] is the sub-list for method output_type
+	174, // [174:176] is the sub-list for method input_type
+	174, // [174:174] is the sub-list for extension type_name
+	174, // [174:174] is the sub-list for extension extendee
+	0,   // [0:174] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -3739,6 +3815,7 @@ func file_restante_v1_batch_proto_init() {
 	file_restante_v1_job_proto_init()
 	file_restante_v1_mailbox_proto_init()
 	file_restante_v1_message_proto_init()
+	file_restante_v1_reports_proto_init()
 	file_restante_v1_session_proto_init()
 	file_restante_v1_signing_proto_init()
 	file_restante_v1_submission_proto_init()
@@ -3799,6 +3876,8 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_ActivateDomainKeys)(nil),
 		(*Operation_RevokeDomainKey)(nil),
 		(*Operation_DeleteDomainKey)(nil),
+		(*Operation_ListDmarcReports)(nil),
+		(*Operation_ListDmarcReportRows)(nil),
 		(*Operation_CreateAccount)(nil),
 		(*Operation_GetAccount)(nil),
 		(*Operation_ListAccounts)(nil),
@@ -3883,6 +3962,8 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_ActivateDomainKeys)(nil),
 		(*OperationResult_RevokeDomainKey)(nil),
 		(*OperationResult_DeleteDomainKey)(nil),
+		(*OperationResult_ListDmarcReports)(nil),
+		(*OperationResult_ListDmarcReportRows)(nil),
 		(*OperationResult_CreateAccount)(nil),
 		(*OperationResult_GetAccount)(nil),
 		(*OperationResult_ListAccounts)(nil),

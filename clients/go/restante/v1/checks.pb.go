@@ -496,6 +496,7 @@ type DmarcCheck struct {
 	SpfAligned           bool                   `protobuf:"varint,8,opt,name=spf_aligned,json=spfAligned,proto3" json:"spf_aligned,omitempty"`                              // SPF passed, aligned with the author's domain.
 	DkimAligned          bool                   `protobuf:"varint,9,opt,name=dkim_aligned,json=dkimAligned,proto3" json:"dkim_aligned,omitempty"`                           // A DKIM signature passed, aligned with the author's domain.
 	Problem              string                 `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`                                                      // The reason of a permerror, temperror or none.
+	ReportTo             []string               `protobuf:"bytes,11,rep,name=report_to,json=reportTo,proto3" json:"report_to,omitempty"`                                    // Addresses that asked for aggregate reports and may get them (RFC 9990 3), at most 10.
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -598,6 +599,13 @@ func (x *DmarcCheck) GetProblem() string {
 		return x.Problem
 	}
 	return ""
+}
+
+func (x *DmarcCheck) GetReportTo() []string {
+	if x != nil {
+		return x.ReportTo
+	}
+	return nil
 }
 
 // ArcCheck is the result for an ARC chain (RFC 8617 5.2).
@@ -840,7 +848,7 @@ const file_restante_v1_checks_proto_rawDesc = "" +
 	"\atesting\x18\b \x01(\bR\atesting\x12\x18\n" +
 	"\apartial\x18\t \x01(\bR\apartial\x12\x18\n" +
 	"\aproblem\x18\n" +
-	" \x01(\tR\aproblem\"\xff\x02\n" +
+	" \x01(\tR\aproblem\"\x9c\x03\n" +
 	"\n" +
 	"DmarcCheck\x120\n" +
 	"\x06result\x18\x01 \x01(\x0e2\x18.restante.v1.CheckResultR\x06result\x12#\n" +
@@ -854,7 +862,8 @@ const file_restante_v1_checks_proto_rawDesc = "" +
 	"spfAligned\x12!\n" +
 	"\fdkim_aligned\x18\t \x01(\bR\vdkimAligned\x12\x18\n" +
 	"\aproblem\x18\n" +
-	" \x01(\tR\aproblem\"\xc8\x01\n" +
+	" \x01(\tR\aproblem\x12\x1b\n" +
+	"\treport_to\x18\v \x03(\tR\breportTo\"\xc8\x01\n" +
 	"\bArcCheck\x120\n" +
 	"\x06result\x18\x01 \x01(\x0e2\x18.restante.v1.CheckResultR\x06result\x12\x18\n" +
 	"\asealers\x18\x02 \x03(\tR\asealers\x12\x1f\n" +

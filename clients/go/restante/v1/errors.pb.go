@@ -184,6 +184,8 @@ const (
 	ErrorReason_ERROR_REASON_DOMAIN_KEY_EXISTS ErrorReason = 111
 	// FAILED_PRECONDITION {domain, selector, problem}. The state of the key forbids this. Caused by clients.
 	ErrorReason_ERROR_REASON_DOMAIN_KEY_STATE ErrorReason = 112
+	// NOT_FOUND {report_id}. There is no such report. Caused by clients.
+	ErrorReason_ERROR_REASON_REPORT_NOT_FOUND ErrorReason = 130
 	// DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
 	// begun may have happened.
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 120
@@ -271,6 +273,7 @@ var (
 		110: "ERROR_REASON_DOMAIN_KEY_NOT_FOUND",
 		111: "ERROR_REASON_DOMAIN_KEY_EXISTS",
 		112: "ERROR_REASON_DOMAIN_KEY_STATE",
+		130: "ERROR_REASON_REPORT_NOT_FOUND",
 		120: "ERROR_REASON_DEADLINE_EXCEEDED",
 		121: "ERROR_REASON_CANCELLED",
 		122: "ERROR_REASON_DRAINING",
@@ -344,6 +347,7 @@ var (
 		"ERROR_REASON_DOMAIN_KEY_NOT_FOUND":        110,
 		"ERROR_REASON_DOMAIN_KEY_EXISTS":           111,
 		"ERROR_REASON_DOMAIN_KEY_STATE":            112,
+		"ERROR_REASON_REPORT_NOT_FOUND":            130,
 		"ERROR_REASON_DEADLINE_EXCEEDED":           120,
 		"ERROR_REASON_CANCELLED":                   121,
 		"ERROR_REASON_DRAINING":                    122,
@@ -387,7 +391,7 @@ var File_restante_v1_errors_proto protoreflect.FileDescriptor
 
 const file_restante_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xb7\x13\n" +
+	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xdb\x13\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12&\n" +
 	"\"ERROR_REASON_AUTHENTICATION_FAILED\x10\x01\x12 \n" +
@@ -452,6 +456,7 @@ const file_restante_v1_errors_proto_rawDesc = "" +
 	"!ERROR_REASON_DOMAIN_KEY_NOT_FOUND\x10n\x12\"\n" +
 	"\x1eERROR_REASON_DOMAIN_KEY_EXISTS\x10o\x12!\n" +
 	"\x1dERROR_REASON_DOMAIN_KEY_STATE\x10p\x12\"\n" +
+	"\x1dERROR_REASON_REPORT_NOT_FOUND\x10\x82\x01\x12\"\n" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10x\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10y\x12\x19\n" +
 	"\x15ERROR_REASON_DRAINING\x10z\x12\x1b\n" +

@@ -90,3 +90,11 @@ class TransportMessageNotFound(RestanteError):
     keys = ("transport_id",)
     caused_by_client = True
     text = "Neither the queue nor the trace has such a message."
+
+
+class ReportNotFound(RestanteError):
+    reason = "REPORT_NOT_FOUND"
+    code = StatusCode.NOT_FOUND
+    keys = ("report_id",)
+    caused_by_client = True
+    text = "There is no such report."

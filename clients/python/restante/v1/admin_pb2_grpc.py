@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from restante.v1 import admin_pb2 as restante_dot_v1_dot_admin__pb2
+from restante.v1 import reports_pb2 as restante_dot_v1_dot_reports__pb2
 from restante.v1 import signing_pb2 as restante_dot_v1_dot_signing__pb2
 from restante.v1 import tls_pb2 as restante_dot_v1_dot_tls__pb2
 
@@ -147,6 +148,16 @@ class AdminServiceStub:
                 '/restante.v1.AdminService/TraceMessages',
                 request_serializer=restante_dot_v1_dot_admin__pb2.TraceMessagesRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_admin__pb2.TraceMessagesResponse.FromString,
+                _registered_method=True)
+        self.ListDmarcReports = channel.unary_unary(
+                '/restante.v1.AdminService/ListDmarcReports',
+                request_serializer=restante_dot_v1_dot_reports__pb2.ListDmarcReportsRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_reports__pb2.ListDmarcReportsResponse.FromString,
+                _registered_method=True)
+        self.ListDmarcReportRows = channel.unary_unary(
+                '/restante.v1.AdminService/ListDmarcReportRows',
+                request_serializer=restante_dot_v1_dot_reports__pb2.ListDmarcReportRowsRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_reports__pb2.ListDmarcReportRowsResponse.FromString,
                 _registered_method=True)
         self.CheckStore = channel.unary_unary(
                 '/restante.v1.AdminService/CheckStore',
@@ -340,6 +351,20 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDmarcReports(self, request, context):
+        """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDmarcReportRows(self, request, context):
+        """Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckStore(self, request, context):
         """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
         """
@@ -484,6 +509,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.TraceMessages,
                     request_deserializer=restante_dot_v1_dot_admin__pb2.TraceMessagesRequest.FromString,
                     response_serializer=restante_dot_v1_dot_admin__pb2.TraceMessagesResponse.SerializeToString,
+            ),
+            'ListDmarcReports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDmarcReports,
+                    request_deserializer=restante_dot_v1_dot_reports__pb2.ListDmarcReportsRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_reports__pb2.ListDmarcReportsResponse.SerializeToString,
+            ),
+            'ListDmarcReportRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDmarcReportRows,
+                    request_deserializer=restante_dot_v1_dot_reports__pb2.ListDmarcReportRowsRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_reports__pb2.ListDmarcReportRowsResponse.SerializeToString,
             ),
             'CheckStore': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckStore,
@@ -1102,6 +1137,60 @@ class AdminService:
             '/restante.v1.AdminService/TraceMessages',
             restante_dot_v1_dot_admin__pb2.TraceMessagesRequest.SerializeToString,
             restante_dot_v1_dot_admin__pb2.TraceMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDmarcReports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ListDmarcReports',
+            restante_dot_v1_dot_reports__pb2.ListDmarcReportsRequest.SerializeToString,
+            restante_dot_v1_dot_reports__pb2.ListDmarcReportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDmarcReportRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ListDmarcReportRows',
+            restante_dot_v1_dot_reports__pb2.ListDmarcReportRowsRequest.SerializeToString,
+            restante_dot_v1_dot_reports__pb2.ListDmarcReportRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ Administration of the whole installation."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from restante.v1 import admin_pb2 as _admin_pb2
+from restante.v1 import reports_pb2 as _reports_pb2
 from restante.v1 import signing_pb2 as _signing_pb2
 from restante.v1 import tls_pb2 as _tls_pb2
 import abc as _abc_1
@@ -100,6 +101,10 @@ class AdminServiceStub:
     """Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
     Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
     """
+    ListDmarcReports: _grpc.UnaryUnaryMultiCallable[_reports_pb2.ListDmarcReportsRequest, _reports_pb2.ListDmarcReportsResponse]
+    """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days."""
+    ListDmarcReportRows: _grpc.UnaryUnaryMultiCallable[_reports_pb2.ListDmarcReportRowsRequest, _reports_pb2.ListDmarcReportRowsResponse]
+    """Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND."""
     CheckStore: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]
     """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings."""
     BackupStore: _grpc.UnaryUnaryMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]
@@ -185,6 +190,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
     Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
     """
+    ListDmarcReports: _aio.UnaryUnaryMultiCallable[_reports_pb2.ListDmarcReportsRequest, _reports_pb2.ListDmarcReportsResponse]  # type: ignore[assignment]
+    """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days."""
+    ListDmarcReportRows: _aio.UnaryUnaryMultiCallable[_reports_pb2.ListDmarcReportRowsRequest, _reports_pb2.ListDmarcReportRowsResponse]  # type: ignore[assignment]
+    """Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND."""
     CheckStore: _aio.UnaryUnaryMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]  # type: ignore[assignment]
     """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings."""
     BackupStore: _aio.UnaryUnaryMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]  # type: ignore[assignment]
@@ -399,6 +408,22 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
         Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
         """
+
+    @_abc_1.abstractmethod
+    def ListDmarcReports(
+        self,
+        request: _reports_pb2.ListDmarcReportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reports_pb2.ListDmarcReportsResponse, _abc.Awaitable[_reports_pb2.ListDmarcReportsResponse]]:
+        """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days."""
+
+    @_abc_1.abstractmethod
+    def ListDmarcReportRows(
+        self,
+        request: _reports_pb2.ListDmarcReportRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reports_pb2.ListDmarcReportRowsResponse, _abc.Awaitable[_reports_pb2.ListDmarcReportRowsResponse]]:
+        """Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def CheckStore(

@@ -292,6 +292,7 @@ class DmarcCheck(_message.Message):
     SPF_ALIGNED_FIELD_NUMBER: _builtins.int
     DKIM_ALIGNED_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    REPORT_TO_FIELD_NUMBER: _builtins.int
     result: Global___CheckResult.ValueType
     """NONE, PASS, FAIL, TEMPERROR or PERMERROR."""
     author_domain: _builtins.str
@@ -312,6 +313,10 @@ class DmarcCheck(_message.Message):
     """A DKIM signature passed, aligned with the author's domain."""
     problem: _builtins.str
     """The reason of a permerror, temperror or none."""
+    @_builtins.property
+    def report_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses that asked for aggregate reports and may get them (RFC 9990 3), at most 10."""
+
     def __init__(
         self,
         *,
@@ -325,10 +330,11 @@ class DmarcCheck(_message.Message):
         spf_aligned: _builtins.bool = ...,
         dkim_aligned: _builtins.bool = ...,
         problem: _builtins.str = ...,
+        report_to: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_domain", b"author_domain", "dkim_aligned", b"dkim_aligned", "organizational_domain", b"organizational_domain", "policy", b"policy", "policy_domain", b"policy_domain", "problem", b"problem", "record", b"record", "result", b"result", "spf_aligned", b"spf_aligned", "testing", b"testing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_domain", b"author_domain", "dkim_aligned", b"dkim_aligned", "organizational_domain", b"organizational_domain", "policy", b"policy", "policy_domain", b"policy_domain", "problem", b"problem", "record", b"record", "report_to", b"report_to", "result", b"result", "spf_aligned", b"spf_aligned", "testing", b"testing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

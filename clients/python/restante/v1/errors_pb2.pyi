@@ -179,6 +179,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS {domain, selector}. The domain has a key with this selector. Caused by clients."""
     ERROR_REASON_DOMAIN_KEY_STATE: _ErrorReason.ValueType  # 112
     """FAILED_PRECONDITION {domain, selector, problem}. The state of the key forbids this. Caused by clients."""
+    ERROR_REASON_REPORT_NOT_FOUND: _ErrorReason.ValueType  # 130
+    """NOT_FOUND {report_id}. There is no such report. Caused by clients."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 120
     """DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
     begun may have happened.
@@ -377,6 +379,8 @@ ERROR_REASON_DOMAIN_KEY_EXISTS: ErrorReason.ValueType  # 111
 """ALREADY_EXISTS {domain, selector}. The domain has a key with this selector. Caused by clients."""
 ERROR_REASON_DOMAIN_KEY_STATE: ErrorReason.ValueType  # 112
 """FAILED_PRECONDITION {domain, selector, problem}. The state of the key forbids this. Caused by clients."""
+ERROR_REASON_REPORT_NOT_FOUND: ErrorReason.ValueType  # 130
+"""NOT_FOUND {report_id}. There is no such report. Caused by clients."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 120
 """DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
 begun may have happened.

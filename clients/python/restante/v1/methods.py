@@ -3,7 +3,7 @@
 from typing import Any
 
 from restante.methods import Method
-from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, transport_pb2
+from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, transport_pb2
 
 GET_JOB = Method(
     "JobService", "GetJob", job_pb2.GetJobRequest, job_pb2.GetJobResponse, "get_job"
@@ -130,6 +130,12 @@ REMOVE_QUEUED = Method(
 )
 TRACE_MESSAGES = Method(
     "AdminService", "TraceMessages", admin_pb2.TraceMessagesRequest, admin_pb2.TraceMessagesResponse, "trace_messages"
+)
+LIST_DMARC_REPORTS = Method(
+    "AdminService", "ListDmarcReports", reports_pb2.ListDmarcReportsRequest, reports_pb2.ListDmarcReportsResponse, "list_dmarc_reports"
+)
+LIST_DMARC_REPORT_ROWS = Method(
+    "AdminService", "ListDmarcReportRows", reports_pb2.ListDmarcReportRowsRequest, reports_pb2.ListDmarcReportRowsResponse, "list_dmarc_report_rows"
 )
 CHECK_STORE = Method(
     "AdminService", "CheckStore", admin_pb2.CheckStoreRequest, admin_pb2.CheckStoreResponse, "check_store"
@@ -295,6 +301,8 @@ ALL: tuple[Method[Any, Any], ...] = (
     RETRY_QUEUED,
     REMOVE_QUEUED,
     TRACE_MESSAGES,
+    LIST_DMARC_REPORTS,
+    LIST_DMARC_REPORT_ROWS,
     CHECK_STORE,
     BACKUP_STORE,
     LIST_TLS_SESSIONS,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from restante_cli.admin import accounts, aliases, domains, jobs, queue, store
+from restante_cli.admin import accounts, aliases, domains, jobs, queue, reports, store
 from restante_cli.admin.context import Admin
 from restante_cli.main import Commands
 
@@ -65,6 +65,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     accounts.quota,
     queue.queue,
     jobs.job_group,
+    reports.reports,
     *queue.COMMANDS,
     *store.COMMANDS,
 )

@@ -28,6 +28,7 @@ from restante_server.directory.service import Directory
 from restante_server.directory.states import SESSIONS_ENDED, Ended, LoggedOff
 from restante_server.store.changes import CHANGED
 from restante_server.store.staging import Contents
+from restante_server.transport.feedback.tally import Tally
 from restante_server.transport.service import Transport
 from restante_server.upkeep.collector import Collector
 from restante_server.upkeep.jobs.signals import JobSignals
@@ -51,6 +52,7 @@ class Core:
     tasks: Tasks = field(default_factory=Tasks)
     searches: Searches = field(default_factory=Searches)
     job_signals: JobSignals = field(default_factory=JobSignals)
+    dmarc_tally: Tally = field(default_factory=Tally)
     guards: Guards = field(init=False)
     recipients: KnownRecipients = field(init=False)
     collector: Collector = field(init=False)

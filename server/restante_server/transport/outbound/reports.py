@@ -7,7 +7,6 @@ traced (RFC 5321 6.1).
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,20 +15,15 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from restante_mail.mime import parts
-from restante_mail.mime.facts import scan
 from restante_mail.mime.sections import Kind
-from restante_server.directory.lookup import resolve_many
-from restante_server.store import contents, garbage
-from restante_server.store.contents import NewContent, Wanted
-from restante_server.store.listing import EPOCH, listing_of
-from restante_server.store.staging import Staged
-from restante_server.transport import route, rows
-from restante_server.transport.outbound import dsn
+from restante_server.store import contents
+from restante_server.store.contents import Wanted
+from restante_server.store.listing import EPOCH
+from restante_server.transport.outbound import dsn, generated
 from restante_server.transport.outbound.dsn import Action
-from restante_server.transport.records import Incoming, Origin, Recipient
+from restante_server.transport.records import Origin
 from restante_server.transport.settings import TransportSettings
-from restante_server.transport.states import WAITING, Notify, Return, wants
+from restante_server.transport.states import Notify, Return, wants
 
 _CONDITIONS = {
     Action.FAILED: Notify.FAILURE,
@@ -86,8 +80,7 @@ def _send(
     notices: Sequence[Notice],
     now: int,
 ) -> None:
-    who = Recipient(origin.reverse_path, 1 << Notify.NEVER)  # RFC 3461 6.1
-    planned = route.plan(resolve_many(tx, [origin.reverse_path]), [who], may_relay=True, promised=False)
+    planned = generated.recipients(tx, [origin.reverse_path])
     whole = (
         action is Action.FAILED
         and origin.dsn_return == Return.FULL
@@ -112,25 +105,8 @@ def _send(
             returned_whole=whole,
         )
     )
-    facts = scan(octets)
-    new = NewContent(len(octets), hashlib.sha256(octets).digest(), parts.encode(facts.tree), octets, None)
-    report = Incoming(
-        reverse_path="",
-        staged=Staged(len(octets), facts, False, new),
-        listing=listing_of(facts),
-        recipients=planned,
-        accepted_at=now,
-        source=f"report on {origin.transport_id}",
-        smtputf8=not origin.reverse_path.isascii(),
-        body_8bit=not octets.isascii(),
-        internet_message_id=message_id,
-    )
-    (report_content,) = contents.insert_many(tx, [new], now)
-    waits = any(one.state in WAITING for one in planned)
-    (transport_id,) = rows.insert_messages(tx, [(report, report_content if waits else None)])
-    if not waits:
-        garbage.notice(tx, [report_content], now)
-    rows.insert_recipients(tx, [(transport_id, report, report.recipients)], settings.schedule)
+    source = f"report on {origin.transport_id}"
+    generated.send(tx, settings, octets, planned, source=source, message_id=message_id, now=now)
 
 
 def _reported(notice: Notice) -> dsn.Reported:

@@ -68,6 +68,44 @@ def upgrade() -> None:
     )
     op.create_index("ix_content_pin_expiry", "content_pin", ["expires_at"], unique=False)
     op.create_table(
+        "dmarc_domain",
+        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("policy_domain", sa.Text(), nullable=False),
+        sa.Column("record", sa.Text(), nullable=False),
+        sa.Column("report_to", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "policy_domain", name=op.f("pk_dmarc_domain")),
+        comment="Policy domains of which a report is due, one row a day.",
+    )
+    op.create_table(
+        "dmarc_report",
+        sa.Column("report_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("direction", sa.Integer(), nullable=False),
+        sa.Column("organization", sa.Text(), nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=False),
+        sa.Column("policy_domain", sa.Text(), nullable=False),
+        sa.Column("begin_at", sa.BigInteger(), nullable=False),
+        sa.Column("end_at", sa.BigInteger(), nullable=False),
+        sa.Column("message_count", sa.BigInteger(), nullable=False),
+        sa.Column("failed_count", sa.BigInteger(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("report_id", name=op.f("pk_dmarc_report")),
+        sa.UniqueConstraint("direction", "organization", "policy_domain", "external_id", name="uq_dmarc_report"),
+        comment="Aggregate reports, sent to other domains and received about ours.",
+    )
+    op.create_index("ix_dmarc_report_created", "dmarc_report", ["created_at"], unique=False)
+    op.create_table(
+        "dmarc_row",
+        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("policy_domain", sa.Text(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("facts", sa.Text(), nullable=False),
+        sa.Column("message_count", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "policy_domain", "digest", name=op.f("pk_dmarc_row")),
+        comment="What messages of one day and policy domain have in common, and their number.",
+    )
+    op.create_table(
         "domain",
         sa.Column("domain_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("ascii_name", sa.Text(), nullable=False),
@@ -262,6 +300,13 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_removed_expiry", "removed", ["expires_at"], unique=False)
+    op.create_table(
+        "report_cursor",
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("message_id", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", name=op.f("pk_report_cursor")),
+        comment="How far the mailboxes that receive reports have been read.",
+    )
     op.create_table(
         "request",
         sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
