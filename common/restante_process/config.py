@@ -222,6 +222,9 @@ class Relay:
     routes: Mapping[str, str] = field(default_factory=dict)  # DOMAIN = "HOST:PORT" instead of its MX; "*": all others
     smarthosts: Mapping[str, Smarthost] = field(default_factory=dict)  # servers for other domains, with TLS and AUTH
     sources: Mapping[str, Source] = field(default_factory=dict)  # local addresses for domains of senders
+    mta_sts: bool = True  # whether MTA-STS policies of domains are fetched and obeyed (RFC 8461)
+    dnssec: bool = False  # whether nameservers, all on loopback, validate by DNSSEC: then DANE is used (RFC 7672)
+    authorities: str = ""  # PEM file of the certificate authorities to trust; empty: those of the system
     connections: int = 20  # connections at a time
     connections_per_host: int = 8  # most connections to one host at a time
     first_connections_per_host: int = 2  # the number to begin with; it grows and shrinks as the host copes

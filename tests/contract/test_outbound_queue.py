@@ -13,6 +13,13 @@ import pytest
 from restante import errors
 from restante.v1 import methods
 from restante.v1.session_pb2 import GetServerRequest
+from restante.v1.tls_pb2 import (
+    GetStsPolicyRequest,
+    ReportTlsSessionsRequest,
+    StoreStsPolicyRequest,
+    StsPolicy,
+    TlsPolicyKind,
+)
 from restante.v1.transport_pb2 import (
     LeaseOutboundRequest,
     OutboundLease,
@@ -167,6 +174,20 @@ async def test_no_more_leases_come_than_the_relay_wants(relay: Relay) -> None:
         await relay.report(first.lease_id, [outcome(each.recipient_id) for each in first.recipients])
         (other,) = (await second).leases
     assert other.lease_id != first.lease_id
+
+
+async def test_a_policy_is_stored_and_sessions_are_reported(relay: Relay) -> None:
+    asked = GetStsPolicyRequest(domain="example.net")
+    assert not (await relay.link.execute(methods.GET_STS_POLICY, asked)).HasField("policy")
+    policy = StsPolicy(domain="example.net", record_id="1", policy=b"version: STSv1\nmode: none\nmax_age: 1000\n")
+    await relay.link.execute(methods.STORE_STS_POLICY, StoreStsPolicyRequest(policy=policy))
+    found = (await relay.link.execute(methods.GET_STS_POLICY, asked)).policy
+    assert (found.domain, found.record_id, found.policy) == (policy.domain, policy.record_id, policy.policy)
+    assert found.expires_at.seconds - found.fetched_at.seconds == 1_000
+    report = ReportTlsSessionsRequest(request_id=b"1" * 16, counted_at=found.fetched_at)
+    report.sessions.add(policy_domain="example.net", kind=TlsPolicyKind.TLS_POLICY_KIND_NONE, successful_count=1)
+    for _ in range(2):  # a repeat is harmless
+        await relay.link.execute(methods.REPORT_TLS_SESSIONS, report)
 
 
 async def test_the_queue_in_memory_serves_nothing_else() -> None:

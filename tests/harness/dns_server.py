@@ -131,9 +131,11 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def dns_server(zone: str = "", host: str = "127.0.0.1") -> AsyncIterator[DnsServer]:
-    """A server, for the time of the context, on a free port that is the same for UDP and TCP."""
-    server = DnsServer(zone, host)
+async def dns_server(
+    zone: str = "", host: str = "127.0.0.1", *, server: DnsServer | None = None
+) -> AsyncIterator[DnsServer]:
+    """A server, for the time of the context, on a free port that is the same for UDP and TCP; or `server`."""
+    server = server or DnsServer(zone, host)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):

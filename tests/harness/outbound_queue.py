@@ -1,14 +1,15 @@
 """The core's outbound queue in memory, for tests of the relay: leases that a test makes, loses and breaks.
 
-It serves LeaseOutbound, ReadOutbound, RenewLease and ReportOutcome; `tests/contract/test_outbound_queue.py` makes the
-same calls on the real core. Any other RPC is unimplemented.
+It serves LeaseOutbound, ReadOutbound, RenewLease, ReportOutcome, and the RPCs of TLS policies and sessions;
+`tests/contract/test_outbound_queue.py` makes the same calls on the real core. Any other RPC is unimplemented.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -17,6 +18,15 @@ from restante import errors
 from restante.methods import Method
 from restante.v1 import methods
 from restante.v1.submission_pb2 import EnvelopeOptions, EnvelopeRecipient
+from restante.v1.tls_pb2 import (
+    GetStsPolicyRequest,
+    GetStsPolicyResponse,
+    ReportTlsSessionsRequest,
+    ReportTlsSessionsResponse,
+    StoreStsPolicyResponse,
+    StsPolicy,
+    TlsSessions,
+)
 from restante.v1.transport_pb2 import (
     LeaseOutboundRequest,
     LeaseOutboundResponse,
@@ -31,6 +41,7 @@ from restante.v1.transport_pb2 import (
     ReportOutcomeRequest,
     ReportOutcomeResponse,
 )
+from restante_mail.authentication.mta_sts import parse_policy
 from restante_mail.mime.scanner import parse
 from restante_mail.mime.seven_bit import NotConvertible, seven_bit
 
@@ -55,6 +66,10 @@ class OutboundQueue:
         self.reports: dict[int, list[RecipientOutcome]] = {}
         self.lost: set[int] = set()
         self.busy_reports = 0
+        self.busy_tls_reports = 0
+        self.clock: Callable[[], float] = time.time
+        self._policies: dict[str, StsPolicy] = {}
+        self._tls_reports: dict[bytes, ReportTlsSessionsRequest] = {}
         self.broken_reads = 0
         self.reads = 0
         self.requests: list[LeaseOutboundRequest] = []
@@ -134,7 +149,51 @@ class OutboundQueue:
             return self._renew(request)
         if method is methods.REPORT_OUTCOME:
             return await self._report(request)
+        if method is methods.GET_STS_POLICY:
+            return self._policy(request)
+        if method is methods.STORE_STS_POLICY:
+            self.store_policy(request.policy.domain, request.policy.record_id, request.policy.policy)
+            return StoreStsPolicyResponse()
+        if method is methods.REPORT_TLS_SESSIONS:
+            return await self._report_tls(request)
         raise errors.UnknownReason("", grpc.StatusCode.UNIMPLEMENTED)
+
+    # --- TLS ---
+
+    def store_policy(self, domain: str, record_id: str, text: bytes) -> None:
+        """Keep an MTA-STS policy."""
+        kept = StsPolicy(domain=domain, record_id=record_id, policy=text)
+        now = int(self.clock())
+        kept.fetched_at.FromSeconds(now)
+        kept.expires_at.FromSeconds(now + parse_policy(text).max_age_seconds)
+        self._policies[domain] = kept
+
+    async def tls_sessions(self, least: int, seconds: float = 10.0) -> list[TlsSessions]:
+        """All counted sessions, once there are at least so many messages of them."""
+
+        def found() -> list[TlsSessions]:
+            return [one for report in self._tls_reports.values() for one in report.sessions]
+
+        async with asyncio.timeout(seconds), self._changed:
+            await self._changed.wait_for(lambda: len(found()) >= least)
+        return found()
+
+    def _policy(self, request: GetStsPolicyRequest) -> GetStsPolicyResponse:
+        kept = self._policies.get(request.domain)
+        if kept is None or kept.expires_at.seconds <= self.clock():
+            return GetStsPolicyResponse()
+        return GetStsPolicyResponse(policy=kept)
+
+    async def _report_tls(self, request: ReportTlsSessionsRequest) -> ReportTlsSessionsResponse:
+        if self.busy_tls_reports:
+            self.busy_tls_reports -= 1
+            raise errors.StoreBusy
+        async with self._changed:
+            self._tls_reports[request.request_id] = request  # a repeat is harmless
+            self._changed.notify_all()
+        return ReportTlsSessionsResponse()
+
+    # --- leases ---
 
     def _renew(self, request: RenewLeaseRequest) -> RenewLeaseResponse:
         held = self._leased - self.lost

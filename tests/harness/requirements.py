@@ -28,6 +28,7 @@ PACKAGES = {
     "opendkim": "opendkim",
     "openssl": "openssl",
     "swaks": "swaks",
+    "unbound": "unbound",
     "node": "nodejs",
     "npm": "npm",
     "go": "golang-go",

@@ -15,9 +15,10 @@ from restante_gateways.relay.connection import Connection
 from restante_gateways.relay.outcomes import Outcome, deferred, failed, worse
 from restante_gateways.relay.pool import Pool, Room
 from restante_gateways.relay.routes import BadLiteral, Hop, NoFamily, NoServer, NotAllowed, Router
+from restante_gateways.relay.tls.destination import Forbidden
 from restante_gateways.relay.transaction import Unreachable
 
-UNROUTABLE = (LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, NoFamily, BadLiteral)
+UNROUTABLE = (LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, NoFamily, Forbidden, BadLiteral)
 CONVERTED_OCTETS = 3  # of an octet, at most, in 7 bits
 
 
@@ -132,6 +133,8 @@ def _unroutable(error: Exception, destination: str) -> Outcome:
             return deferred(
                 "4.4.4", f"the mail servers of {destination} have no address of a family that this relay may use"
             )
+        case Forbidden():
+            return deferred("4.7.5", str(error))
         case BadLiteral():
             return failed("5.1.2", f"{destination} is not a valid address literal")
         case _:

@@ -16,8 +16,14 @@ from restante_gateways.relay.leases import Core, Leases
 from restante_gateways.relay.metrics import RelayMetrics
 from restante_gateways.relay.peer import Patience
 from restante_gateways.relay.pool import Pool, Room
-from restante_gateways.relay.routes import Ourselves, Router
+from restante_gateways.relay.routes import Allowed, Ourselves, Router
+from restante_gateways.relay.tls import reporting
+from restante_gateways.relay.tls.destination import Policies
+from restante_gateways.relay.tls.fetch import FetchBounds, Fetcher
+from restante_gateways.relay.tls.policies import StsPolicies
+from restante_gateways.relay.tls.reporting import Reporter
 from restante_gateways.relay.tls.security import Security
+from restante_gateways.relay.tls.sessions import Sessions
 from restante_process.config import Config, Smarthost, Source
 
 LEASES_PER_CONNECTION = 5  # so that a slow destination leaves work for the other connections
@@ -39,6 +45,11 @@ class RelaySettings:
     sources: Mapping[str, Source] = field(default_factory=dict)
     allow_private: tuple[str, ...] = ()
     port: int = 25
+    mta_sts: bool = True
+    dnssec: bool = False
+    authorities: str = ""
+    fetch: FetchBounds = FetchBounds()
+    report_seconds: float = reporting.REPORT_SECONDS
     ourselves: tuple[tuple[str, int], ...] = ()  # (host, port) of this installation's own MX
     patience: Patience = Patience()
     memory_octets: int = MEMORY_OCTETS
@@ -65,6 +76,9 @@ class RelaySettings:
             sources=relay.sources,
             allow_private=relay.allow_private,
             port=relay.port,
+            mta_sts=relay.mta_sts,
+            dnssec=relay.dnssec,
+            authorities=relay.authorities,
             ourselves=tuple((each.host, each.port) for each in listeners if each.role == "mx"),
             drain_seconds=config.core.drain_seconds,
         )
@@ -82,9 +96,15 @@ class Relay:
                 raise ValueError(f"relay.{key} must be at least 1")
         self._drain_seconds = settings.drain_seconds
         self._draining = asyncio.Event()
+        resolver = Resolver(settings.nameservers, [settings.own_name], validating=settings.dnssec)
+        sessions = Sessions(metrics.tls_session)
+        try:
+            security = Security(sessions, settings.authorities)
+        except OSError as error:  # ssl.SSLError is one
+            raise ValueError(f"relay.authorities: {settings.authorities}: {error.strerror or error}") from None
         self._pool = Pool(
             settings.own_name,
-            Security(),
+            security,
             settings.patience,
             metrics,
             settings.connections,
@@ -94,13 +114,20 @@ class Relay:
             slow_seconds=settings.slow_seconds,
             alone_seconds=settings.alone_seconds,
         )
+        allowed = Allowed(settings.allow_private)
+        self._sts = None
+        if settings.mta_sts:
+            fetcher = Fetcher(resolver, allowed, security.verified, settings.fetch)
+            self._sts = StsPolicies(resolver, fetcher, core, sessions)
+        self._reporter = Reporter(sessions, resolver, core, settings.report_seconds)
         router = Router(
-            Resolver(settings.nameservers, [settings.own_name]),
+            resolver,
             Routes(dict(settings.routes), settings.smarthosts, settings.port),
             settings.allow_private,
             settings.port,
             Ourselves(settings.ourselves),
             Sources.of(settings.sources),
+            policies=Policies(resolver, sessions, sts=self._sts, dane=settings.dnssec, port=settings.port),
         )
         attempts = Attempts(router, self._pool, Room(settings.memory_octets), core, self._draining.is_set)
         most = LEASES_PER_CONNECTION * settings.connections
@@ -109,7 +136,10 @@ class Relay:
 
     async def run(self, draining: asyncio.Event) -> None:
         """Take leases until `draining` is set; then finish current attempts, within `drain_seconds`."""
-        loops = [asyncio.create_task(work()) for work in (self._leases.take, self._leases.renew, self._pool.tidy)]
+        work = [self._leases.take, self._leases.renew, self._pool.tidy, self._reporter.run]
+        if self._sts is not None:
+            work.append(self._sts.refresh)
+        loops = [asyncio.create_task(each()) for each in work]
         ended = asyncio.create_task(draining.wait())
         try:
             await asyncio.wait([ended, *loops], return_when=asyncio.FIRST_COMPLETED)
@@ -122,6 +152,7 @@ class Relay:
                 task.cancel()
             results = await asyncio.gather(*loops, return_exceptions=True)
             await self._pool.close_idle()
+            await self._reporter.finish()
         for result in results:
             if isinstance(result, Exception):  # a bug: the process ends, and its supervisor restarts it
                 raise result

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from restante_gateways.relay.outcomes import Outcome
+from restante_mail.authentication.tls_result import TlsPolicy, TlsResult
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -31,6 +32,12 @@ class RelayMetrics:
             ["tls"],
             registry=registry,
         )
+        self._tls_sessions = Counter(
+            "restante_relay_tls_sessions",
+            "Number of TLS sessions by the policy that applied, and result.",
+            ["policy", "result"],
+            registry=registry,
+        )
         self._leases = Gauge("restante_relay_leases", "Number of leases held.", registry=registry)
         self._open = Gauge(
             "restante_relay_connections",
@@ -42,6 +49,10 @@ class RelayMetrics:
         """Set the functions that return the values of the gauges."""
         self._leases.set_function(leases)
         self._open.set_function(connections)
+
+    def tls_session(self, policy: TlsPolicy, result: TlsResult | None) -> None:
+        """Count a TLS session, or a failed attempt to get one."""
+        self._tls_sessions.labels(policy.kind.value, "success" if result is None else result.value).inc()
 
     def connection_opened(self, *, secured: bool) -> None:
         """Count a connection after EHLO."""

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from restante_gateways.net.resolver import LookupFailed, LoopsBack, NoSuchDomain, Resolver
+from restante_gateways.net.resolver import Host, LookupFailed, LoopsBack, MailServer, NoSuchDomain, Resolver
 from restante_gateways.relay.configured import LocalEnd, Login, Routes, Sources
+from restante_gateways.relay.tls.destination import Destination, Forbidden, Policies
 from restante_gateways.relay.tls.rules import OPPORTUNISTIC, TlsRule
+from restante_gateways.relay.tls.sessions import Sessions
 from restante_process.addresses import Address, Network, parse_address
 
 EVERYWHERE = Sources()  # the system chooses the local address
@@ -66,6 +68,18 @@ class Ourselves:
         return False
 
 
+class Allowed:
+    """The addresses to which the relay may connect without a configured route."""
+
+    def __init__(self, private: Sequence[str]) -> None:
+        """`private` are the private networks among them. Raises ValueError for a malformed one."""
+        self._private: list[Network] = [ipaddress.ip_network(text) for text in private]
+
+    def __call__(self, address: Address) -> bool:
+        """Whether the relay may connect to this address."""
+        return is_public(address) or any(address in network for network in self._private)
+
+
 class Router:
     """Finds the servers of a destination."""
 
@@ -77,17 +91,24 @@ class Router:
         port: int,
         ourselves: Ourselves = Ourselves(),
         sources: Sources = EVERYWHERE,
+        *,
+        policies: Policies | None = None,
     ) -> None:
-        """Raises ValueError for a malformed network."""
+        """`policies` are those of destinations that are found by DNS; without them TLS is opportunistic.
+
+        Raises ValueError for a malformed network.
+        """
         self._resolver, self._port, self._ourselves = resolver, port, ourselves
         self._routes, self._sources = routes, sources
-        self._allowed: list[Network] = [ipaddress.ip_network(text) for text in allow_private]
+        self._policies = policies or Policies(resolver, Sessions())
+        self.allowed = Allowed(allow_private)
 
     async def hops(self, destination: str, sender: str = "") -> AsyncIterator[Hop]:
         """The servers to try for mail of a sending domain, in order, at most 12. A failed lookup is raised after the
         servers found.
 
-        Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, NoFamily, BadLiteral.
+        Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, NoFamily, Forbidden,
+        BadLiteral.
         """
         end = self._sources.find(sender)
         tried, passed_over = 0, False
@@ -101,10 +122,6 @@ class Router:
                 return
         if passed_over and not tried:
             raise NoFamily(destination)
-
-    def allowed(self, address: Address) -> bool:
-        """Whether the relay may connect to an address without a configured route."""
-        return is_public(address) or any(address in network for network in self._allowed)
 
     async def _all(self, destination: str, sender: str) -> AsyncIterator[Hop]:
         route = self._routes.find(destination, sender)
@@ -139,17 +156,16 @@ class Router:
 
     async def _by_dns(self, destination: str) -> AsyncIterator[Hop]:
         yielded = refused = False
-        problem: LookupFailed | None = None
+        problem: LookupFailed | Forbidden | None = None
         servers = await self._resolver.servers(destination)
+        policies = await self._policies.of(destination)
         for _, group in groupby(servers, key=lambda server: server.preference):
             hops: list[Hop] = []
             for server in group:
                 try:
-                    addresses = await self._addresses(server.host)
-                except LookupFailed as error:
+                    hops += await self._of_server(server, policies)
+                except (LookupFailed, Forbidden) as error:
                     problem = error
-                else:
-                    hops += [Hop(server.host, address, self._port) for address in addresses]
             if any(hop in self._ourselves for hop in hops):  # servers of this preference would send it back
                 if yielded or problem is not None:
                     break
@@ -167,6 +183,17 @@ class Router:
                 raise NotAllowed(destination)
             implicit = [server.host for server in servers] == [destination]
             raise NoSuchDomain(destination) if implicit else NoServer(destination)
+
+    async def _of_server(self, server: MailServer, policies: Destination) -> list[Hop]:
+        """The addresses of an MX host, with the rule for it. Raises LookupFailed, Forbidden."""
+        try:
+            host = Host((str(parse_address(server.host)),), server.host)
+        except ValueError:
+            host = await self._resolver.host(server.host)
+        if not host.addresses:
+            return []
+        rule = await policies.rule(server, host)
+        return [Hop(server.host, address, self._port, rule) for address in host.addresses]
 
     async def _addresses(self, host: str) -> list[str]:
         try:

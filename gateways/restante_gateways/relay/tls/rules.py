@@ -38,13 +38,20 @@ class TlsRule:
 
 
 OPPORTUNISTIC = TlsRule()
-MX_NOT_NAMED = "the MTA-STS policy of the domain does not name this server"
 
 
-class TlsUnusable(Exception):
+class Fault(Exception):
+    """A failure as TLS reports name it (RFC 8460 4.3)."""
+
+    def __init__(self, result: TlsResult, reason: str) -> None:
+        super().__init__(reason)
+        self.result, self.reason = result, reason
+
+
+class TlsUnusable(Fault):
     """A session does not meet a demand."""
 
     def __init__(self, result: TlsResult, reason: str, status: str = "4.7.5") -> None:
         """`status` is the enhanced status code of the deferral (RFC 3463 3.8)."""
-        super().__init__(reason)
-        self.result, self.reason, self.status = result, reason, status
+        super().__init__(result, reason)
+        self.status = status
