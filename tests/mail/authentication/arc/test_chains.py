@@ -112,6 +112,7 @@ def test_the_oldest_pass_is_the_first_set_after_the_last_change() -> None:
         (b"ARC-Seal: i=1", b"ARC-Seal: i=3", "set 1 is not complete"),
         (b"ARC-Seal: i=1", b"X: i=1", "set 1 is not complete"),
         (b"ARC-Seal: i=1", b"ARC-Seal: i=51", "ARC-Seal: i= is no number from 1 to 50"),
+        (b"; cv=none", b"x; cv=none", "ARC-Seal 1: t= is no number of seconds"),
         (b"ARC-Seal: i=1", b"ARC-Seal: i=1; h=from", "ARC-Seal 1: h= is not allowed"),
         (b"Results: i=1; mx", b"Results: i=1 mx", "ARC-Authentication-Results: i= is no number from 1 to 50"),
         (b"dmarc=pass", b"dmarc=fail", "seal 2: the signature does not fit the chain"),

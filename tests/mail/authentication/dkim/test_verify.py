@@ -174,6 +174,10 @@ def test_a_length_leaves_octets_unsigned() -> None:
     assert (added.result, added.partial) == (Result.PASS, True)
 
 
+def test_a_length_of_the_whole_body_is_not_partial() -> None:
+    assert not only(signed(l=str(len(BODY)))).partial
+
+
 def test_a_length_of_zero_signs_no_body() -> None:
     result = only(signed(MESSAGE, b"", l="0"))
     assert (result.result, result.partial) == (Result.PASS, True)
