@@ -453,6 +453,7 @@ transport_message = Table(
     Column("source", Text, nullable=False),  # client address or account, shown to administrators
     Column("account_id", BigInteger),  # the submitter; NULL: received from another server, or a report
     Column("subject", Text, nullable=False),  # of submissions, shown to their owner
+    Column("signing_domain", Text, nullable=False),  # of the author, whose keys sign what leaves; "": not signed
     Column("internet_message_id", Text, nullable=False),
     Column("send_at", BigInteger),
     Column("accepted_at", BigInteger, nullable=False),

@@ -6,13 +6,13 @@ private keys anew in the transaction that replaces them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, exists, insert, select, update
 
 from restante.errors import DomainKeyExists, DomainKeyNotFound, DomainKeyState, InvalidArgument
 from restante_server.db.schema import domain, domain_key
@@ -101,6 +101,11 @@ _active = (
     .join(domain, domain.c.domain_id == _k.c.domain_id)
     .where(_k.c.state == int(KeyState.ACTIVE), domain.c.ascii_name.in_(bindparam("names", expanding=True)))
     .order_by(_k.c.algorithm)
+)
+
+_with_keys = select(domain.c.ascii_name).where(
+    domain.c.ascii_name.in_(bindparam("names", expanding=True)),
+    exists().where(_k.c.domain_id == domain.c.domain_id, _k.c.state == int(KeyState.ACTIVE)),
 )
 
 
@@ -223,11 +228,24 @@ def signing(tx: Connection, ascii_name: str) -> list[Sealed]:
 
     A signature of a domain above the author's is aligned with the author's domain (RFC 9989).
     """
-    labels = ascii_name.split(".")
-    names = [".".join(labels[at:]) for at in range(len(labels))]
+    names = _and_above(ascii_name)
     found = [Sealed(*row[:3], Algorithm(row[3]), bytes(row[4])) for row in tx.execute(_active, {"names": names})]
     nearest = max((key.domain for key in found), key=len, default="")
     return [key for key in found if key.domain == nearest]
+
+
+def with_keys(tx: Connection, ascii_names: Collection[str]) -> frozenset[str]:
+    """Those of the domains for which `signing` finds keys."""
+    above = {name: _and_above(name) for name in ascii_names}
+    names = sorted({each for each_above in above.values() for each in each_above})
+    having = set(tx.scalars(_with_keys, {"names": names})) if names else set()
+    return frozenset(name for name, each_above in above.items() if having.intersection(each_above))
+
+
+def _and_above(ascii_name: str) -> list[str]:
+    """The domain and those above it."""
+    labels = ascii_name.split(".")
+    return [".".join(labels[at:]) for at in range(len(labels))]
 
 
 def reseal(tx: Connection, before: KeyRing, after: KeyRing) -> None:

@@ -81,6 +81,7 @@ class Incoming:
     body_8bit: bool = False
     account_id: int | None = None  # the submitter; None: received from another server
     subject: str = ""  # of submissions
+    signing_domain: str = ""  # of the author, in A-labels; "": not signed
     internet_message_id: str = ""
     send_at: int | None = None
     sent: SentCopy | None = None

@@ -22,6 +22,7 @@ from restante_server.store.staging import Contents
 from restante_server.transport import deadlines, waiting
 from restante_server.transport.enqueue import Taken, direct
 from restante_server.transport.hooks import Figures
+from restante_server.transport.outbound.signatures import Signatures
 from restante_server.transport.records import Incoming
 from restante_server.transport.rows import DUE, ENDED
 from restante_server.transport.settings import TransportSettings
@@ -47,6 +48,7 @@ class Transport:
     db: Database
     contents: Contents
     figures: Figures = field(default_factory=Figures)
+    signatures: Signatures = field(default_factory=Signatures)
     _work: asyncio.Event = field(default_factory=asyncio.Event)
     _put_off: bool = False
     _due: set[Callable[[], None]] = field(default_factory=set)

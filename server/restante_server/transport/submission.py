@@ -131,6 +131,7 @@ async def prepare(contents: Contents, settings: TransportSettings, submission: S
         smtputf8=envelope.smtputf8 or _needs_smtputf8(envelope),
         body_8bit=envelope.body_8bit,
         account_id=submitter.account_id,
+        signing_domain=_signing_domain(submission),
         subject=facts.summary.subject.replace("\0", "").encode("utf-8", "replace").decode()[:MAX_SUBJECT],
         internet_message_id=message_id(facts),
         send_at=submission.send_at,
@@ -138,6 +139,15 @@ async def prepare(contents: Contents, settings: TransportSettings, submission: S
         uploads=tuple(submission.uploads),
         stored=StoredMessage(submitter.mailbox_id, stored) if stored is not None else None,
     )
+
+
+def _signing_domain(submission: Submission) -> str:
+    """The domain of the first author. A resent message is not signed: its author has not sent it."""
+    written = submission.authorship
+    if written.is_resent:
+        return ""
+    author = next((address for field, address in written.claims if field == "From"), submission.submitter.address)
+    return addresses.parse(author).ascii_domain
 
 
 def _trace_field(submission: Submission, settings: TransportSettings) -> bytes:

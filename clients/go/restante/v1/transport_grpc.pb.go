@@ -63,7 +63,8 @@ type TransportServiceClient interface {
 	// Streams leases on outbound mail, at most max_leases unreported ones at a time.
 	LeaseOutbound(ctx context.Context, in *LeaseOutboundRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LeaseOutboundResponse], error)
 	// Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
-	// that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
+	// that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
+	// sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
 	ReadOutbound(ctx context.Context, in *ReadOutboundRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadOutboundResponse], error)
 	// Extends leases. Errors: LEASE_LOST.
 	RenewLease(ctx context.Context, in *RenewLeaseRequest, opts ...grpc.CallOption) (*RenewLeaseResponse, error)
@@ -249,7 +250,8 @@ type TransportServiceServer interface {
 	// Streams leases on outbound mail, at most max_leases unreported ones at a time.
 	LeaseOutbound(*LeaseOutboundRequest, grpc.ServerStreamingServer[LeaseOutboundResponse]) error
 	// Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
-	// that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
+	// that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
+	// sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
 	ReadOutbound(*ReadOutboundRequest, grpc.ServerStreamingServer[ReadOutboundResponse]) error
 	// Extends leases. Errors: LEASE_LOST.
 	RenewLease(context.Context, *RenewLeaseRequest) (*RenewLeaseResponse, error)

@@ -510,7 +510,9 @@ class OutboundLease(_message.Message):
     reverse_path: _builtins.str
     """addr-spec; empty: the null path."""
     size_octets: _builtins.int
-    """Of the message as it is sent."""
+    """Of the message as it is stored, and 2 KiB more for the signatures of one that is signed. SIZE= is the number of
+    octets that ReadOutbound gives: a conversion to 7 bits adds to them.
+    """
     @_builtins.property
     def options(self) -> _submission_pb2.EnvelopeOptions:
         """Parameters of MAIL."""

@@ -147,7 +147,8 @@ class TransportServiceServicer:
 
     def ReadOutbound(self, request, context):
         """Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
-        that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
+        that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
+        sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

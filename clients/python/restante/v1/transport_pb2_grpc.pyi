@@ -63,7 +63,8 @@ class TransportServiceStub:
     """Streams leases on outbound mail, at most max_leases unreported ones at a time."""
     ReadOutbound: _grpc.UnaryStreamMultiCallable[_transport_pb2.ReadOutboundRequest, _transport_pb2.ReadOutboundResponse]
     """Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
-    that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
+    that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
+    sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
     """
     RenewLease: _grpc.UnaryUnaryMultiCallable[_transport_pb2.RenewLeaseRequest, _transport_pb2.RenewLeaseResponse]
     """Extends leases. Errors: LEASE_LOST."""
@@ -117,7 +118,8 @@ class TransportServiceAsyncStub(TransportServiceStub):
     """Streams leases on outbound mail, at most max_leases unreported ones at a time."""
     ReadOutbound: _aio.UnaryStreamMultiCallable[_transport_pb2.ReadOutboundRequest, _transport_pb2.ReadOutboundResponse]  # type: ignore[assignment]
     """Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
-    that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
+    that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
+    sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
     """
     RenewLease: _aio.UnaryUnaryMultiCallable[_transport_pb2.RenewLeaseRequest, _transport_pb2.RenewLeaseResponse]  # type: ignore[assignment]
     """Extends leases. Errors: LEASE_LOST."""
@@ -204,7 +206,8 @@ class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_transport_pb2.ReadOutboundResponse], _abc.AsyncIterator[_transport_pb2.ReadOutboundResponse]]:
         """Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
-        that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
+        that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
+        sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
         """
 
     @_abc_1.abstractmethod

@@ -53,6 +53,7 @@ def send(
         smtputf8=not all(planned.forward_path.isascii() for planned in to),
         body_8bit=not octets.isascii(),
         internet_message_id=message_id,
+        signing_domain=settings.hostname.lower(),  # of its From
     )
     (content_id,) = contents.insert_many(tx, [new], now)
     waits = any(planned.state in WAITING for planned in to)

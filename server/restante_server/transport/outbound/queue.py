@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from restante.errors import LeaseLost
 from restante_server.db.effects import events
 from restante_server.db.schema import transport_message, transport_recipient
+from restante_server.directory import domain_keys
 from restante_server.transport import rows
 from restante_server.transport.outbound import candidates, recipients
 from restante_server.transport.outbound.dsn import Action
@@ -31,7 +32,12 @@ EXPIRED = "4.4.7"  # RFC 3463 3.5
 
 _r = transport_recipient
 _claim = (
-    select(*rows.ORIGIN, transport_message.c.smtputf8, transport_message.c.body_8bit)
+    select(
+        *rows.ORIGIN,
+        transport_message.c.smtputf8,
+        transport_message.c.body_8bit,
+        transport_message.c.signing_domain,
+    )
     .where(transport_message.c.transport_id.in_(bindparam("ids", expanding=True)))
     .order_by(transport_message.c.transport_id)
     .with_for_update(skip_locked=True)
@@ -54,7 +60,12 @@ _renew = (
     .values(lease_expires_at=bindparam("until"))
 )
 _outbound = (
-    select(transport_message.c.trace_field, transport_message.c.content_id)
+    select(
+        transport_message.c.transport_id,
+        transport_message.c.trace_field,
+        transport_message.c.content_id,
+        transport_message.c.signing_domain,
+    )
     .join(_r, _r.c.transport_id == transport_message.c.transport_id)
     .where(*_leased)
     .limit(1)
@@ -72,6 +83,16 @@ class Lease(NamedTuple):
     sender: int
     rows: tuple[Row, ...]
     expires_at: int
+    is_signed: bool  # by the active keys of its author's domain
+
+
+class Outbound(NamedTuple):
+    """What is sent under a lease: the field of this hop, the content, and the domain whose keys sign them."""
+
+    transport_id: int
+    trace_field: bytes
+    content_id: int
+    signing_domain: str  # "": they are not signed
 
 
 class Outcome(NamedTuple):
@@ -110,14 +131,15 @@ def lease(tx: Connection, now: int, turns: Turns, seconds: int) -> Leased:
     due: dict[tuple[int, str], list[Row]] = {}
     for row in recipients.of_messages(tx, claimed, candidates.WAITS, _r.c.next_attempt_at <= now):
         due.setdefault((row.transport_id, row.destination), []).append(row)
+    signing = domain_keys.with_keys(tx, {row.signing_domain for row in claimed.values() if row.signing_domain})
     leases: list[Lease] = []
     until = now + seconds * 1_000_000
     for one in chosen:
         lent = due.get((one.transport_id, one.destination), [])[:MAX_LEASE_RECIPIENTS]
         if lent:
-            *origin, smtputf8, body_8bit = claimed[one.transport_id]
+            *origin, smtputf8, body_8bit, signing_domain = claimed[one.transport_id]
             facts = Origin._make(origin), smtputf8, body_8bit, one.destination, one.sender
-            leases.append(Lease(secrets.randbits(62), *facts, tuple(lent), until))
+            leases.append(Lease(secrets.randbits(62), *facts, tuple(lent), until, signing_domain in signing))
     if leases:
         lent_rows = [
             {"message": row.transport_id, "recipient": row.recipient_id, "lease": made.lease_id, "until": until}
@@ -128,12 +150,12 @@ def lease(tx: Connection, now: int, turns: Turns, seconds: int) -> Leased:
     return Leased(leases, passed_over=not leases)
 
 
-def outbound(tx: Connection, lease_id: int) -> tuple[bytes, int]:
-    """(trace field, content id) of a leased message. Raises LeaseLost."""
+def outbound(tx: Connection, lease_id: int) -> Outbound:
+    """What is sent under a lease. Raises LeaseLost."""
     row = tx.execute(_outbound, {"lease": lease_id}).one_or_none()
     if row is None:
         raise LeaseLost
-    return bytes(row[0]), row[1]
+    return Outbound(row.transport_id, bytes(row.trace_field), row.content_id, row.signing_domain)
 
 
 def renew(tx: Connection, now: int, leases: Sequence[int], seconds: int) -> list[int]:

@@ -437,6 +437,7 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("account_id", sa.BigInteger(), nullable=True),
         sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("signing_domain", sa.Text(), nullable=False),
         sa.Column("internet_message_id", sa.Text(), nullable=False),
         sa.Column("send_at", sa.BigInteger(), nullable=True),
         sa.Column("accepted_at", sa.BigInteger(), nullable=False),

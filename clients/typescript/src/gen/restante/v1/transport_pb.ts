@@ -558,7 +558,8 @@ export type OutboundLease = Message<"restante.v1.OutboundLease"> & {
   recipients: OutboundRecipient[];
 
   /**
-   * Of the message as it is sent.
+   * Of the message as it is stored, and 2 KiB more for the signatures of one that is signed. SIZE= is the number of
+   * octets that ReadOutbound gives: a conversion to 7 bits adds to them.
    *
    * @generated from field: int64 size_octets = 7 [jstype = JS_STRING];
    */
@@ -922,7 +923,8 @@ export const TransportService: GenService<{
   },
   /**
    * Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
-   * that cannot be converted comes unconverted, with the reason. Errors: LEASE_LOST.
+   * that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
+   * sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
    *
    * @generated from rpc restante.v1.TransportService.ReadOutbound
    */
