@@ -127,6 +127,15 @@ class Transport:
 
 
 @dataclass(frozen=True, slots=True)
+class Checks:
+    """[checks]: the policy for the results of the checks of inbound mail"""
+
+    junk_weight: float = 1.0  # weight of the DNS lists that have the client, from which mail goes to Junk; 0: never
+    refuse_weight: float = 2.0  # weight from which mail is refused; 0: never
+    trusted_sealers: tuple[str, ...] = ()  # domains whose ARC results count where DMARC fails
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """One address that a gateway serves."""
 
@@ -280,6 +289,7 @@ class Config:
     processes: Processes = field(default_factory=Processes)
     sessions: Sessions = field(default_factory=Sessions)
     transport: Transport = field(default_factory=Transport)
+    checks: Checks = field(default_factory=Checks)
     imap: Imap = field(default_factory=Imap)
     pop3: Pop3 = field(default_factory=Pop3)
     smtp: Smtp = field(default_factory=Smtp)

@@ -1,18 +1,57 @@
-"""Authentication-Results (RFC 8601): the server name in a field. *Pure.*"""
+"""Authentication-Results (RFC 8601): the server name in a field, and the results in it. *Pure.*"""
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import idna
 
 from restante_mail.header.comments import without_comments
 
-__all__ = ["authserv_id", "comparable_id"]
+__all__ = ["MethodResult", "authserv_id", "comparable_id", "method_results"]
 
 _LONGEST_VALUE = 4_096  # characters that are read
+_MOST_RESULTS = 100  # of one field
 _AUTHSERV_ID = re.compile(r'\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;"/]++(?:\s*+\.\s*+[^\s;"/]++)*+))')
+_PART = re.compile(r'(?:[^";]++|"(?:[^"\\]++|\\.?)*+(?:"|\Z))++', re.DOTALL)  # between semicolons
+_ITEM = re.compile(
+    r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)'  # a quoted string that is no value
+    r'|(?<![\w./-])([\w.-]++)(?:\s*+/\s*+\d++)?+\s*+=\s*+(?:"((?:[^"\\]++|\\.)*+)"|([^\s";]++))',
+    re.DOTALL,
+)
 _PAIR, _BLANK = re.compile(r"\\(.)"), re.compile(r"\s+")
+
+
+class MethodResult(NamedTuple):
+    """One result in a field. Names and the result are in lower case."""
+
+    method: str  # such as "dkim"
+    result: str  # such as "pass"
+    properties: dict[str, str]  # {"header.d": "example.org"}; of a repeated property the last; "reason", too
+
+
+def method_results(value: str) -> list[MethodResult]:
+    """The results in a field's unfolded value: at most 100, from its first 4,096 characters.
+
+    A part without a result, such as `none` or what no grammar knows, is left out. The value may be that of
+    ARC-Authentication-Results (RFC 8617 4.1.1), whose instance then is no result.
+    """
+    parts = [
+        [(item[1].lower(), _text(item)) for item in _ITEM.finditer(part) if item[1] is not None]
+        for part in _PART.findall(without_comments(value[:_LONGEST_VALUE]))[: _MOST_RESULTS + 2]
+    ]
+    if parts and parts[0] and parts[0][0][0] == "i":
+        del parts[0]
+    return [
+        MethodResult(items[0][0], items[0][1].lower(), dict(items[1:]))
+        for items in parts[1:]  # behind the name of the server
+        if items
+    ][:_MOST_RESULTS]
+
+
+def _text(item: re.Match[str]) -> str:
+    return item[3] if item[2] is None else _PAIR.sub(r"\1", item[2])
 
 
 def authserv_id(value: str) -> str:

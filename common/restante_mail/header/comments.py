@@ -7,7 +7,7 @@ import re
 __all__ = ["comment_end", "without_comments"]
 
 _MARK = re.compile(r"[()]|\\.?", re.DOTALL)
-_PIECE = re.compile(r'"(?:[^"\\]|\\.)*+"|[^("]++|"', re.DOTALL)
+_PIECE = re.compile(r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)|[^("]++', re.DOTALL)
 
 
 def comment_end(text: str, start: int) -> int:
@@ -24,7 +24,10 @@ def comment_end(text: str, start: int) -> int:
 
 
 def without_comments(text: str) -> str:
-    """`text` with a space for each comment outside of quoted strings. An unclosed comment ends the text."""
+    """`text` with a space for each comment outside of quoted strings.
+
+    An unclosed comment ends the text, and an unclosed quoted string reaches to its end.
+    """
     if "(" not in text:
         return text
     out, at = [], 0

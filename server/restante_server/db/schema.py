@@ -89,6 +89,10 @@ domain = Table(
     Column("name", Text, nullable=False),  # as given
     Column("catch_all", Text),  # address key of an account or alias here
     Column("resending", Integer, nullable=False),  # ResendingPolicy: permitted recipients of resent mail
+    Column("failed_dmarc", Integer, nullable=False, server_default="2"),  # FailedCheckPolicy, here and below
+    Column(
+        "forged_sender", Integer, nullable=False, server_default="2"
+    ),  # mail from outside that claims a local domain
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -304,6 +308,9 @@ listing = Table(
     Column("to_key", Text, nullable=False),
     Column("cc_key", Text, nullable=False),
     Column("bcc_key", Text, nullable=False),
+    # One acceptance makes one content, so the results of its checks are a fact of the content.
+    Column("checks", LargeBinary, nullable=False),  # serialised restante.v1.MessageChecks; empty: not checked
+    Column("check_results", Integer, nullable=False),  # the result of each method, see store.restriction.CheckMethod
     sqlite_with_rowid=False,
     comment="What lists show of a content, apart from its octets, for all messages that have it, in any mailbox.",
 )
@@ -457,6 +464,7 @@ transport_message = Table(
     Column("internet_message_id", Text, nullable=False),
     Column("send_at", BigInteger),
     Column("accepted_at", BigInteger, nullable=False),
+    Column("checks", LargeBinary, nullable=False),  # serialised restante.v1.MessageChecks; empty: not checked
     # Received messages have no account, and settled ones no content: neither index has them.
     Index(
         "ix_transport_message_account",
@@ -498,6 +506,8 @@ transport_recipient = Table(
     Column("destination", Text, nullable=False),  # of foreign recipients; "" for local ones
     Column("sender", BigInteger, nullable=False),  # the submitter's account; 0: other mail, all of which takes one turn
     Column("promised", Boolean, nullable=False),  # accepted at RCPT: delivered even beyond the quota
+    Column("junk", Boolean, nullable=False),  # goes to Junk because of the checks
+    Column("remark", Text, nullable=False, server_default=""),  # the reason of the verdict about the checks
     Column("next_attempt_at", BigInteger),  # NULL in final states
     Column("attempt_count", Integer, nullable=False),
     Column("warned", Boolean, nullable=False),  # the delay warning has been sent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -21,6 +22,7 @@ from restante_server.db.effects import DIRECTORY, invalidate
 from restante_server.db.schema import account, alias, domain
 from restante_server.db.upsert import insert_missing
 from restante_server.directory import addresses
+from restante_server.directory.check_rules import DomainRules, OnFailure
 
 
 class Resending(IntEnum):
@@ -42,6 +44,7 @@ class Domain:
     account_count: int
     alias_count: int
     resending: Resending
+    rules: DomainRules
 
 
 _accounts = select(func.count()).where(account.c.domain_id == domain.c.domain_id).scalar_subquery()
@@ -54,8 +57,12 @@ _domains = select(
     _accounts.label("account_count"),
     _aliases.label("alias_count"),
     domain.c.resending,
+    domain.c.failed_dmarc,
+    domain.c.forged_sender,
 )
-
+_rules = select(domain.c.ascii_name, domain.c.failed_dmarc, domain.c.forged_sender).where(
+    domain.c.ascii_name.in_(bindparam("names", expanding=True))
+)
 
 _resending = select(domain.c.resending).where(domain.c.ascii_name == bindparam("name"))
 
@@ -122,6 +129,24 @@ def resending_of(tx: Connection, ascii_domain: str) -> Resending:
     return Resending(found) if found is not None else Resending.NEVER
 
 
+def set_rules(
+    tx: Connection, name: str, *, failed_dmarc: OnFailure | None = None, forged_sender: OnFailure | None = None
+) -> Domain:
+    """Set what happens to mail to the domain that fails a check; None leaves a setting. Raises DomainNotFound."""
+    found = get(tx, name)
+    rules = DomainRules(failed_dmarc or found.rules.failed_dmarc, forged_sender or found.rules.forged_sender)
+    tx.execute(update(domain).where(domain.c.domain_id == found.domain_id).values(rules._asdict()))
+    invalidate(tx, DIRECTORY)
+    return get(tx, name)
+
+
+def rules_of(tx: Connection, ascii_domains: Collection[str]) -> dict[str, DomainRules]:
+    """The settings of those of the domains that are local."""
+    names = sorted(set(ascii_domains))
+    found = tx.execute(_rules, {"names": names}) if names else ()
+    return {name: DomainRules(OnFailure(dmarc), OnFailure(forged)) for name, dmarc, forged in found}
+
+
 def remove(tx: Connection, name: str) -> None:
     """Remove a domain. Raises DomainNotFound, DomainNotEmpty."""
     domain_id = lock(tx, ascii_name(name))
@@ -169,4 +194,6 @@ def release(tx: Connection, key: str) -> None:
 
 
 def _domain(row: RowMapping) -> Domain:
-    return Domain(**{**row, "resending": Resending(row["resending"])})
+    columns = dict(row)
+    rules = DomainRules(OnFailure(columns.pop("failed_dmarc")), OnFailure(columns.pop("forged_sender")))
+    return Domain(**{**columns, "resending": Resending(row["resending"]), "rules": rules})

@@ -1,20 +1,24 @@
-"""A cache of recently resolved recipients, because each message resolves its recipients twice.
+"""Caches of the directory: recently resolved recipients, because each message resolves its recipients twice, and the
+settings of domains, which each checked message needs.
 
-The cache holds only addresses that were found, and no counter that mail changes. A change of the directory by this core
-empties it at once (`effects.DIRECTORY`). A change by another core takes effect when an entry expires. The transaction
-that places a message still notices that a mailbox is gone.
+The cache of recipients holds only addresses that were found, and no counter that mail changes. A change of the
+directory by this core empties both at once (`effects.DIRECTORY`). A change by another core takes effect when an entry
+expires. The transaction that places a message still notices that a mailbox is gone.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from restante_server.directory.check_rules import DomainRules
 from restante_server.directory.lookup import AddressKind, Resolution
 
 SECONDS = 2.0
 SECONDS_ALONE = 60.0  # when this core alone has the database open
+MOST_DOMAINS = 10_000  # entries
 MOST = 20_000  # entries; each target of an alias counts as one more
 FORMS = (AddressKind.LOCAL, AddressKind.ALIAS)
 
@@ -25,6 +29,49 @@ class Known(NamedTuple):
     resolution: Resolution
     open: bool  # accepts mail of any size, so RCPT needs no database read
     good_until: float  # a time of time.monotonic()
+
+
+class KnownDomains:
+    """The settings of domains for failed checks by ASCII name; None for a domain that is not local.
+
+    Call `forget` on any thread, and the other methods on the event loop only.
+    """
+
+    def __init__(self, seconds: float = SECONDS, most: int = MOST_DOMAINS) -> None:
+        self._seconds, self._most = seconds, most
+        self._entries: dict[str, tuple[DomainRules | None, float]] = {}  # with the end of the entry, oldest first
+        self._lock = threading.Lock()
+        self.generation = 0
+        """As KnownRecipients.generation."""
+
+    def get(self, names: Collection[str]) -> dict[str, DomainRules] | None:
+        """The settings of those of the domains that are local; None unless all of them are known."""
+        now, found = time.monotonic(), dict[str, DomainRules]()
+        for name in names:
+            rules, good_until = self._entries.get(name, (None, 0.0))
+            if good_until <= now:
+                return None
+            if rules is not None:
+                found[name] = rules
+        return found
+
+    def keep(self, generation: int, names: Collection[str], found: Mapping[str, DomainRules]) -> None:
+        """Add what the database has about these domains."""
+        good_until = time.monotonic() + self._seconds
+        with self._lock:
+            if generation != self.generation:
+                return
+            for name in names:
+                self._entries.pop(name, None)
+                self._entries[name] = (found.get(name), good_until)
+            while len(self._entries) > self._most:
+                del self._entries[next(iter(self._entries))]
+
+    def forget(self) -> None:
+        """Empty the cache after a change of the directory."""
+        with self._lock:
+            self.generation += 1
+            self._entries = {}
 
 
 class KnownRecipients:

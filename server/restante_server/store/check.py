@@ -297,6 +297,12 @@ def _content_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
             .where(func.length(content_octets.c.octets) != content.c.size_octets),
         ),
         (
+            "results of checks without their summary, or a summary without them",
+            select(listing.c.mailbox_id, listing.c.content_id).where(
+                (func.length(listing.c.checks) > 0) != (listing.c.check_results > 0)
+            ),
+        ),
+        (
             "octets without a content",
             select(content_octets.c.content_id).where(_missing(content_octets, content, "content_id")),
         ),

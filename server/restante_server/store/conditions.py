@@ -35,10 +35,13 @@ from restante_mail.idset import IdSet
 from restante_server.db.schema import keyword, listing, message
 from restante_server.directory.rights import Place
 from restante_server.store.restriction import (
+    CHECK_MASK,
     MICROSECONDS_PER_MINUTE,
     AllOf,
     Among,
     AnyOf,
+    Checked,
+    CheckMethod,
     Compare,
     Comparison,
     HasFlags,
@@ -137,6 +140,8 @@ class Conditions:
                 return _exactly(message.c.flags.bitwise_and(mask) == value)
             case HasKeyword(name):
                 return _exactly(self._keyword(name))
+            case Checked(method, results):
+                return _exactly(self._checked(method, results))
             case Among(folder_id, ids):
                 return _exactly(self._among(folder_id, ids))
 
@@ -200,6 +205,10 @@ class Conditions:
         where = {"mailbox": self.place.mailbox_id, "lower": name.lower()}
         spelled = self.tx.execute(_spelling, where).scalar()
         return false() if spelled is None else _Holds(message.c.keywords, f" {spelled} ")
+
+    def _checked(self, method: CheckMethod, results: frozenset[int]) -> ColumnElement[bool]:
+        self.needs_listing = True
+        return listing.c.check_results.bitwise_rshift(method.shift).bitwise_and(CHECK_MASK).in_(sorted(results))
 
     def _among(self, folder_id: int | None, ids: IdSet) -> ColumnElement[bool]:
         runs = ids.ranges()

@@ -47,6 +47,8 @@ class Listing(NamedTuple):
     to_key: str
     cc_key: str
     bcc_key: str
+    checks: bytes = b""  # serialised restante.v1.MessageChecks of a received message; empty: not checked
+    check_results: int = 0  # the results alone, see restriction.CheckMethod
 
 
 def listing_of(facts: Facts) -> Listing:

@@ -364,4 +364,6 @@ def _listing_row(mailbox_id: int, content_id: int, shown: Listing) -> dict[str, 
         "to_key": shown.to_key,
         "cc_key": shown.cc_key,
         "bcc_key": shown.bcc_key,
+        "checks": shown.checks,
+        "check_results": shown.check_results,
     }

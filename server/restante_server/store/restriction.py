@@ -46,6 +46,26 @@ class Comparison(IntEnum):
     AT_LEAST = 4
 
 
+class CheckMethod(IntEnum):
+    """A check of received mail; the values of restante.v1.CheckMethod. Its result takes CHECK_BITS of a column."""
+
+    SPF = 1
+    DKIM = 2
+    DMARC = 3
+    ARC = 4
+    REVERSE_DNS = 5
+    DNS_LISTS = 6
+
+    @property
+    def shift(self) -> int:
+        """The position of the result in the column, in bits."""
+        return CHECK_BITS * (self - 1)
+
+
+CHECK_BITS: Final = 4  # a value of restante.v1.CheckResult; 0: not checked
+CHECK_MASK: Final = (1 << CHECK_BITS) - 1
+
+
 class Moment(IntEnum):
     """A time that a message has; the values of restante.v1.TimeProperty."""
 
@@ -126,6 +146,14 @@ class HasKeyword:
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """The check has one of these results, values of restante.v1.CheckResult; 0: it was not made."""
+
+    method: CheckMethod
+    results: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Among:
     """UIDs of a folder, or message ids when `folder_id` is None."""
 
@@ -133,7 +161,7 @@ class Among:
     ids: IdSet
 
 
-Restriction = AllOf | AnyOf | Not | HasText | HasHeader | Compare | Within | HasFlags | HasKeyword | Among
+Restriction = AllOf | AnyOf | Not | HasText | HasHeader | Compare | Within | HasFlags | HasKeyword | Checked | Among
 
 EVERYTHING: Final = AllOf()
 

@@ -28,7 +28,7 @@ OF_MESSAGE: Final = frozenset(
     ("folder_id flags keywords change_number received_at received_offset_minutes size_octets content_id head").split()
 )
 OF_LISTING: Final = frozenset(
-    "envelope body_structure body summary preview attachment_count sent_at sent_offset_minutes".split()
+    "envelope body_structure body summary preview attachment_count sent_at sent_offset_minutes checks".split()
 )
 SHOWS: Final = and_(listing.c.mailbox_id == message.c.listed_in, listing.c.content_id == message.c.content_id)
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
-from restante.errors import MailLoop, RecipientNotFound
+from restante.errors import InvalidAddress, MailLoop, MessageRefused, RecipientNotFound
+from restante_mail.authentication import authres
+from restante_mail.authentication.results import Checks
+from restante_server.directory import addresses
+from restante_server.directory.check_rules import CheckSettings, DomainRules
 from restante_server.directory.lookup import AddressKind, Resolution
 from restante_server.store.listing import listing_of
-from restante_server.transport import route
+from restante_server.transport import results, route
 from restante_server.transport.inbound.intake import Arrived
+from restante_server.transport.inbound.judge import NOTHING, Action, Claimed, Findings, find, judge, local_override
 from restante_server.transport.records import Envelope, Incoming, Planned, message_id
+
+MOST_AUTHORS: Final = 20  # addresses of From whose domains are judged
 
 
 def plan_recipients(envelope: Envelope, resolutions: Sequence[Resolution], arrived: Arrived) -> tuple[Planned, ...]:
@@ -23,6 +32,66 @@ def plan_recipients(envelope: Envelope, resolutions: Sequence[Resolution], arriv
     if route.loops_everywhere(planned):
         raise MailLoop(problem="the message has been delivered to every recipient before")
     return planned
+
+
+def recipient_domains(envelope: Envelope) -> frozenset[str]:
+    """The domains of the recipients, in A-labels."""
+    return frozenset(_domain(one.forward_path) for one in envelope.recipients)
+
+
+def claimed_domains(envelope: Envelope, arrived: Arrived) -> Claimed:
+    """The domains that a message claims to be from, in A-labels."""
+    facts = arrived.staged.facts
+    assert facts is not None  # it is a message
+    authors = {_domain(one.address) for one in facts.summary.from_[:MOST_AUTHORS]}
+    return Claimed(frozenset(authors - {""}), _domain(envelope.reverse_path))
+
+
+def judged(
+    envelope: Envelope,
+    checks: Checks,
+    claimed: Claimed,
+    rules: Mapping[str, DomainRules],
+    settings: CheckSettings,
+) -> tuple[Envelope, Findings]:
+    """The envelope with the verdict for each recipient. `rules` are those of the local domains among all named ones.
+
+    A recipient whose domain refuses the message gets it in Junk if another recipient's domain takes it: after the
+    acceptance the refusal would be a report to a sender whom nothing confirms (RFC 5321 6.1). Raises MessageRefused if
+    all recipients' domains refuse it.
+    """
+    found = find(checks, claimed, rules.keys(), settings)
+    if found == NOTHING:
+        return envelope, found
+    domains = [_domain(one.forward_path) for one in envelope.recipients]
+    verdicts = {name: judge(found, rules.get(name, DomainRules()), settings) for name in set(domains)}
+    if all(one.action is Action.REFUSE for one in verdicts.values()):
+        first = verdicts[domains[0]]
+        raise MessageRefused(check=first.check, domain=first.domain, problem=first.reason)
+    marked = []
+    for one, name in zip(envelope.recipients, domains, strict=True):
+        verdict = verdicts[name]
+        remark = verdict.reason
+        if verdict.action is Action.REFUSE:
+            remark += "; not refused, because another recipient's domain takes it"
+        marked.append(one._replace(junk=verdict.action is not Action.DELIVER, remark=remark))
+    return envelope._replace(recipients=marked), found
+
+
+def _domain(address: str) -> str:
+    """The domain of an address in A-labels; "" if it has none or is no address."""
+    try:
+        return addresses.ascii_domain(address.rpartition("@")[2])
+    except InvalidAddress:
+        return ""
+
+
+def checked(incoming: Incoming, checks: Checks, found: Findings, hostname: str) -> Incoming:
+    """The message with the results of its checks: in the head of each delivery, and in what is kept."""
+    field = authres.field(hostname, checks, client_address=incoming.source, override=local_override(found))
+    octets = results.kept(checks)
+    listing = incoming.listing._replace(checks=octets, check_results=results.packed(checks))
+    return replace(incoming, trace_field=incoming.trace_field + field, checks=octets, listing=listing)
 
 
 def accepted(

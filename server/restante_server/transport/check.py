@@ -62,6 +62,7 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
         .group_by(_r.c.mailbox_id, _r.c.transport_id)
         .having(func.count(_r.c.message_id.distinct()) > 1),
     ),
+    ("recipient whose mail goes to Junk without a reason", select(*_ids).where(_r.c.junk, _r.c.remark == "")),
     ("recipient without a message", select(*_ids).where(~exists().where(_of_message))),
     ("message without recipients", select(_m.c.transport_id).where(~exists().where(_of_message))),
 ]

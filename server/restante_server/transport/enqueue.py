@@ -36,7 +36,7 @@ def direct(item: Incoming, most: int) -> list[Addressee]:
     if item.send_at is not None:
         return []
     return [
-        Addressee(number, planned.mailbox_id, planned.forward_path, planned.promised)
+        Addressee(number, planned.mailbox_id, planned.forward_path, planned.promised, planned.junk, planned.remark)
         for number, planned in enumerate(item.recipients, 1)
         if planned.mailbox_id and planned.state is State.PENDING
     ][:most]

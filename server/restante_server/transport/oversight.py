@@ -57,6 +57,7 @@ class History(NamedTuple):
     internet_message_id: str
     size_octets: int
     source: str
+    checks: bytes  # serialised restante.v1.MessageChecks; empty: not checked
     events: tuple[Event, ...]
 
 
@@ -130,7 +131,13 @@ def remove(tx: Connection, settings: TransportSettings, transport_id: int, silen
 # --- Trace ----------------------------------------------------------------------------------------------------------
 
 _message = select(
-    _m.c.transport_id, _m.c.accepted_at, _m.c.reverse_path, _m.c.internet_message_id, _m.c.size_octets, _m.c.source
+    _m.c.transport_id,
+    _m.c.accepted_at,
+    _m.c.reverse_path,
+    _m.c.internet_message_id,
+    _m.c.size_octets,
+    _m.c.source,
+    _m.c.checks,
 )
 
 

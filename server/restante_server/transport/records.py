@@ -17,6 +17,8 @@ class Recipient(NamedTuple):
     forward_path: str
     notify: int = 0  # sum of 1 << Notify; 0: not given
     original_recipient: str = ""  # ORCPT as given
+    junk: bool = False  # the verdict about the checks: into Junk
+    remark: str = ""  # its reason
 
 
 class Envelope(NamedTuple):
@@ -43,6 +45,8 @@ class Planned(NamedTuple):
     status: str = ""
     diagnostic: str = ""
     promised: bool = False  # accepted at RCPT: a full mailbox does not fail it
+    junk: bool = False  # into Junk because of the checks
+    remark: str = ""  # the reason of the verdict about the checks
     reported: bool = False  # an expansion to several targets, of which the sender wants a report
 
 
@@ -86,6 +90,7 @@ class Incoming:
     send_at: int | None = None
     sent: SentCopy | None = None
     uploads: tuple[bytes, ...] = ()  # used up by this message
+    checks: bytes = b""  # serialised results of the checks; empty: not checked
     stored: StoredMessage | None = None  # the stored message it was made from; a draft then leaves its folder
 
     @property

@@ -23,8 +23,10 @@ from restante_mail.authentication.results import (
     ReverseDnsResult,
     SpfResult,
 )
+from restante_server.store.listing import Listing
+from restante_server.store.restriction import CheckMethod
 
-__all__ = ["message_of", "results_of"]
+__all__ = ["kept", "message_of", "packed", "results_of", "with_checks"]
 
 _RESULTS = MappingProxyType(
     {number: Result(name.rpartition("_")[2].lower()) for name, number in v1.CheckResult.items()[1:]}
@@ -75,6 +77,52 @@ def message_of(checks: Checks) -> v1.MessageChecks:
         reverse_dns=None if checks.reverse_dns is None else _reverse_dns_message(checks.reverse_dns),
         dns_lists=[_dns_list_message(one) for one in checks.dns_lists],
     )
+
+
+def kept(checks: Checks) -> bytes:
+    """The octets that are kept with a message: all results but the copies of other servers' fields in an ARC chain."""
+    made = message_of(checks)
+    if made.HasField("arc"):
+        made.arc.ClearField("authentication_results")
+    return made.SerializeToString()
+
+
+def with_checks(listing: Listing, octets: bytes) -> Listing:
+    """The listing of a content with the results that were kept (see `kept`); unchanged if it was not checked."""
+    if not octets:
+        return listing
+    return listing._replace(checks=octets, check_results=packed(results_of(v1.MessageChecks.FromString(octets))))
+
+
+def packed(checks: Checks) -> int:
+    """The result of each method in one number, as queries compare it (see CheckMethod).
+
+    SPF has the result for the reverse-path, or else for HELO. DKIM passes if one signature does; else it has the result
+    of the first one. DNS lists fail if one for bad clients has the client, and pass if one for good clients has it.
+    """
+    found: dict[CheckMethod, Result] = {}
+    if checks.spf:
+        found[CheckMethod.SPF] = max(checks.spf, key=lambda one: one.identity is Identity.MAILFROM).result
+    if checks.dkim:
+        found[CheckMethod.DKIM] = max(checks.dkim, key=lambda one: one.result is Result.PASS).result
+    if checks.dmarc is not None:
+        found[CheckMethod.DMARC] = checks.dmarc.result
+    if checks.arc is not None:
+        found[CheckMethod.ARC] = checks.arc.result
+    if checks.reverse_dns is not None:
+        found[CheckMethod.REVERSE_DNS] = checks.reverse_dns.result
+    if checks.dns_lists:
+        found[CheckMethod.DNS_LISTS] = _of_lists(checks.dns_lists)
+    return sum(_RESULT_NUMBERS[result] << method.shift for method, result in found.items())
+
+
+def _of_lists(lists: Sequence[DnsListResult]) -> Result:
+    weights = [one.weight for one in lists if one.listed]
+    if any(weight > 0 for weight in weights):
+        return Result.FAIL
+    if any(weight < 0 for weight in weights):
+        return Result.PASS
+    return Result.TEMPERROR if all(one.problem for one in lists) else Result.NONE
 
 
 # --- From the contract --------------------------------------------------------------------------------------------

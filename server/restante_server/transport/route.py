@@ -56,6 +56,8 @@ class _Plan:
                 mailbox_id=mailbox_id,
                 destination=destination,
                 promised=self.promised and not expanded,
+                junk=who.junk,
+                remark=who.remark,
             )
         )
         return None
@@ -85,7 +87,7 @@ class _Plan:
         notify = _without_success(who.notify) if several else who.notify
         original = who.original_recipient or parameters.original_recipient(path)
         for target in targets:
-            self.add(target, Recipient(target.address, notify, original), expanded=True)
+            self.add(target, Recipient(target.address, notify, original, who.junk, who.remark), expanded=True)
         return None
 
     def _fail(self, path: str, who: Recipient, status: str, diagnostic: str) -> None:

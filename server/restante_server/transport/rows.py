@@ -83,6 +83,7 @@ def insert_messages(tx: Connection, items: Sequence[tuple[Incoming, int | None]]
             "internet_message_id": item.internet_message_id,
             "send_at": item.send_at,
             "accepted_at": item.accepted_at,
+            "checks": item.checks,
         }
         for item, content_id in items
     ]
@@ -122,6 +123,8 @@ def _recipient_row(
         "destination": planned.destination,
         "sender": sender,
         "promised": planned.promised,
+        "junk": planned.junk,
+        "remark": planned.remark,
         "next_attempt_at": due_at if waits else None,
         "attempt_count": 0,
         "warned": False,

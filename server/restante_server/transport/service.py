@@ -24,6 +24,7 @@ from restante_server.transport.enqueue import Taken, direct
 from restante_server.transport.hooks import Figures
 from restante_server.transport.outbound.signatures import Signatures
 from restante_server.transport.records import Incoming
+from restante_server.transport.results import with_checks
 from restante_server.transport.rows import DUE, ENDED
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.take import TakeMail, TakeResult
@@ -163,7 +164,7 @@ class Transport:
     async def _deliver(self, due: Due) -> None:
         """Deliver one waiting message. An unexpected error postpones the message, so that it does not block others."""
         try:
-            listing = listing_of(await self.contents.facts(due.stored))
+            listing = with_checks(listing_of(await self.contents.facts(due.stored)), due.checks)
             await self.db.write(DeliverWaiting(self.settings, due, listing))
             self.figures.delivered(len(due.mailbox_ids), max(0.0, time.time() - due.accepted_at / 1_000_000))
         except (StoreBusy, StoreFull, Draining, DeadlineExceeded):  # these affect all messages alike

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from restante_mail.header.authres import comparable_id
 from restante_process.config import Config
+from restante_server.directory.check_rules import CheckSettings
 from restante_server.transport.schedule import DAY, HOUR, MINUTE, Schedule
 
 MAX_ACCEPT_RECIPIENTS = 1_000
@@ -30,6 +32,7 @@ class TransportSettings:
     trace_microseconds: int = 30 * DAY
     whole_report_octets: int = 256 << 10  # a report returns only the header of a longer message
     report_header_octets: int = 32 << 10  # most octets of a returned header
+    checks: CheckSettings = field(default_factory=CheckSettings)
 
     @classmethod
     def of(cls, settings: Config) -> TransportSettings:
@@ -51,4 +54,9 @@ class TransportSettings:
             max_message_octets=settings.limits.max_message_octets,
             max_hops=settings.smtp.max_hops,
             trace_microseconds=max(given.trace_days, LEAST_TRACE_DAYS) * DAY,
+            checks=CheckSettings(
+                settings.checks.junk_weight,
+                settings.checks.refuse_weight,
+                frozenset(comparable_id(name) for name in settings.checks.trusted_sealers),
+            ),
         )

@@ -35,6 +35,7 @@ _due = (
         transport_recipient.c.mailbox_id,
         transport_message.c.content_id,
         transport_message.c.accepted_at,
+        transport_message.c.checks,
     )
     .join(transport_message, transport_message.c.transport_id == transport_recipient.c.transport_id)
     .where(*_local, transport_recipient.c.next_attempt_at <= bindparam("moment"))
@@ -50,20 +51,21 @@ class Due(NamedTuple):
     stored: Stored
     mailbox_ids: frozenset[int]
     accepted_at: int  # microseconds
+    checks: bytes  # serialised
 
 
 def due(tx: Connection) -> list[Due]:
     """Messages with local recipients that are due, at most AT_ONCE recipients."""
     mailboxes: dict[int, set[int]] = {}
     content_of: dict[int, int] = {}
-    accepted: dict[int, int] = {}
-    for transport_id, mailbox_id, content_id, accepted_at in tx.execute(_due, {"moment": now_microseconds(tx)}):
-        accepted[transport_id] = accepted_at
+    accepted: dict[int, tuple[int, bytes]] = {}
+    for transport_id, mailbox_id, content_id, *facts in tx.execute(_due, {"moment": now_microseconds(tx)}):
+        accepted[transport_id] = (facts[0], bytes(facts[1]))
         mailboxes.setdefault(transport_id, set()).add(mailbox_id)
         content_of[transport_id] = content_id
     stored = contents.load(tx, content_of.values())
     return [
-        Due(transport_id, stored[content_of[transport_id]], frozenset(wanted), accepted[transport_id])
+        Due(transport_id, stored[content_of[transport_id]], frozenset(wanted), *accepted[transport_id])
         for transport_id, wanted in mailboxes.items()
     ]
 
@@ -108,7 +110,7 @@ class DeliverWaiting:
 
     def _deliver(self, tx: Connection, origin: Origin, waiting: list[Row], now: int) -> None:
         addressees = [
-            Addressee(row.recipient_id, row.mailbox_id, row.forward_path, row.promised)
+            Addressee(row.recipient_id, row.mailbox_id, row.forward_path, row.promised, row.junk, row.remark)
             for row in waiting
             if row.mailbox_id is not None
         ]

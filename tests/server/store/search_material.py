@@ -20,12 +20,15 @@ from restante_mail.text.fold import fold
 from restante_server.directory.rights import Place
 from restante_server.store import contents
 from restante_server.store.contents import NewContent
-from restante_server.store.listing import microseconds
+from restante_server.store.listing import listing_of, microseconds
 from restante_server.store.messages import NewMessage, Placed
 from restante_server.store.restriction import (
+    CHECK_MASK,
     AllOf,
     Among,
     AnyOf,
+    Checked,
+    CheckMethod,
     Compare,
     Comparison,
     HasFlags,
@@ -72,6 +75,7 @@ class Known:
     received_offset_minutes: int
     placed: Placed = Placed(0, 0, 0, 0)
     folder_id: int = 0
+    check_results: int = 0
 
     @property
     def size(self) -> int:
@@ -152,6 +156,7 @@ async def fill(
             NOW + rng.randint(-48, 48) * HOUR + rng.choice([0, 1]),
             rng.choice([0, -480, 780]),
             folder_id=box.archive if rng.random() < 0.2 else box.inbox,
+            check_results=sum(rng.randint(0, 8) << method.shift for method in CheckMethod if rng.random() < 0.5),
         )
         file_name = None
         if rng.random() < files:
@@ -175,7 +180,9 @@ def _place(tx: Connection, place: Place, made: Known, file_name: str | None) -> 
     message = NewMessage(
         content_id,
         len(made.octets),
-        made.facts,
+        listing_of(made.facts)._replace(
+            checks=b"kept" if made.check_results else b"", check_results=made.check_results
+        ),
         head=made.head,
         flags=made.flags,
         keywords=made.keywords,
@@ -187,7 +194,7 @@ def _place(tx: Connection, place: Place, made: Known, file_name: str | None) -> 
 
 def random_restriction(rng: random.Random, known: list[Known], depth: int = 0) -> Restriction:
     """A tree of any kind of condition."""
-    kind = rng.randint(0 if depth < 4 else 3, 10)
+    kind = rng.randint(0 if depth < 4 else 3, 11)
     if kind <= 1:
         inner = tuple(random_restriction(rng, known, depth + 1) for _ in range(rng.randint(0, 3)))
         return AllOf(inner) if kind else AnyOf(inner)
@@ -218,6 +225,8 @@ def random_restriction(rng: random.Random, known: list[Known], depth: int = 0) -
             return HasFlags(mask, rng.choice([0, 1, mask]))
         case 9:
             return HasKeyword(rng.choice(["work", "$JUNK", "A.B", "unknown"]))
+        case 10:
+            return Checked(rng.choice(list(CheckMethod)), frozenset(rng.sample(range(9), rng.randint(0, 4))))
         case _:
             numbers = [rng.randint(1, len(known) + 2) for _ in range(rng.choice([0, 1, 12]))]
             return Among(rng.choice([None, one.folder_id]), IdSet.of(numbers))
@@ -252,6 +261,8 @@ def holds(one: Known, node: Restriction) -> bool:
             return any(holds(one, part) for part in parts)
         case Not(part):
             return not holds(one, part)
+        case Checked(method, results):
+            return (one.check_results >> method.shift) & CHECK_MASK in results
         case HasText(field, needle):
             header = header_text(one.head + one.octets[: one.facts.tree.body_start])
             body = "".join(text_chunks(one.octets, one.facts.tree))

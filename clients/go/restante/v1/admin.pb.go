@@ -133,13 +133,19 @@ func (SentCopyPolicy) EnumDescriptor() ([]byte, []int) {
 
 // Domain is a domain whose mail is delivered here.
 type Domain struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                             // In Unicode, as given.
-	AsciiName     string                 `protobuf:"bytes,2,opt,name=ascii_name,json=asciiName,proto3" json:"ascii_name,omitempty"`                  // In A-labels, lower case.
-	CatchAll      string                 `protobuf:"bytes,3,opt,name=catch_all,json=catchAll,proto3" json:"catch_all,omitempty"`                     // Address that receives mail for unknown recipients; empty: none.
-	AccountCount  int64                  `protobuf:"varint,4,opt,name=account_count,json=accountCount,proto3" json:"account_count,omitempty"`        // Accounts in it.
-	AliasCount    int64                  `protobuf:"varint,5,opt,name=alias_count,json=aliasCount,proto3" json:"alias_count,omitempty"`              // Aliases in it.
-	Resending     ResendingPolicy        `protobuf:"varint,6,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy" json:"resending,omitempty"` // Recipients to whom its users may resend mail of other authors.
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Name         string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                             // In Unicode, as given.
+	AsciiName    string                 `protobuf:"bytes,2,opt,name=ascii_name,json=asciiName,proto3" json:"ascii_name,omitempty"`                  // In A-labels, lower case.
+	CatchAll     string                 `protobuf:"bytes,3,opt,name=catch_all,json=catchAll,proto3" json:"catch_all,omitempty"`                     // Address that receives mail for unknown recipients; empty: none.
+	AccountCount int64                  `protobuf:"varint,4,opt,name=account_count,json=accountCount,proto3" json:"account_count,omitempty"`        // Accounts in it.
+	AliasCount   int64                  `protobuf:"varint,5,opt,name=alias_count,json=aliasCount,proto3" json:"alias_count,omitempty"`              // Aliases in it.
+	Resending    ResendingPolicy        `protobuf:"varint,6,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy" json:"resending,omitempty"` // Recipients to whom its users may resend mail of other authors.
+	// Mail to the domain that fails DMARC, when the author's domain asks for quarantine or reject. REJECT refuses it where
+	// that domain asks for reject. QUARANTINE refuses it then, too, if there is further evidence: SPF fails and no signature
+	// passes, or DNS lists have the client.
+	FailedDmarc FailedCheckPolicy `protobuf:"varint,7,opt,name=failed_dmarc,json=failedDmarc,proto3,enum=restante.v1.FailedCheckPolicy" json:"failed_dmarc,omitempty"`
+	// Mail from outside that claims a local domain in From or in the reverse-path, and no check confirms it.
+	ForgedSender  FailedCheckPolicy `protobuf:"varint,8,opt,name=forged_sender,json=forgedSender,proto3,enum=restante.v1.FailedCheckPolicy" json:"forged_sender,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -214,6 +220,20 @@ func (x *Domain) GetResending() ResendingPolicy {
 		return x.Resending
 	}
 	return ResendingPolicy_RESENDING_POLICY_UNSPECIFIED
+}
+
+func (x *Domain) GetFailedDmarc() FailedCheckPolicy {
+	if x != nil {
+		return x.FailedDmarc
+	}
+	return FailedCheckPolicy_FAILED_CHECK_POLICY_UNSPECIFIED
+}
+
+func (x *Domain) GetForgedSender() FailedCheckPolicy {
+	if x != nil {
+		return x.ForgedSender
+	}
+	return FailedCheckPolicy_FAILED_CHECK_POLICY_UNSPECIFIED
 }
 
 // Account is an identity that can log in.
@@ -548,9 +568,11 @@ func (x *ListDomainsResponse) GetNextPageToken() string {
 // UpdateDomainRequest names the domain and its new settings; an absent one is unchanged.
 type UpdateDomainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                                   // The domain.
-	CatchAll      *string                `protobuf:"bytes,2,opt,name=catch_all,json=catchAll,proto3,oneof" json:"catch_all,omitempty"`                     // Address that receives mail for unknown recipients; empty: none.
-	Resending     *ResendingPolicy       `protobuf:"varint,3,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy,oneof" json:"resending,omitempty"` // Recipients to whom its users may resend mail of other authors.
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                                                               // The domain.
+	CatchAll      *string                `protobuf:"bytes,2,opt,name=catch_all,json=catchAll,proto3,oneof" json:"catch_all,omitempty"`                                                 // Address that receives mail for unknown recipients; empty: none.
+	Resending     *ResendingPolicy       `protobuf:"varint,3,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy,oneof" json:"resending,omitempty"`                             // Recipients to whom its users may resend mail of other authors.
+	FailedDmarc   *FailedCheckPolicy     `protobuf:"varint,4,opt,name=failed_dmarc,json=failedDmarc,proto3,enum=restante.v1.FailedCheckPolicy,oneof" json:"failed_dmarc,omitempty"`    // Mail that fails DMARC.
+	ForgedSender  *FailedCheckPolicy     `protobuf:"varint,5,opt,name=forged_sender,json=forgedSender,proto3,enum=restante.v1.FailedCheckPolicy,oneof" json:"forged_sender,omitempty"` // Mail from outside that claims a local domain.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -604,6 +626,20 @@ func (x *UpdateDomainRequest) GetResending() ResendingPolicy {
 		return *x.Resending
 	}
 	return ResendingPolicy_RESENDING_POLICY_UNSPECIFIED
+}
+
+func (x *UpdateDomainRequest) GetFailedDmarc() FailedCheckPolicy {
+	if x != nil && x.FailedDmarc != nil {
+		return *x.FailedDmarc
+	}
+	return FailedCheckPolicy_FAILED_CHECK_POLICY_UNSPECIFIED
+}
+
+func (x *UpdateDomainRequest) GetForgedSender() FailedCheckPolicy {
+	if x != nil && x.ForgedSender != nil {
+		return *x.ForgedSender
+	}
+	return FailedCheckPolicy_FAILED_CHECK_POLICY_UNSPECIFIED
 }
 
 // UpdateDomainResponse holds it.
@@ -2395,6 +2431,7 @@ type MessageTrace struct {
 	SizeOctets        int64                  `protobuf:"varint,5,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`                       // Its size.
 	Source            string                 `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`                                                  // The sender's client address, or the account.
 	Events            []*TraceEvent          `protobuf:"bytes,7,rep,name=events,proto3" json:"events,omitempty"`                                                  // In order of time.
+	Checks            *MessageChecks         `protobuf:"bytes,8,opt,name=checks,proto3" json:"checks,omitempty"`                                                  // Results of the checks at reception; absent: not checked.
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -2474,6 +2511,13 @@ func (x *MessageTrace) GetSource() string {
 func (x *MessageTrace) GetEvents() []*TraceEvent {
 	if x != nil {
 		return x.Events
+	}
+	return nil
+}
+
+func (x *MessageTrace) GetChecks() *MessageChecks {
+	if x != nil {
+		return x.Checks
 	}
 	return nil
 }
@@ -2871,7 +2915,7 @@ var File_restante_v1_admin_proto protoreflect.FileDescriptor
 
 const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\"\xe2\x01\n" +
+	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\"\xea\x02\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -2880,7 +2924,9 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\raccount_count\x18\x04 \x01(\x03B\x020\x01R\faccountCount\x12#\n" +
 	"\valias_count\x18\x05 \x01(\x03B\x020\x01R\n" +
 	"aliasCount\x12:\n" +
-	"\tresending\x18\x06 \x01(\x0e2\x1c.restante.v1.ResendingPolicyR\tresending\"\xcc\x03\n" +
+	"\tresending\x18\x06 \x01(\x0e2\x1c.restante.v1.ResendingPolicyR\tresending\x12A\n" +
+	"\ffailed_dmarc\x18\a \x01(\x0e2\x1e.restante.v1.FailedCheckPolicyR\vfailedDmarc\x12C\n" +
+	"\rforged_sender\x18\b \x01(\x0e2\x1e.restante.v1.FailedCheckPolicyR\fforgedSender\"\xcc\x03\n" +
 	"\aAccount\x12!\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\x03B\x020\x01R\taccountId\x12\x18\n" +
@@ -2911,15 +2957,19 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"l\n" +
 	"\x13ListDomainsResponse\x12-\n" +
 	"\adomains\x18\x01 \x03(\v2\x13.restante.v1.DomainR\adomains\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa8\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdd\x02\n" +
 	"\x13UpdateDomainRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\tcatch_all\x18\x02 \x01(\tH\x00R\bcatchAll\x88\x01\x01\x12?\n" +
-	"\tresending\x18\x03 \x01(\x0e2\x1c.restante.v1.ResendingPolicyH\x01R\tresending\x88\x01\x01B\f\n" +
+	"\tresending\x18\x03 \x01(\x0e2\x1c.restante.v1.ResendingPolicyH\x01R\tresending\x88\x01\x01\x12F\n" +
+	"\ffailed_dmarc\x18\x04 \x01(\x0e2\x1e.restante.v1.FailedCheckPolicyH\x02R\vfailedDmarc\x88\x01\x01\x12H\n" +
+	"\rforged_sender\x18\x05 \x01(\x0e2\x1e.restante.v1.FailedCheckPolicyH\x03R\fforgedSender\x88\x01\x01B\f\n" +
 	"\n" +
 	"_catch_allB\f\n" +
 	"\n" +
-	"_resending\"C\n" +
+	"_resendingB\x0f\n" +
+	"\r_failed_dmarcB\x10\n" +
+	"\x0e_forged_sender\"C\n" +
 	"\x14UpdateDomainResponse\x12+\n" +
 	"\x06domain\x18\x01 \x01(\v2\x13.restante.v1.DomainR\x06domain\")\n" +
 	"\x13DeleteDomainRequest\x12\x12\n" +
@@ -3043,7 +3093,7 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\frecipient_id\x18\x02 \x01(\x03B\x020\x01R\vrecipientId\x12!\n" +
 	"\fforward_path\x18\x03 \x01(\tR\vforwardPath\x121\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x1b.restante.v1.RecipientStateR\x05state\x12\x16\n" +
-	"\x06detail\x18\x05 \x01(\tR\x06detail\"\xb3\x02\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail\"\xe7\x02\n" +
 	"\fMessageTrace\x12%\n" +
 	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\x12;\n" +
 	"\vaccepted_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -3053,7 +3103,8 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\vsize_octets\x18\x05 \x01(\x03B\x020\x01R\n" +
 	"sizeOctets\x12\x16\n" +
 	"\x06source\x18\x06 \x01(\tR\x06source\x12/\n" +
-	"\x06events\x18\a \x03(\v2\x17.restante.v1.TraceEventR\x06events\"r\n" +
+	"\x06events\x18\a \x03(\v2\x17.restante.v1.TraceEventR\x06events\x122\n" +
+	"\x06checks\x18\b \x01(\v2\x1a.restante.v1.MessageChecksR\x06checks\"r\n" +
 	"\x15TraceMessagesResponse\x121\n" +
 	"\x06traces\x18\x01 \x03(\v2\x19.restante.v1.MessageTraceR\x06traces\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"L\n" +
@@ -3187,115 +3238,122 @@ var file_restante_v1_admin_proto_goTypes = []any{
 	(*BackupStoreResponse)(nil),         // 45: restante.v1.BackupStoreResponse
 	(*GetStatisticsRequest)(nil),        // 46: restante.v1.GetStatisticsRequest
 	(*GetStatisticsResponse)(nil),       // 47: restante.v1.GetStatisticsResponse
-	(*timestamppb.Timestamp)(nil),       // 48: google.protobuf.Timestamp
-	(*Job)(nil),                         // 49: restante.v1.Job
-	(*SubmissionRecipient)(nil),         // 50: restante.v1.SubmissionRecipient
-	(RecipientState)(0),                 // 51: restante.v1.RecipientState
-	(*CreateDomainKeysRequest)(nil),     // 52: restante.v1.CreateDomainKeysRequest
-	(*ListDomainKeysRequest)(nil),       // 53: restante.v1.ListDomainKeysRequest
-	(*ActivateDomainKeysRequest)(nil),   // 54: restante.v1.ActivateDomainKeysRequest
-	(*RevokeDomainKeyRequest)(nil),      // 55: restante.v1.RevokeDomainKeyRequest
-	(*DeleteDomainKeyRequest)(nil),      // 56: restante.v1.DeleteDomainKeyRequest
-	(*ListDmarcReportsRequest)(nil),     // 57: restante.v1.ListDmarcReportsRequest
-	(*ListDmarcReportRowsRequest)(nil),  // 58: restante.v1.ListDmarcReportRowsRequest
-	(*ListTlsSessionsRequest)(nil),      // 59: restante.v1.ListTlsSessionsRequest
-	(*CreateDomainKeysResponse)(nil),    // 60: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),      // 61: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),  // 62: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),     // 63: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),     // 64: restante.v1.DeleteDomainKeyResponse
-	(*ListDmarcReportsResponse)(nil),    // 65: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil), // 66: restante.v1.ListDmarcReportRowsResponse
-	(*ListTlsSessionsResponse)(nil),     // 67: restante.v1.ListTlsSessionsResponse
+	(FailedCheckPolicy)(0),              // 48: restante.v1.FailedCheckPolicy
+	(*timestamppb.Timestamp)(nil),       // 49: google.protobuf.Timestamp
+	(*Job)(nil),                         // 50: restante.v1.Job
+	(*SubmissionRecipient)(nil),         // 51: restante.v1.SubmissionRecipient
+	(RecipientState)(0),                 // 52: restante.v1.RecipientState
+	(*MessageChecks)(nil),               // 53: restante.v1.MessageChecks
+	(*CreateDomainKeysRequest)(nil),     // 54: restante.v1.CreateDomainKeysRequest
+	(*ListDomainKeysRequest)(nil),       // 55: restante.v1.ListDomainKeysRequest
+	(*ActivateDomainKeysRequest)(nil),   // 56: restante.v1.ActivateDomainKeysRequest
+	(*RevokeDomainKeyRequest)(nil),      // 57: restante.v1.RevokeDomainKeyRequest
+	(*DeleteDomainKeyRequest)(nil),      // 58: restante.v1.DeleteDomainKeyRequest
+	(*ListDmarcReportsRequest)(nil),     // 59: restante.v1.ListDmarcReportsRequest
+	(*ListDmarcReportRowsRequest)(nil),  // 60: restante.v1.ListDmarcReportRowsRequest
+	(*ListTlsSessionsRequest)(nil),      // 61: restante.v1.ListTlsSessionsRequest
+	(*CreateDomainKeysResponse)(nil),    // 62: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),      // 63: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),  // 64: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),     // 65: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),     // 66: restante.v1.DeleteDomainKeyResponse
+	(*ListDmarcReportsResponse)(nil),    // 67: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil), // 68: restante.v1.ListDmarcReportRowsResponse
+	(*ListTlsSessionsResponse)(nil),     // 69: restante.v1.ListTlsSessionsResponse
 }
 var file_restante_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
-	1,  // 1: restante.v1.Account.sent_copy:type_name -> restante.v1.SentCopyPolicy
-	48, // 2: restante.v1.Account.created_at:type_name -> google.protobuf.Timestamp
-	2,  // 3: restante.v1.CreateDomainResponse.domain:type_name -> restante.v1.Domain
-	2,  // 4: restante.v1.ListDomainsResponse.domains:type_name -> restante.v1.Domain
-	0,  // 5: restante.v1.UpdateDomainRequest.resending:type_name -> restante.v1.ResendingPolicy
-	2,  // 6: restante.v1.UpdateDomainResponse.domain:type_name -> restante.v1.Domain
-	1,  // 7: restante.v1.CreateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
-	3,  // 8: restante.v1.CreateAccountResponse.account:type_name -> restante.v1.Account
-	3,  // 9: restante.v1.GetAccountResponse.account:type_name -> restante.v1.Account
-	3,  // 10: restante.v1.ListAccountsResponse.accounts:type_name -> restante.v1.Account
-	1,  // 11: restante.v1.UpdateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
-	3,  // 12: restante.v1.UpdateAccountResponse.account:type_name -> restante.v1.Account
-	49, // 13: restante.v1.DeleteAccountResponse.job:type_name -> restante.v1.Job
-	24, // 14: restante.v1.CreateAliasResponse.created:type_name -> restante.v1.Alias
-	24, // 15: restante.v1.ListAliasesResponse.aliases:type_name -> restante.v1.Alias
-	48, // 16: restante.v1.QueueEntry.accepted_at:type_name -> google.protobuf.Timestamp
-	50, // 17: restante.v1.QueueEntry.recipient:type_name -> restante.v1.SubmissionRecipient
-	31, // 18: restante.v1.ListQueueResponse.entries:type_name -> restante.v1.QueueEntry
-	48, // 19: restante.v1.TraceEvent.happened_at:type_name -> google.protobuf.Timestamp
-	51, // 20: restante.v1.TraceEvent.state:type_name -> restante.v1.RecipientState
-	48, // 21: restante.v1.MessageTrace.accepted_at:type_name -> google.protobuf.Timestamp
-	39, // 22: restante.v1.MessageTrace.events:type_name -> restante.v1.TraceEvent
-	40, // 23: restante.v1.TraceMessagesResponse.traces:type_name -> restante.v1.MessageTrace
-	49, // 24: restante.v1.CheckStoreResponse.job:type_name -> restante.v1.Job
-	49, // 25: restante.v1.BackupStoreResponse.job:type_name -> restante.v1.Job
-	4,  // 26: restante.v1.AdminService.CreateDomain:input_type -> restante.v1.CreateDomainRequest
-	6,  // 27: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
-	8,  // 28: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
-	10, // 29: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
-	52, // 30: restante.v1.AdminService.CreateDomainKeys:input_type -> restante.v1.CreateDomainKeysRequest
-	53, // 31: restante.v1.AdminService.ListDomainKeys:input_type -> restante.v1.ListDomainKeysRequest
-	54, // 32: restante.v1.AdminService.ActivateDomainKeys:input_type -> restante.v1.ActivateDomainKeysRequest
-	55, // 33: restante.v1.AdminService.RevokeDomainKey:input_type -> restante.v1.RevokeDomainKeyRequest
-	56, // 34: restante.v1.AdminService.DeleteDomainKey:input_type -> restante.v1.DeleteDomainKeyRequest
-	12, // 35: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
-	14, // 36: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
-	16, // 37: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
-	18, // 38: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
-	20, // 39: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
-	22, // 40: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
-	25, // 41: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
-	27, // 42: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
-	29, // 43: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
-	32, // 44: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
-	34, // 45: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
-	36, // 46: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
-	38, // 47: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
-	57, // 48: restante.v1.AdminService.ListDmarcReports:input_type -> restante.v1.ListDmarcReportsRequest
-	58, // 49: restante.v1.AdminService.ListDmarcReportRows:input_type -> restante.v1.ListDmarcReportRowsRequest
-	42, // 50: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
-	44, // 51: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
-	59, // 52: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
-	46, // 53: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
-	5,  // 54: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
-	7,  // 55: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
-	9,  // 56: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
-	11, // 57: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
-	60, // 58: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
-	61, // 59: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
-	62, // 60: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
-	63, // 61: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
-	64, // 62: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
-	13, // 63: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
-	15, // 64: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
-	17, // 65: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
-	19, // 66: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
-	21, // 67: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
-	23, // 68: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
-	26, // 69: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
-	28, // 70: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
-	30, // 71: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
-	33, // 72: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
-	35, // 73: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
-	37, // 74: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
-	41, // 75: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
-	65, // 76: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
-	66, // 77: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
-	43, // 78: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
-	45, // 79: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
-	67, // 80: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
-	47, // 81: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
-	54, // [54:82] is the sub-list for method output_type
-	26, // [26:54] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	48, // 1: restante.v1.Domain.failed_dmarc:type_name -> restante.v1.FailedCheckPolicy
+	48, // 2: restante.v1.Domain.forged_sender:type_name -> restante.v1.FailedCheckPolicy
+	1,  // 3: restante.v1.Account.sent_copy:type_name -> restante.v1.SentCopyPolicy
+	49, // 4: restante.v1.Account.created_at:type_name -> google.protobuf.Timestamp
+	2,  // 5: restante.v1.CreateDomainResponse.domain:type_name -> restante.v1.Domain
+	2,  // 6: restante.v1.ListDomainsResponse.domains:type_name -> restante.v1.Domain
+	0,  // 7: restante.v1.UpdateDomainRequest.resending:type_name -> restante.v1.ResendingPolicy
+	48, // 8: restante.v1.UpdateDomainRequest.failed_dmarc:type_name -> restante.v1.FailedCheckPolicy
+	48, // 9: restante.v1.UpdateDomainRequest.forged_sender:type_name -> restante.v1.FailedCheckPolicy
+	2,  // 10: restante.v1.UpdateDomainResponse.domain:type_name -> restante.v1.Domain
+	1,  // 11: restante.v1.CreateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
+	3,  // 12: restante.v1.CreateAccountResponse.account:type_name -> restante.v1.Account
+	3,  // 13: restante.v1.GetAccountResponse.account:type_name -> restante.v1.Account
+	3,  // 14: restante.v1.ListAccountsResponse.accounts:type_name -> restante.v1.Account
+	1,  // 15: restante.v1.UpdateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
+	3,  // 16: restante.v1.UpdateAccountResponse.account:type_name -> restante.v1.Account
+	50, // 17: restante.v1.DeleteAccountResponse.job:type_name -> restante.v1.Job
+	24, // 18: restante.v1.CreateAliasResponse.created:type_name -> restante.v1.Alias
+	24, // 19: restante.v1.ListAliasesResponse.aliases:type_name -> restante.v1.Alias
+	49, // 20: restante.v1.QueueEntry.accepted_at:type_name -> google.protobuf.Timestamp
+	51, // 21: restante.v1.QueueEntry.recipient:type_name -> restante.v1.SubmissionRecipient
+	31, // 22: restante.v1.ListQueueResponse.entries:type_name -> restante.v1.QueueEntry
+	49, // 23: restante.v1.TraceEvent.happened_at:type_name -> google.protobuf.Timestamp
+	52, // 24: restante.v1.TraceEvent.state:type_name -> restante.v1.RecipientState
+	49, // 25: restante.v1.MessageTrace.accepted_at:type_name -> google.protobuf.Timestamp
+	39, // 26: restante.v1.MessageTrace.events:type_name -> restante.v1.TraceEvent
+	53, // 27: restante.v1.MessageTrace.checks:type_name -> restante.v1.MessageChecks
+	40, // 28: restante.v1.TraceMessagesResponse.traces:type_name -> restante.v1.MessageTrace
+	50, // 29: restante.v1.CheckStoreResponse.job:type_name -> restante.v1.Job
+	50, // 30: restante.v1.BackupStoreResponse.job:type_name -> restante.v1.Job
+	4,  // 31: restante.v1.AdminService.CreateDomain:input_type -> restante.v1.CreateDomainRequest
+	6,  // 32: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
+	8,  // 33: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
+	10, // 34: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
+	54, // 35: restante.v1.AdminService.CreateDomainKeys:input_type -> restante.v1.CreateDomainKeysRequest
+	55, // 36: restante.v1.AdminService.ListDomainKeys:input_type -> restante.v1.ListDomainKeysRequest
+	56, // 37: restante.v1.AdminService.ActivateDomainKeys:input_type -> restante.v1.ActivateDomainKeysRequest
+	57, // 38: restante.v1.AdminService.RevokeDomainKey:input_type -> restante.v1.RevokeDomainKeyRequest
+	58, // 39: restante.v1.AdminService.DeleteDomainKey:input_type -> restante.v1.DeleteDomainKeyRequest
+	12, // 40: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
+	14, // 41: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
+	16, // 42: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
+	18, // 43: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
+	20, // 44: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
+	22, // 45: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
+	25, // 46: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
+	27, // 47: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
+	29, // 48: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
+	32, // 49: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
+	34, // 50: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
+	36, // 51: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
+	38, // 52: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
+	59, // 53: restante.v1.AdminService.ListDmarcReports:input_type -> restante.v1.ListDmarcReportsRequest
+	60, // 54: restante.v1.AdminService.ListDmarcReportRows:input_type -> restante.v1.ListDmarcReportRowsRequest
+	42, // 55: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
+	44, // 56: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
+	61, // 57: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
+	46, // 58: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
+	5,  // 59: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
+	7,  // 60: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
+	9,  // 61: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
+	11, // 62: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
+	62, // 63: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
+	63, // 64: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
+	64, // 65: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
+	65, // 66: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
+	66, // 67: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
+	13, // 68: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
+	15, // 69: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
+	17, // 70: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
+	19, // 71: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
+	21, // 72: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
+	23, // 73: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
+	26, // 74: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
+	28, // 75: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
+	30, // 76: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
+	33, // 77: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
+	35, // 78: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
+	37, // 79: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
+	41, // 80: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
+	67, // 81: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
+	68, // 82: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
+	43, // 83: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
+	45, // 84: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
+	69, // 85: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
+	47, // 86: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
+	59, // [59:87] is the sub-list for method output_type
+	31, // [31:59] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_admin_proto_init() }
@@ -3303,6 +3361,7 @@ func file_restante_v1_admin_proto_init() {
 	if File_restante_v1_admin_proto != nil {
 		return
 	}
+	file_restante_v1_checks_proto_init()
 	file_restante_v1_job_proto_init()
 	file_restante_v1_reports_proto_init()
 	file_restante_v1_signing_proto_init()

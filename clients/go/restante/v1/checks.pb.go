@@ -194,6 +194,174 @@ func (DmarcPolicy) EnumDescriptor() ([]byte, []int) {
 	return file_restante_v1_checks_proto_rawDescGZIP(), []int{2}
 }
 
+// CheckMethod is a check, for conditions on messages.
+type CheckMethod int32
+
+const (
+	CheckMethod_CHECK_METHOD_UNSPECIFIED CheckMethod = 0 // Not a check.
+	CheckMethod_CHECK_METHOD_SPF         CheckMethod = 1 // SPF of the reverse-path; of HELO where there is no other.
+	CheckMethod_CHECK_METHOD_DKIM        CheckMethod = 2 // DKIM: PASS if one signature passed, else the result of the first one.
+	CheckMethod_CHECK_METHOD_DMARC       CheckMethod = 3 // DMARC.
+	CheckMethod_CHECK_METHOD_ARC         CheckMethod = 4 // The ARC chain.
+	CheckMethod_CHECK_METHOD_REVERSE_DNS CheckMethod = 5 // The client's name.
+	CheckMethod_CHECK_METHOD_DNS_LISTS   CheckMethod = 6 // FAIL if a list of bad clients has the client, else PASS if one of good clients has it.
+)
+
+// Enum value maps for CheckMethod.
+var (
+	CheckMethod_name = map[int32]string{
+		0: "CHECK_METHOD_UNSPECIFIED",
+		1: "CHECK_METHOD_SPF",
+		2: "CHECK_METHOD_DKIM",
+		3: "CHECK_METHOD_DMARC",
+		4: "CHECK_METHOD_ARC",
+		5: "CHECK_METHOD_REVERSE_DNS",
+		6: "CHECK_METHOD_DNS_LISTS",
+	}
+	CheckMethod_value = map[string]int32{
+		"CHECK_METHOD_UNSPECIFIED": 0,
+		"CHECK_METHOD_SPF":         1,
+		"CHECK_METHOD_DKIM":        2,
+		"CHECK_METHOD_DMARC":       3,
+		"CHECK_METHOD_ARC":         4,
+		"CHECK_METHOD_REVERSE_DNS": 5,
+		"CHECK_METHOD_DNS_LISTS":   6,
+	}
+)
+
+func (x CheckMethod) Enum() *CheckMethod {
+	p := new(CheckMethod)
+	*p = x
+	return p
+}
+
+func (x CheckMethod) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CheckMethod) Descriptor() protoreflect.EnumDescriptor {
+	return file_restante_v1_checks_proto_enumTypes[3].Descriptor()
+}
+
+func (CheckMethod) Type() protoreflect.EnumType {
+	return &file_restante_v1_checks_proto_enumTypes[3]
+}
+
+func (x CheckMethod) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CheckMethod.Descriptor instead.
+func (CheckMethod) EnumDescriptor() ([]byte, []int) {
+	return file_restante_v1_checks_proto_rawDescGZIP(), []int{3}
+}
+
+// FailedCheckPolicy says what happens to mail that fails a check.
+type FailedCheckPolicy int32
+
+const (
+	FailedCheckPolicy_FAILED_CHECK_POLICY_UNSPECIFIED FailedCheckPolicy = 0 // Not a policy. A new domain has QUARANTINE.
+	FailedCheckPolicy_FAILED_CHECK_POLICY_NONE        FailedCheckPolicy = 1 // It is delivered as other mail.
+	FailedCheckPolicy_FAILED_CHECK_POLICY_QUARANTINE  FailedCheckPolicy = 2 // It is delivered to the recipient's Junk folder.
+	FailedCheckPolicy_FAILED_CHECK_POLICY_REJECT      FailedCheckPolicy = 3 // It is refused in the session (MESSAGE_REFUSED).
+)
+
+// Enum value maps for FailedCheckPolicy.
+var (
+	FailedCheckPolicy_name = map[int32]string{
+		0: "FAILED_CHECK_POLICY_UNSPECIFIED",
+		1: "FAILED_CHECK_POLICY_NONE",
+		2: "FAILED_CHECK_POLICY_QUARANTINE",
+		3: "FAILED_CHECK_POLICY_REJECT",
+	}
+	FailedCheckPolicy_value = map[string]int32{
+		"FAILED_CHECK_POLICY_UNSPECIFIED": 0,
+		"FAILED_CHECK_POLICY_NONE":        1,
+		"FAILED_CHECK_POLICY_QUARANTINE":  2,
+		"FAILED_CHECK_POLICY_REJECT":      3,
+	}
+)
+
+func (x FailedCheckPolicy) Enum() *FailedCheckPolicy {
+	p := new(FailedCheckPolicy)
+	*p = x
+	return p
+}
+
+func (x FailedCheckPolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FailedCheckPolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_restante_v1_checks_proto_enumTypes[4].Descriptor()
+}
+
+func (FailedCheckPolicy) Type() protoreflect.EnumType {
+	return &file_restante_v1_checks_proto_enumTypes[4]
+}
+
+func (x FailedCheckPolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FailedCheckPolicy.Descriptor instead.
+func (FailedCheckPolicy) EnumDescriptor() ([]byte, []int) {
+	return file_restante_v1_checks_proto_rawDescGZIP(), []int{4}
+}
+
+// CheckRestriction is true when a check of a received message had one of these results.
+type CheckRestriction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Check         CheckMethod            `protobuf:"varint,1,opt,name=check,proto3,enum=restante.v1.CheckMethod" json:"check,omitempty"`            // The check.
+	Results       []CheckResult          `protobuf:"varint,2,rep,packed,name=results,proto3,enum=restante.v1.CheckResult" json:"results,omitempty"` // At most 9; UNSPECIFIED matches messages without this check. None: any result.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRestriction) Reset() {
+	*x = CheckRestriction{}
+	mi := &file_restante_v1_checks_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRestriction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRestriction) ProtoMessage() {}
+
+func (x *CheckRestriction) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_checks_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRestriction.ProtoReflect.Descriptor instead.
+func (*CheckRestriction) Descriptor() ([]byte, []int) {
+	return file_restante_v1_checks_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *CheckRestriction) GetCheck() CheckMethod {
+	if x != nil {
+		return x.Check
+	}
+	return CheckMethod_CHECK_METHOD_UNSPECIFIED
+}
+
+func (x *CheckRestriction) GetResults() []CheckResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
 // MessageChecks has all results for one message. An absent field or an empty list says that a check was not made. No text
 // of these messages has control characters. A text has at most 512 octets in UTF-8, and a name of a domain, host, zone or
 // selector at most 255, where the field gives no other limit.
@@ -211,7 +379,7 @@ type MessageChecks struct {
 
 func (x *MessageChecks) Reset() {
 	*x = MessageChecks{}
-	mi := &file_restante_v1_checks_proto_msgTypes[0]
+	mi := &file_restante_v1_checks_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -223,7 +391,7 @@ func (x *MessageChecks) String() string {
 func (*MessageChecks) ProtoMessage() {}
 
 func (x *MessageChecks) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_checks_proto_msgTypes[0]
+	mi := &file_restante_v1_checks_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -236,7 +404,7 @@ func (x *MessageChecks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageChecks.ProtoReflect.Descriptor instead.
 func (*MessageChecks) Descriptor() ([]byte, []int) {
-	return file_restante_v1_checks_proto_rawDescGZIP(), []int{0}
+	return file_restante_v1_checks_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *MessageChecks) GetSpf() []*SpfCheck {
@@ -296,7 +464,7 @@ type SpfCheck struct {
 
 func (x *SpfCheck) Reset() {
 	*x = SpfCheck{}
-	mi := &file_restante_v1_checks_proto_msgTypes[1]
+	mi := &file_restante_v1_checks_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -308,7 +476,7 @@ func (x *SpfCheck) String() string {
 func (*SpfCheck) ProtoMessage() {}
 
 func (x *SpfCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_checks_proto_msgTypes[1]
+	mi := &file_restante_v1_checks_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -321,7 +489,7 @@ func (x *SpfCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpfCheck.ProtoReflect.Descriptor instead.
 func (*SpfCheck) Descriptor() ([]byte, []int) {
-	return file_restante_v1_checks_proto_rawDescGZIP(), []int{1}
+	return file_restante_v1_checks_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SpfCheck) GetResult() CheckResult {
@@ -385,7 +553,7 @@ type DkimCheck struct {
 
 func (x *DkimCheck) Reset() {
 	*x = DkimCheck{}
-	mi := &file_restante_v1_checks_proto_msgTypes[2]
+	mi := &file_restante_v1_checks_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -397,7 +565,7 @@ func (x *DkimCheck) String() string {
 func (*DkimCheck) ProtoMessage() {}
 
 func (x *DkimCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_checks_proto_msgTypes[2]
+	mi := &file_restante_v1_checks_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -410,7 +578,7 @@ func (x *DkimCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DkimCheck.ProtoReflect.Descriptor instead.
 func (*DkimCheck) Descriptor() ([]byte, []int) {
-	return file_restante_v1_checks_proto_rawDescGZIP(), []int{2}
+	return file_restante_v1_checks_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *DkimCheck) GetResult() CheckResult {
@@ -503,7 +671,7 @@ type DmarcCheck struct {
 
 func (x *DmarcCheck) Reset() {
 	*x = DmarcCheck{}
-	mi := &file_restante_v1_checks_proto_msgTypes[3]
+	mi := &file_restante_v1_checks_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +683,7 @@ func (x *DmarcCheck) String() string {
 func (*DmarcCheck) ProtoMessage() {}
 
 func (x *DmarcCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_checks_proto_msgTypes[3]
+	mi := &file_restante_v1_checks_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,7 +696,7 @@ func (x *DmarcCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DmarcCheck.ProtoReflect.Descriptor instead.
 func (*DmarcCheck) Descriptor() ([]byte, []int) {
-	return file_restante_v1_checks_proto_rawDescGZIP(), []int{3}
+	return file_restante_v1_checks_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *DmarcCheck) GetResult() CheckResult {
@@ -624,7 +792,7 @@ type ArcCheck struct {
 
 func (x *ArcCheck) Reset() {
 	*x = ArcCheck{}
-	mi := &file_restante_v1_checks_proto_msgTypes[4]
+	mi := &file_restante_v1_checks_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +804,7 @@ func (x *ArcCheck) String() string {
 func (*ArcCheck) ProtoMessage() {}
 
 func (x *ArcCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_checks_proto_msgTypes[4]
+	mi := &file_restante_v1_checks_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +817,7 @@ func (x *ArcCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArcCheck.ProtoReflect.Descriptor instead.
 func (*ArcCheck) Descriptor() ([]byte, []int) {
-	return file_restante_v1_checks_proto_rawDescGZIP(), []int{4}
+	return file_restante_v1_checks_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ArcCheck) GetResult() CheckResult {
@@ -698,7 +866,7 @@ type ReverseDnsCheck struct {
 
 func (x *ReverseDnsCheck) Reset() {
 	*x = ReverseDnsCheck{}
-	mi := &file_restante_v1_checks_proto_msgTypes[5]
+	mi := &file_restante_v1_checks_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +878,7 @@ func (x *ReverseDnsCheck) String() string {
 func (*ReverseDnsCheck) ProtoMessage() {}
 
 func (x *ReverseDnsCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_checks_proto_msgTypes[5]
+	mi := &file_restante_v1_checks_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +891,7 @@ func (x *ReverseDnsCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReverseDnsCheck.ProtoReflect.Descriptor instead.
 func (*ReverseDnsCheck) Descriptor() ([]byte, []int) {
-	return file_restante_v1_checks_proto_rawDescGZIP(), []int{5}
+	return file_restante_v1_checks_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReverseDnsCheck) GetResult() CheckResult {
@@ -754,7 +922,7 @@ type DnsListCheck struct {
 
 func (x *DnsListCheck) Reset() {
 	*x = DnsListCheck{}
-	mi := &file_restante_v1_checks_proto_msgTypes[6]
+	mi := &file_restante_v1_checks_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +934,7 @@ func (x *DnsListCheck) String() string {
 func (*DnsListCheck) ProtoMessage() {}
 
 func (x *DnsListCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_checks_proto_msgTypes[6]
+	mi := &file_restante_v1_checks_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +947,7 @@ func (x *DnsListCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DnsListCheck.ProtoReflect.Descriptor instead.
 func (*DnsListCheck) Descriptor() ([]byte, []int) {
-	return file_restante_v1_checks_proto_rawDescGZIP(), []int{6}
+	return file_restante_v1_checks_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DnsListCheck) GetDnsZone() string {
@@ -821,7 +989,10 @@ var File_restante_v1_checks_proto protoreflect.FileDescriptor
 
 const file_restante_v1_checks_proto_rawDesc = "" +
 	"\n" +
-	"\x18restante/v1/checks.proto\x12\vrestante.v1\"\xb3\x02\n" +
+	"\x18restante/v1/checks.proto\x12\vrestante.v1\"v\n" +
+	"\x10CheckRestriction\x12.\n" +
+	"\x05check\x18\x01 \x01(\x0e2\x18.restante.v1.CheckMethodR\x05check\x122\n" +
+	"\aresults\x18\x02 \x03(\x0e2\x18.restante.v1.CheckResultR\aresults\"\xb3\x02\n" +
 	"\rMessageChecks\x12'\n" +
 	"\x03spf\x18\x01 \x03(\v2\x15.restante.v1.SpfCheckR\x03spf\x12*\n" +
 	"\x04dkim\x18\x02 \x03(\v2\x16.restante.v1.DkimCheckR\x04dkim\x12-\n" +
@@ -898,7 +1069,20 @@ const file_restante_v1_checks_proto_rawDesc = "" +
 	"\x18DMARC_POLICY_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DMARC_POLICY_NONE\x10\x01\x12\x1b\n" +
 	"\x17DMARC_POLICY_QUARANTINE\x10\x02\x12\x17\n" +
-	"\x13DMARC_POLICY_REJECT\x10\x03B\x90\x01\n" +
+	"\x13DMARC_POLICY_REJECT\x10\x03*\xc0\x01\n" +
+	"\vCheckMethod\x12\x1c\n" +
+	"\x18CHECK_METHOD_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10CHECK_METHOD_SPF\x10\x01\x12\x15\n" +
+	"\x11CHECK_METHOD_DKIM\x10\x02\x12\x16\n" +
+	"\x12CHECK_METHOD_DMARC\x10\x03\x12\x14\n" +
+	"\x10CHECK_METHOD_ARC\x10\x04\x12\x1c\n" +
+	"\x18CHECK_METHOD_REVERSE_DNS\x10\x05\x12\x1a\n" +
+	"\x16CHECK_METHOD_DNS_LISTS\x10\x06*\x9a\x01\n" +
+	"\x11FailedCheckPolicy\x12#\n" +
+	"\x1fFAILED_CHECK_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18FAILED_CHECK_POLICY_NONE\x10\x01\x12\"\n" +
+	"\x1eFAILED_CHECK_POLICY_QUARANTINE\x10\x02\x12\x1e\n" +
+	"\x1aFAILED_CHECK_POLICY_REJECT\x10\x03B\x90\x01\n" +
 	"\x0eio.restante.v1B\vChecksProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\vRestante.V1\xca\x02\vRestante\\V1\xea\x02\fRestante::V1b\x06proto3"
 
 var (
@@ -913,39 +1097,44 @@ func file_restante_v1_checks_proto_rawDescGZIP() []byte {
 	return file_restante_v1_checks_proto_rawDescData
 }
 
-var file_restante_v1_checks_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_restante_v1_checks_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_restante_v1_checks_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_restante_v1_checks_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_restante_v1_checks_proto_goTypes = []any{
-	(CheckResult)(0),        // 0: restante.v1.CheckResult
-	(SpfIdentity)(0),        // 1: restante.v1.SpfIdentity
-	(DmarcPolicy)(0),        // 2: restante.v1.DmarcPolicy
-	(*MessageChecks)(nil),   // 3: restante.v1.MessageChecks
-	(*SpfCheck)(nil),        // 4: restante.v1.SpfCheck
-	(*DkimCheck)(nil),       // 5: restante.v1.DkimCheck
-	(*DmarcCheck)(nil),      // 6: restante.v1.DmarcCheck
-	(*ArcCheck)(nil),        // 7: restante.v1.ArcCheck
-	(*ReverseDnsCheck)(nil), // 8: restante.v1.ReverseDnsCheck
-	(*DnsListCheck)(nil),    // 9: restante.v1.DnsListCheck
+	(CheckResult)(0),         // 0: restante.v1.CheckResult
+	(SpfIdentity)(0),         // 1: restante.v1.SpfIdentity
+	(DmarcPolicy)(0),         // 2: restante.v1.DmarcPolicy
+	(CheckMethod)(0),         // 3: restante.v1.CheckMethod
+	(FailedCheckPolicy)(0),   // 4: restante.v1.FailedCheckPolicy
+	(*CheckRestriction)(nil), // 5: restante.v1.CheckRestriction
+	(*MessageChecks)(nil),    // 6: restante.v1.MessageChecks
+	(*SpfCheck)(nil),         // 7: restante.v1.SpfCheck
+	(*DkimCheck)(nil),        // 8: restante.v1.DkimCheck
+	(*DmarcCheck)(nil),       // 9: restante.v1.DmarcCheck
+	(*ArcCheck)(nil),         // 10: restante.v1.ArcCheck
+	(*ReverseDnsCheck)(nil),  // 11: restante.v1.ReverseDnsCheck
+	(*DnsListCheck)(nil),     // 12: restante.v1.DnsListCheck
 }
 var file_restante_v1_checks_proto_depIdxs = []int32{
-	4,  // 0: restante.v1.MessageChecks.spf:type_name -> restante.v1.SpfCheck
-	5,  // 1: restante.v1.MessageChecks.dkim:type_name -> restante.v1.DkimCheck
-	6,  // 2: restante.v1.MessageChecks.dmarc:type_name -> restante.v1.DmarcCheck
-	7,  // 3: restante.v1.MessageChecks.arc:type_name -> restante.v1.ArcCheck
-	8,  // 4: restante.v1.MessageChecks.reverse_dns:type_name -> restante.v1.ReverseDnsCheck
-	9,  // 5: restante.v1.MessageChecks.dns_lists:type_name -> restante.v1.DnsListCheck
-	0,  // 6: restante.v1.SpfCheck.result:type_name -> restante.v1.CheckResult
-	1,  // 7: restante.v1.SpfCheck.identity:type_name -> restante.v1.SpfIdentity
-	0,  // 8: restante.v1.DkimCheck.result:type_name -> restante.v1.CheckResult
-	0,  // 9: restante.v1.DmarcCheck.result:type_name -> restante.v1.CheckResult
-	2,  // 10: restante.v1.DmarcCheck.policy:type_name -> restante.v1.DmarcPolicy
-	0,  // 11: restante.v1.ArcCheck.result:type_name -> restante.v1.CheckResult
-	0,  // 12: restante.v1.ReverseDnsCheck.result:type_name -> restante.v1.CheckResult
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	3,  // 0: restante.v1.CheckRestriction.check:type_name -> restante.v1.CheckMethod
+	0,  // 1: restante.v1.CheckRestriction.results:type_name -> restante.v1.CheckResult
+	7,  // 2: restante.v1.MessageChecks.spf:type_name -> restante.v1.SpfCheck
+	8,  // 3: restante.v1.MessageChecks.dkim:type_name -> restante.v1.DkimCheck
+	9,  // 4: restante.v1.MessageChecks.dmarc:type_name -> restante.v1.DmarcCheck
+	10, // 5: restante.v1.MessageChecks.arc:type_name -> restante.v1.ArcCheck
+	11, // 6: restante.v1.MessageChecks.reverse_dns:type_name -> restante.v1.ReverseDnsCheck
+	12, // 7: restante.v1.MessageChecks.dns_lists:type_name -> restante.v1.DnsListCheck
+	0,  // 8: restante.v1.SpfCheck.result:type_name -> restante.v1.CheckResult
+	1,  // 9: restante.v1.SpfCheck.identity:type_name -> restante.v1.SpfIdentity
+	0,  // 10: restante.v1.DkimCheck.result:type_name -> restante.v1.CheckResult
+	0,  // 11: restante.v1.DmarcCheck.result:type_name -> restante.v1.CheckResult
+	2,  // 12: restante.v1.DmarcCheck.policy:type_name -> restante.v1.DmarcPolicy
+	0,  // 13: restante.v1.ArcCheck.result:type_name -> restante.v1.CheckResult
+	0,  // 14: restante.v1.ReverseDnsCheck.result:type_name -> restante.v1.CheckResult
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_checks_proto_init() }
@@ -958,8 +1147,8 @@ func file_restante_v1_checks_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_checks_proto_rawDesc), len(file_restante_v1_checks_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   7,
+			NumEnums:      5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -40,6 +40,7 @@ const (
 	MessageColumn_MESSAGE_COLUMN_PREVIEW        MessageColumn = 9  // previews and attachment_counts.
 	MessageColumn_MESSAGE_COLUMN_FOLDER         MessageColumn = 10 // folder_ids.
 	MessageColumn_MESSAGE_COLUMN_PARTS          MessageColumn = 11 // parts.
+	MessageColumn_MESSAGE_COLUMN_CHECKS         MessageColumn = 12 // checks.
 )
 
 // Enum value maps for MessageColumn.
@@ -57,6 +58,7 @@ var (
 		9:  "MESSAGE_COLUMN_PREVIEW",
 		10: "MESSAGE_COLUMN_FOLDER",
 		11: "MESSAGE_COLUMN_PARTS",
+		12: "MESSAGE_COLUMN_CHECKS",
 	}
 	MessageColumn_value = map[string]int32{
 		"MESSAGE_COLUMN_UNSPECIFIED":    0,
@@ -71,6 +73,7 @@ var (
 		"MESSAGE_COLUMN_PREVIEW":        9,
 		"MESSAGE_COLUMN_FOLDER":         10,
 		"MESSAGE_COLUMN_PARTS":          11,
+		"MESSAGE_COLUMN_CHECKS":         12,
 	}
 )
 
@@ -727,9 +730,10 @@ type MessageRows struct {
 	// disposition-notification, feedback-report, external-body and partial. Parts that HTML shows: images, audio, video, fonts
 	// and text/css that have a Content-ID and stand in a multipart/related with HTML, unless their Content-Disposition is
 	// attachment.
-	AttachmentCounts []int32         `protobuf:"varint,16,rep,packed,name=attachment_counts,json=attachmentCounts,proto3" json:"attachment_counts,omitempty"`
-	Sections         []*SectionCells `protobuf:"bytes,17,rep,name=sections,proto3" json:"sections,omitempty"` // One for each requested section, in that order.
-	Parts            []*MessagePart  `protobuf:"bytes,18,rep,name=parts,proto3" json:"parts,omitempty"`       // Column: the whole message as the root of its parts.
+	AttachmentCounts []int32          `protobuf:"varint,16,rep,packed,name=attachment_counts,json=attachmentCounts,proto3" json:"attachment_counts,omitempty"`
+	Sections         []*SectionCells  `protobuf:"bytes,17,rep,name=sections,proto3" json:"sections,omitempty"` // One for each requested section, in that order.
+	Parts            []*MessagePart   `protobuf:"bytes,18,rep,name=parts,proto3" json:"parts,omitempty"`       // Column: the whole message as the root of its parts.
+	Checks           []*MessageChecks `protobuf:"bytes,19,rep,name=checks,proto3" json:"checks,omitempty"`     // Column: results of the checks at reception; an empty message: not checked.
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -886,6 +890,13 @@ func (x *MessageRows) GetSections() []*SectionCells {
 func (x *MessageRows) GetParts() []*MessagePart {
 	if x != nil {
 		return x.Parts
+	}
+	return nil
+}
+
+func (x *MessageRows) GetChecks() []*MessageChecks {
+	if x != nil {
+		return x.Checks
 	}
 	return nil
 }
@@ -3453,7 +3464,7 @@ var File_restante_v1_message_proto protoreflect.FileDescriptor
 
 const file_restante_v1_message_proto_rawDesc = "" +
 	"\n" +
-	"\x19restante/v1/message.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/search.proto\x1a\x17restante/v1/types.proto\"\x9d\x02\n" +
+	"\x19restante/v1/message.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a\x18restante/v1/search.proto\x1a\x17restante/v1/types.proto\"\x9d\x02\n" +
 	"\aSection\x12\x12\n" +
 	"\x04part\x18\x01 \x03(\x05R\x04part\x12,\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x18.restante.v1.SectionKindR\x04kind\x12\x16\n" +
@@ -3498,7 +3509,7 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\asummary\x18\x0f \x01(\v2\x1b.restante.v1.MessageSummaryR\asummary\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd2\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x86\x06\n" +
 	"\vMessageRows\x12\x1f\n" +
 	"\vmessage_ids\x18\x01 \x03(\x03R\n" +
 	"messageIds\x12\x12\n" +
@@ -3521,7 +3532,8 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\bpreviews\x18\x0f \x03(\tR\bpreviews\x12+\n" +
 	"\x11attachment_counts\x18\x10 \x03(\x05R\x10attachmentCounts\x125\n" +
 	"\bsections\x18\x11 \x03(\v2\x19.restante.v1.SectionCellsR\bsections\x12.\n" +
-	"\x05parts\x18\x12 \x03(\v2\x18.restante.v1.MessagePartR\x05parts\"\xaf\x01\n" +
+	"\x05parts\x18\x12 \x03(\v2\x18.restante.v1.MessagePartR\x05parts\x122\n" +
+	"\x06checks\x18\x13 \x03(\v2\x1a.restante.v1.MessageChecksR\x06checks\"\xaf\x01\n" +
 	"\n" +
 	"MessageSet\x12)\n" +
 	"\x04uids\x18\x01 \x01(\v2\x13.restante.v1.UidSetH\x00R\x04uids\x12-\n" +
@@ -3786,7 +3798,7 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\vmessage_ids\x18\x02 \x03(\x03R\n" +
 	"messageIds\"I\n" +
 	" PurgeRecoverableMessagesResponse\x12%\n" +
-	"\fpurged_count\x18\x01 \x01(\x03B\x020\x01R\vpurgedCount*\xea\x02\n" +
+	"\fpurged_count\x18\x01 \x01(\x03B\x020\x01R\vpurgedCount*\x85\x03\n" +
 	"\rMessageColumn\x12\x1e\n" +
 	"\x1aMESSAGE_COLUMN_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14MESSAGE_COLUMN_FLAGS\x10\x01\x12 \n" +
@@ -3800,7 +3812,8 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\x16MESSAGE_COLUMN_PREVIEW\x10\t\x12\x19\n" +
 	"\x15MESSAGE_COLUMN_FOLDER\x10\n" +
 	"\x12\x18\n" +
-	"\x14MESSAGE_COLUMN_PARTS\x10\v*\xce\x01\n" +
+	"\x14MESSAGE_COLUMN_PARTS\x10\v\x12\x19\n" +
+	"\x15MESSAGE_COLUMN_CHECKS\x10\f*\xce\x01\n" +
 	"\vSectionKind\x12\x1c\n" +
 	"\x18SECTION_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SECTION_KIND_WHOLE\x10\x01\x12\x17\n" +
@@ -3899,15 +3912,16 @@ var file_restante_v1_message_proto_goTypes = []any{
 	nil,                                      // 41: restante.v1.MessagePart.ParametersEntry
 	(*MessageSummary)(nil),                   // 42: restante.v1.MessageSummary
 	(*KeywordSet)(nil),                       // 43: restante.v1.KeywordSet
-	(*UidSet)(nil),                           // 44: restante.v1.UidSet
-	(*MessageIdSet)(nil),                     // 45: restante.v1.MessageIdSet
-	(*Restriction)(nil),                      // 46: restante.v1.Restriction
-	(*SortKey)(nil),                          // 47: restante.v1.SortKey
-	(*CommitToken)(nil),                      // 48: restante.v1.CommitToken
-	(*IdRange)(nil),                          // 49: restante.v1.IdRange
-	(*timestamppb.Timestamp)(nil),            // 50: google.protobuf.Timestamp
-	(*MailAddress)(nil),                      // 51: restante.v1.MailAddress
-	(*FolderChanges)(nil),                    // 52: restante.v1.FolderChanges
+	(*MessageChecks)(nil),                    // 44: restante.v1.MessageChecks
+	(*UidSet)(nil),                           // 45: restante.v1.UidSet
+	(*MessageIdSet)(nil),                     // 46: restante.v1.MessageIdSet
+	(*Restriction)(nil),                      // 47: restante.v1.Restriction
+	(*SortKey)(nil),                          // 48: restante.v1.SortKey
+	(*CommitToken)(nil),                      // 49: restante.v1.CommitToken
+	(*IdRange)(nil),                          // 50: restante.v1.IdRange
+	(*timestamppb.Timestamp)(nil),            // 51: google.protobuf.Timestamp
+	(*MailAddress)(nil),                      // 52: restante.v1.MailAddress
+	(*FolderChanges)(nil),                    // 53: restante.v1.FolderChanges
 }
 var file_restante_v1_message_proto_depIdxs = []int32{
 	1,  // 0: restante.v1.Section.kind:type_name -> restante.v1.SectionKind
@@ -3919,108 +3933,109 @@ var file_restante_v1_message_proto_depIdxs = []int32{
 	42, // 6: restante.v1.MessageRows.summaries:type_name -> restante.v1.MessageSummary
 	6,  // 7: restante.v1.MessageRows.sections:type_name -> restante.v1.SectionCells
 	8,  // 8: restante.v1.MessageRows.parts:type_name -> restante.v1.MessagePart
-	44, // 9: restante.v1.MessageSet.uids:type_name -> restante.v1.UidSet
-	45, // 10: restante.v1.MessageSet.ids:type_name -> restante.v1.MessageIdSet
-	11, // 11: restante.v1.MessageSet.matching:type_name -> restante.v1.MatchingMessages
-	46, // 12: restante.v1.MatchingMessages.restriction:type_name -> restante.v1.Restriction
-	46, // 13: restante.v1.QueryMessagesRequest.restriction:type_name -> restante.v1.Restriction
-	47, // 14: restante.v1.QueryMessagesRequest.sort:type_name -> restante.v1.SortKey
-	0,  // 15: restante.v1.QueryMessagesRequest.columns:type_name -> restante.v1.MessageColumn
-	48, // 16: restante.v1.QueryMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	9,  // 17: restante.v1.QueryMessagesResponse.rows:type_name -> restante.v1.MessageRows
-	46, // 18: restante.v1.SearchMessagesRequest.restriction:type_name -> restante.v1.Restriction
-	48, // 19: restante.v1.SearchMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	49, // 20: restante.v1.SearchMessagesResponse.uids:type_name -> restante.v1.IdRange
-	49, // 21: restante.v1.SearchMessagesResponse.message_ids:type_name -> restante.v1.IdRange
-	10, // 22: restante.v1.BatchGetMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	0,  // 23: restante.v1.BatchGetMessagesRequest.columns:type_name -> restante.v1.MessageColumn
-	5,  // 24: restante.v1.BatchGetMessagesRequest.sections:type_name -> restante.v1.Section
-	48, // 25: restante.v1.BatchGetMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	9,  // 26: restante.v1.BatchGetMessagesResponse.rows:type_name -> restante.v1.MessageRows
-	10, // 27: restante.v1.StreamMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	0,  // 28: restante.v1.StreamMessagesRequest.columns:type_name -> restante.v1.MessageColumn
-	5,  // 29: restante.v1.StreamMessagesRequest.sections:type_name -> restante.v1.Section
-	48, // 30: restante.v1.StreamMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	9,  // 31: restante.v1.StreamMessagesResponse.rows:type_name -> restante.v1.MessageRows
-	7,  // 32: restante.v1.StreamMessagesResponse.rest:type_name -> restante.v1.SectionRest
-	50, // 33: restante.v1.AppendMessageRequest.received_at:type_name -> google.protobuf.Timestamp
-	48, // 34: restante.v1.AppendMessageResponse.commit:type_name -> restante.v1.CommitToken
-	51, // 35: restante.v1.Draft.author:type_name -> restante.v1.MailAddress
-	51, // 36: restante.v1.Draft.to:type_name -> restante.v1.MailAddress
-	51, // 37: restante.v1.Draft.cc:type_name -> restante.v1.MailAddress
-	51, // 38: restante.v1.Draft.bcc:type_name -> restante.v1.MailAddress
-	51, // 39: restante.v1.Draft.reply_to:type_name -> restante.v1.MailAddress
-	22, // 40: restante.v1.Draft.attachments:type_name -> restante.v1.Attachment
-	23, // 41: restante.v1.CreateDraftRequest.draft:type_name -> restante.v1.Draft
-	48, // 42: restante.v1.CreateDraftResponse.commit:type_name -> restante.v1.CommitToken
-	10, // 43: restante.v1.UpdateMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	3,  // 44: restante.v1.UpdateMessagesRequest.operation:type_name -> restante.v1.FlagOperation
-	48, // 45: restante.v1.UpdateMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	49, // 46: restante.v1.UpdateMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
-	49, // 47: restante.v1.UpdateMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
-	52, // 48: restante.v1.UpdateMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	10, // 49: restante.v1.CopyMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	49, // 50: restante.v1.CopyMessagesResponse.source_message_ids:type_name -> restante.v1.IdRange
-	49, // 51: restante.v1.CopyMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
-	49, // 52: restante.v1.CopyMessagesResponse.source_uids:type_name -> restante.v1.IdRange
-	49, // 53: restante.v1.CopyMessagesResponse.target_uids:type_name -> restante.v1.IdRange
-	48, // 54: restante.v1.CopyMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	49, // 55: restante.v1.CopyMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
-	49, // 56: restante.v1.CopyMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
-	10, // 57: restante.v1.MoveMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	49, // 58: restante.v1.MoveMessagesResponse.message_ids:type_name -> restante.v1.IdRange
-	49, // 59: restante.v1.MoveMessagesResponse.source_uids:type_name -> restante.v1.IdRange
-	49, // 60: restante.v1.MoveMessagesResponse.target_uids:type_name -> restante.v1.IdRange
-	48, // 61: restante.v1.MoveMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	52, // 62: restante.v1.MoveMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	49, // 63: restante.v1.MoveMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
-	49, // 64: restante.v1.MoveMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
-	49, // 65: restante.v1.MoveMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
-	48, // 66: restante.v1.MoveMessagesResponse.source_commit:type_name -> restante.v1.CommitToken
-	10, // 67: restante.v1.DeleteMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	4,  // 68: restante.v1.DeleteMessagesRequest.mode:type_name -> restante.v1.DeleteMode
-	49, // 69: restante.v1.DeleteMessagesResponse.deleted_message_ids:type_name -> restante.v1.IdRange
-	49, // 70: restante.v1.DeleteMessagesResponse.deleted_uids:type_name -> restante.v1.IdRange
-	48, // 71: restante.v1.DeleteMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	52, // 72: restante.v1.DeleteMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	49, // 73: restante.v1.DeleteMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
-	49, // 74: restante.v1.DeleteMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
-	50, // 75: restante.v1.RecoverableMessage.deleted_at:type_name -> google.protobuf.Timestamp
-	50, // 76: restante.v1.RecoverableMessage.purged_after:type_name -> google.protobuf.Timestamp
-	42, // 77: restante.v1.RecoverableMessage.summary:type_name -> restante.v1.MessageSummary
-	35, // 78: restante.v1.ListRecoverableMessagesResponse.messages:type_name -> restante.v1.RecoverableMessage
-	48, // 79: restante.v1.RecoverMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	12, // 80: restante.v1.MessageService.QueryMessages:input_type -> restante.v1.QueryMessagesRequest
-	14, // 81: restante.v1.MessageService.SearchMessages:input_type -> restante.v1.SearchMessagesRequest
-	16, // 82: restante.v1.MessageService.BatchGetMessages:input_type -> restante.v1.BatchGetMessagesRequest
-	18, // 83: restante.v1.MessageService.StreamMessages:input_type -> restante.v1.StreamMessagesRequest
-	20, // 84: restante.v1.MessageService.AppendMessage:input_type -> restante.v1.AppendMessageRequest
-	24, // 85: restante.v1.MessageService.CreateDraft:input_type -> restante.v1.CreateDraftRequest
-	26, // 86: restante.v1.MessageService.UpdateMessages:input_type -> restante.v1.UpdateMessagesRequest
-	28, // 87: restante.v1.MessageService.CopyMessages:input_type -> restante.v1.CopyMessagesRequest
-	30, // 88: restante.v1.MessageService.MoveMessages:input_type -> restante.v1.MoveMessagesRequest
-	32, // 89: restante.v1.MessageService.DeleteMessages:input_type -> restante.v1.DeleteMessagesRequest
-	34, // 90: restante.v1.MessageService.ListRecoverableMessages:input_type -> restante.v1.ListRecoverableMessagesRequest
-	37, // 91: restante.v1.MessageService.RecoverMessages:input_type -> restante.v1.RecoverMessagesRequest
-	39, // 92: restante.v1.MessageService.PurgeRecoverableMessages:input_type -> restante.v1.PurgeRecoverableMessagesRequest
-	13, // 93: restante.v1.MessageService.QueryMessages:output_type -> restante.v1.QueryMessagesResponse
-	15, // 94: restante.v1.MessageService.SearchMessages:output_type -> restante.v1.SearchMessagesResponse
-	17, // 95: restante.v1.MessageService.BatchGetMessages:output_type -> restante.v1.BatchGetMessagesResponse
-	19, // 96: restante.v1.MessageService.StreamMessages:output_type -> restante.v1.StreamMessagesResponse
-	21, // 97: restante.v1.MessageService.AppendMessage:output_type -> restante.v1.AppendMessageResponse
-	25, // 98: restante.v1.MessageService.CreateDraft:output_type -> restante.v1.CreateDraftResponse
-	27, // 99: restante.v1.MessageService.UpdateMessages:output_type -> restante.v1.UpdateMessagesResponse
-	29, // 100: restante.v1.MessageService.CopyMessages:output_type -> restante.v1.CopyMessagesResponse
-	31, // 101: restante.v1.MessageService.MoveMessages:output_type -> restante.v1.MoveMessagesResponse
-	33, // 102: restante.v1.MessageService.DeleteMessages:output_type -> restante.v1.DeleteMessagesResponse
-	36, // 103: restante.v1.MessageService.ListRecoverableMessages:output_type -> restante.v1.ListRecoverableMessagesResponse
-	38, // 104: restante.v1.MessageService.RecoverMessages:output_type -> restante.v1.RecoverMessagesResponse
-	40, // 105: restante.v1.MessageService.PurgeRecoverableMessages:output_type -> restante.v1.PurgeRecoverableMessagesResponse
-	93, // [93:106] is the sub-list for method output_type
-	80, // [80:93] is the sub-list for method input_type
-	80, // [80:80] is the sub-list for extension type_name
-	80, // [80:80] is the sub-list for extension extendee
-	0,  // [0:80] is the sub-list for field type_name
+	44, // 9: restante.v1.MessageRows.checks:type_name -> restante.v1.MessageChecks
+	45, // 10: restante.v1.MessageSet.uids:type_name -> restante.v1.UidSet
+	46, // 11: restante.v1.MessageSet.ids:type_name -> restante.v1.MessageIdSet
+	11, // 12: restante.v1.MessageSet.matching:type_name -> restante.v1.MatchingMessages
+	47, // 13: restante.v1.MatchingMessages.restriction:type_name -> restante.v1.Restriction
+	47, // 14: restante.v1.QueryMessagesRequest.restriction:type_name -> restante.v1.Restriction
+	48, // 15: restante.v1.QueryMessagesRequest.sort:type_name -> restante.v1.SortKey
+	0,  // 16: restante.v1.QueryMessagesRequest.columns:type_name -> restante.v1.MessageColumn
+	49, // 17: restante.v1.QueryMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	9,  // 18: restante.v1.QueryMessagesResponse.rows:type_name -> restante.v1.MessageRows
+	47, // 19: restante.v1.SearchMessagesRequest.restriction:type_name -> restante.v1.Restriction
+	49, // 20: restante.v1.SearchMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	50, // 21: restante.v1.SearchMessagesResponse.uids:type_name -> restante.v1.IdRange
+	50, // 22: restante.v1.SearchMessagesResponse.message_ids:type_name -> restante.v1.IdRange
+	10, // 23: restante.v1.BatchGetMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	0,  // 24: restante.v1.BatchGetMessagesRequest.columns:type_name -> restante.v1.MessageColumn
+	5,  // 25: restante.v1.BatchGetMessagesRequest.sections:type_name -> restante.v1.Section
+	49, // 26: restante.v1.BatchGetMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	9,  // 27: restante.v1.BatchGetMessagesResponse.rows:type_name -> restante.v1.MessageRows
+	10, // 28: restante.v1.StreamMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	0,  // 29: restante.v1.StreamMessagesRequest.columns:type_name -> restante.v1.MessageColumn
+	5,  // 30: restante.v1.StreamMessagesRequest.sections:type_name -> restante.v1.Section
+	49, // 31: restante.v1.StreamMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	9,  // 32: restante.v1.StreamMessagesResponse.rows:type_name -> restante.v1.MessageRows
+	7,  // 33: restante.v1.StreamMessagesResponse.rest:type_name -> restante.v1.SectionRest
+	51, // 34: restante.v1.AppendMessageRequest.received_at:type_name -> google.protobuf.Timestamp
+	49, // 35: restante.v1.AppendMessageResponse.commit:type_name -> restante.v1.CommitToken
+	52, // 36: restante.v1.Draft.author:type_name -> restante.v1.MailAddress
+	52, // 37: restante.v1.Draft.to:type_name -> restante.v1.MailAddress
+	52, // 38: restante.v1.Draft.cc:type_name -> restante.v1.MailAddress
+	52, // 39: restante.v1.Draft.bcc:type_name -> restante.v1.MailAddress
+	52, // 40: restante.v1.Draft.reply_to:type_name -> restante.v1.MailAddress
+	22, // 41: restante.v1.Draft.attachments:type_name -> restante.v1.Attachment
+	23, // 42: restante.v1.CreateDraftRequest.draft:type_name -> restante.v1.Draft
+	49, // 43: restante.v1.CreateDraftResponse.commit:type_name -> restante.v1.CommitToken
+	10, // 44: restante.v1.UpdateMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	3,  // 45: restante.v1.UpdateMessagesRequest.operation:type_name -> restante.v1.FlagOperation
+	49, // 46: restante.v1.UpdateMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	50, // 47: restante.v1.UpdateMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
+	50, // 48: restante.v1.UpdateMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
+	53, // 49: restante.v1.UpdateMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	10, // 50: restante.v1.CopyMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	50, // 51: restante.v1.CopyMessagesResponse.source_message_ids:type_name -> restante.v1.IdRange
+	50, // 52: restante.v1.CopyMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
+	50, // 53: restante.v1.CopyMessagesResponse.source_uids:type_name -> restante.v1.IdRange
+	50, // 54: restante.v1.CopyMessagesResponse.target_uids:type_name -> restante.v1.IdRange
+	49, // 55: restante.v1.CopyMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	50, // 56: restante.v1.CopyMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
+	50, // 57: restante.v1.CopyMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
+	10, // 58: restante.v1.MoveMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	50, // 59: restante.v1.MoveMessagesResponse.message_ids:type_name -> restante.v1.IdRange
+	50, // 60: restante.v1.MoveMessagesResponse.source_uids:type_name -> restante.v1.IdRange
+	50, // 61: restante.v1.MoveMessagesResponse.target_uids:type_name -> restante.v1.IdRange
+	49, // 62: restante.v1.MoveMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	53, // 63: restante.v1.MoveMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	50, // 64: restante.v1.MoveMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
+	50, // 65: restante.v1.MoveMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
+	50, // 66: restante.v1.MoveMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
+	49, // 67: restante.v1.MoveMessagesResponse.source_commit:type_name -> restante.v1.CommitToken
+	10, // 68: restante.v1.DeleteMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	4,  // 69: restante.v1.DeleteMessagesRequest.mode:type_name -> restante.v1.DeleteMode
+	50, // 70: restante.v1.DeleteMessagesResponse.deleted_message_ids:type_name -> restante.v1.IdRange
+	50, // 71: restante.v1.DeleteMessagesResponse.deleted_uids:type_name -> restante.v1.IdRange
+	49, // 72: restante.v1.DeleteMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	53, // 73: restante.v1.DeleteMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	50, // 74: restante.v1.DeleteMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
+	50, // 75: restante.v1.DeleteMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
+	51, // 76: restante.v1.RecoverableMessage.deleted_at:type_name -> google.protobuf.Timestamp
+	51, // 77: restante.v1.RecoverableMessage.purged_after:type_name -> google.protobuf.Timestamp
+	42, // 78: restante.v1.RecoverableMessage.summary:type_name -> restante.v1.MessageSummary
+	35, // 79: restante.v1.ListRecoverableMessagesResponse.messages:type_name -> restante.v1.RecoverableMessage
+	49, // 80: restante.v1.RecoverMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	12, // 81: restante.v1.MessageService.QueryMessages:input_type -> restante.v1.QueryMessagesRequest
+	14, // 82: restante.v1.MessageService.SearchMessages:input_type -> restante.v1.SearchMessagesRequest
+	16, // 83: restante.v1.MessageService.BatchGetMessages:input_type -> restante.v1.BatchGetMessagesRequest
+	18, // 84: restante.v1.MessageService.StreamMessages:input_type -> restante.v1.StreamMessagesRequest
+	20, // 85: restante.v1.MessageService.AppendMessage:input_type -> restante.v1.AppendMessageRequest
+	24, // 86: restante.v1.MessageService.CreateDraft:input_type -> restante.v1.CreateDraftRequest
+	26, // 87: restante.v1.MessageService.UpdateMessages:input_type -> restante.v1.UpdateMessagesRequest
+	28, // 88: restante.v1.MessageService.CopyMessages:input_type -> restante.v1.CopyMessagesRequest
+	30, // 89: restante.v1.MessageService.MoveMessages:input_type -> restante.v1.MoveMessagesRequest
+	32, // 90: restante.v1.MessageService.DeleteMessages:input_type -> restante.v1.DeleteMessagesRequest
+	34, // 91: restante.v1.MessageService.ListRecoverableMessages:input_type -> restante.v1.ListRecoverableMessagesRequest
+	37, // 92: restante.v1.MessageService.RecoverMessages:input_type -> restante.v1.RecoverMessagesRequest
+	39, // 93: restante.v1.MessageService.PurgeRecoverableMessages:input_type -> restante.v1.PurgeRecoverableMessagesRequest
+	13, // 94: restante.v1.MessageService.QueryMessages:output_type -> restante.v1.QueryMessagesResponse
+	15, // 95: restante.v1.MessageService.SearchMessages:output_type -> restante.v1.SearchMessagesResponse
+	17, // 96: restante.v1.MessageService.BatchGetMessages:output_type -> restante.v1.BatchGetMessagesResponse
+	19, // 97: restante.v1.MessageService.StreamMessages:output_type -> restante.v1.StreamMessagesResponse
+	21, // 98: restante.v1.MessageService.AppendMessage:output_type -> restante.v1.AppendMessageResponse
+	25, // 99: restante.v1.MessageService.CreateDraft:output_type -> restante.v1.CreateDraftResponse
+	27, // 100: restante.v1.MessageService.UpdateMessages:output_type -> restante.v1.UpdateMessagesResponse
+	29, // 101: restante.v1.MessageService.CopyMessages:output_type -> restante.v1.CopyMessagesResponse
+	31, // 102: restante.v1.MessageService.MoveMessages:output_type -> restante.v1.MoveMessagesResponse
+	33, // 103: restante.v1.MessageService.DeleteMessages:output_type -> restante.v1.DeleteMessagesResponse
+	36, // 104: restante.v1.MessageService.ListRecoverableMessages:output_type -> restante.v1.ListRecoverableMessagesResponse
+	38, // 105: restante.v1.MessageService.RecoverMessages:output_type -> restante.v1.RecoverMessagesResponse
+	40, // 106: restante.v1.MessageService.PurgeRecoverableMessages:output_type -> restante.v1.PurgeRecoverableMessagesResponse
+	94, // [94:107] is the sub-list for method output_type
+	81, // [81:94] is the sub-list for method input_type
+	81, // [81:81] is the sub-list for extension type_name
+	81, // [81:81] is the sub-list for extension extendee
+	0,  // [0:81] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_message_proto_init() }
@@ -4028,6 +4043,7 @@ func file_restante_v1_message_proto_init() {
 	if File_restante_v1_message_proto != nil {
 		return
 	}
+	file_restante_v1_checks_proto_init()
 	file_restante_v1_search_proto_init()
 	file_restante_v1_types_proto_init()
 	file_restante_v1_message_proto_msgTypes[0].OneofWrappers = []any{}

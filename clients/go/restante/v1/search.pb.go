@@ -333,6 +333,7 @@ type Restriction struct {
 	//	*Restriction_Header
 	//	*Restriction_Uids
 	//	*Restriction_Ids
+	//	*Restriction_Checks
 	Condition     isRestriction_Condition `protobuf_oneof:"condition"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -474,6 +475,15 @@ func (x *Restriction) GetIds() *MessageIdSet {
 	return nil
 }
 
+func (x *Restriction) GetChecks() *CheckRestriction {
+	if x != nil {
+		if x, ok := x.Condition.(*Restriction_Checks); ok {
+			return x.Checks
+		}
+	}
+	return nil
+}
+
 type isRestriction_Condition interface {
 	isRestriction_Condition()
 }
@@ -522,6 +532,10 @@ type Restriction_Ids struct {
 	Ids *MessageIdSet `protobuf:"bytes,11,opt,name=ids,proto3,oneof"` // The message has one of these ids.
 }
 
+type Restriction_Checks struct {
+	Checks *CheckRestriction `protobuf:"bytes,12,opt,name=checks,proto3,oneof"` // Results of the checks of received mail.
+}
+
 func (*Restriction_AllOf) isRestriction_Condition() {}
 
 func (*Restriction_AnyOf) isRestriction_Condition() {}
@@ -543,6 +557,8 @@ func (*Restriction_Header) isRestriction_Condition() {}
 func (*Restriction_Uids) isRestriction_Condition() {}
 
 func (*Restriction_Ids) isRestriction_Condition() {}
+
+func (*Restriction_Checks) isRestriction_Condition() {}
 
 // RestrictionList holds conditions.
 type RestrictionList struct {
@@ -980,7 +996,7 @@ var File_restante_v1_search_proto protoreflect.FileDescriptor
 
 const file_restante_v1_search_proto_rawDesc = "" +
 	"\n" +
-	"\x18restante/v1/search.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17restante/v1/types.proto\"\xec\x04\n" +
+	"\x18restante/v1/search.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a\x17restante/v1/types.proto\"\xa5\x05\n" +
 	"\vRestriction\x125\n" +
 	"\x06all_of\x18\x01 \x01(\v2\x1c.restante.v1.RestrictionListH\x00R\x05allOf\x125\n" +
 	"\x06any_of\x18\x02 \x01(\v2\x1c.restante.v1.RestrictionListH\x00R\x05anyOf\x126\n" +
@@ -993,7 +1009,8 @@ const file_restante_v1_search_proto_rawDesc = "" +
 	"\x06header\x18\t \x01(\v2\x1e.restante.v1.HeaderRestrictionH\x00R\x06header\x12)\n" +
 	"\x04uids\x18\n" +
 	" \x01(\v2\x13.restante.v1.UidSetH\x00R\x04uids\x12-\n" +
-	"\x03ids\x18\v \x01(\v2\x19.restante.v1.MessageIdSetH\x00R\x03idsB\v\n" +
+	"\x03ids\x18\v \x01(\v2\x19.restante.v1.MessageIdSetH\x00R\x03ids\x127\n" +
+	"\x06checks\x18\f \x01(\v2\x1d.restante.v1.CheckRestrictionH\x00R\x06checksB\v\n" +
 	"\tcondition\"O\n" +
 	"\x0fRestrictionList\x12<\n" +
 	"\frestrictions\x18\x01 \x03(\v2\x18.restante.v1.RestrictionR\frestrictions\"U\n" +
@@ -1093,7 +1110,8 @@ var file_restante_v1_search_proto_goTypes = []any{
 	(*SortKey)(nil),               // 13: restante.v1.SortKey
 	(*UidSet)(nil),                // 14: restante.v1.UidSet
 	(*MessageIdSet)(nil),          // 15: restante.v1.MessageIdSet
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*CheckRestriction)(nil),      // 16: restante.v1.CheckRestriction
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
 }
 var file_restante_v1_search_proto_depIdxs = []int32{
 	6,  // 0: restante.v1.Restriction.all_of:type_name -> restante.v1.RestrictionList
@@ -1107,19 +1125,20 @@ var file_restante_v1_search_proto_depIdxs = []int32{
 	12, // 8: restante.v1.Restriction.header:type_name -> restante.v1.HeaderRestriction
 	14, // 9: restante.v1.Restriction.uids:type_name -> restante.v1.UidSet
 	15, // 10: restante.v1.Restriction.ids:type_name -> restante.v1.MessageIdSet
-	5,  // 11: restante.v1.RestrictionList.restrictions:type_name -> restante.v1.Restriction
-	0,  // 12: restante.v1.TextRestriction.field:type_name -> restante.v1.TextField
-	1,  // 13: restante.v1.CompareRestriction.property:type_name -> restante.v1.CompareProperty
-	2,  // 14: restante.v1.CompareRestriction.comparison:type_name -> restante.v1.Comparison
-	3,  // 15: restante.v1.TimeRestriction.property:type_name -> restante.v1.TimeProperty
-	16, // 16: restante.v1.TimeRestriction.not_before:type_name -> google.protobuf.Timestamp
-	16, // 17: restante.v1.TimeRestriction.before:type_name -> google.protobuf.Timestamp
-	4,  // 18: restante.v1.SortKey.property:type_name -> restante.v1.SortProperty
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	16, // 11: restante.v1.Restriction.checks:type_name -> restante.v1.CheckRestriction
+	5,  // 12: restante.v1.RestrictionList.restrictions:type_name -> restante.v1.Restriction
+	0,  // 13: restante.v1.TextRestriction.field:type_name -> restante.v1.TextField
+	1,  // 14: restante.v1.CompareRestriction.property:type_name -> restante.v1.CompareProperty
+	2,  // 15: restante.v1.CompareRestriction.comparison:type_name -> restante.v1.Comparison
+	3,  // 16: restante.v1.TimeRestriction.property:type_name -> restante.v1.TimeProperty
+	17, // 17: restante.v1.TimeRestriction.not_before:type_name -> google.protobuf.Timestamp
+	17, // 18: restante.v1.TimeRestriction.before:type_name -> google.protobuf.Timestamp
+	4,  // 19: restante.v1.SortKey.property:type_name -> restante.v1.SortProperty
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_search_proto_init() }
@@ -1127,6 +1146,7 @@ func file_restante_v1_search_proto_init() {
 	if File_restante_v1_search_proto != nil {
 		return
 	}
+	file_restante_v1_checks_proto_init()
 	file_restante_v1_types_proto_init()
 	file_restante_v1_search_proto_msgTypes[0].OneofWrappers = []any{
 		(*Restriction_AllOf)(nil),
@@ -1140,6 +1160,7 @@ func file_restante_v1_search_proto_init() {
 		(*Restriction_Header)(nil),
 		(*Restriction_Uids)(nil),
 		(*Restriction_Ids)(nil),
+		(*Restriction_Checks)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from restante.v1 import checks_pb2 as _checks_pb2
 from restante.v1 import job_pb2 as _job_pb2
 from restante.v1 import submission_pb2 as _submission_pb2
 import builtins as _builtins
@@ -92,6 +93,8 @@ class Domain(_message.Message):
     ACCOUNT_COUNT_FIELD_NUMBER: _builtins.int
     ALIAS_COUNT_FIELD_NUMBER: _builtins.int
     RESENDING_FIELD_NUMBER: _builtins.int
+    FAILED_DMARC_FIELD_NUMBER: _builtins.int
+    FORGED_SENDER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """In Unicode, as given."""
     ascii_name: _builtins.str
@@ -104,6 +107,13 @@ class Domain(_message.Message):
     """Aliases in it."""
     resending: Global___ResendingPolicy.ValueType
     """Recipients to whom its users may resend mail of other authors."""
+    failed_dmarc: _checks_pb2.FailedCheckPolicy.ValueType
+    """Mail to the domain that fails DMARC, when the author's domain asks for quarantine or reject. REJECT refuses it where
+    that domain asks for reject. QUARANTINE refuses it then, too, if there is further evidence: SPF fails and no signature
+    passes, or DNS lists have the client.
+    """
+    forged_sender: _checks_pb2.FailedCheckPolicy.ValueType
+    """Mail from outside that claims a local domain in From or in the reverse-path, and no check confirms it."""
     def __init__(
         self,
         *,
@@ -113,10 +123,12 @@ class Domain(_message.Message):
         account_count: _builtins.int = ...,
         alias_count: _builtins.int = ...,
         resending: Global___ResendingPolicy.ValueType = ...,
+        failed_dmarc: _checks_pb2.FailedCheckPolicy.ValueType = ...,
+        forged_sender: _checks_pb2.FailedCheckPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_count", b"account_count", "alias_count", b"alias_count", "ascii_name", b"ascii_name", "catch_all", b"catch_all", "name", b"name", "resending", b"resending"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_count", b"account_count", "alias_count", b"alias_count", "ascii_name", b"ascii_name", "catch_all", b"catch_all", "failed_dmarc", b"failed_dmarc", "forged_sender", b"forged_sender", "name", b"name", "resending", b"resending"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -301,29 +313,45 @@ class UpdateDomainRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     CATCH_ALL_FIELD_NUMBER: _builtins.int
     RESENDING_FIELD_NUMBER: _builtins.int
+    FAILED_DMARC_FIELD_NUMBER: _builtins.int
+    FORGED_SENDER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The domain."""
     catch_all: _builtins.str
     """Address that receives mail for unknown recipients; empty: none."""
     resending: Global___ResendingPolicy.ValueType
     """Recipients to whom its users may resend mail of other authors."""
+    failed_dmarc: _checks_pb2.FailedCheckPolicy.ValueType
+    """Mail that fails DMARC."""
+    forged_sender: _checks_pb2.FailedCheckPolicy.ValueType
+    """Mail from outside that claims a local domain."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         catch_all: _builtins.str | None = ...,
         resending: Global___ResendingPolicy.ValueType | None = ...,
+        failed_dmarc: _checks_pb2.FailedCheckPolicy.ValueType | None = ...,
+        forged_sender: _checks_pb2.FailedCheckPolicy.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "_resending", b"_resending", "catch_all", b"catch_all", "resending", b"resending"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "_failed_dmarc", b"_failed_dmarc", "_forged_sender", b"_forged_sender", "_resending", b"_resending", "catch_all", b"catch_all", "failed_dmarc", b"failed_dmarc", "forged_sender", b"forged_sender", "resending", b"resending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "_resending", b"_resending", "catch_all", b"catch_all", "name", b"name", "resending", b"resending"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "_failed_dmarc", b"_failed_dmarc", "_forged_sender", b"_forged_sender", "_resending", b"_resending", "catch_all", b"catch_all", "failed_dmarc", b"failed_dmarc", "forged_sender", b"forged_sender", "name", b"name", "resending", b"resending"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__catch_all: _TypeAlias = _typing.Literal["catch_all"]  # noqa: Y015
     _WhichOneofArgType__catch_all: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all"]  # noqa: Y015
+    _WhichOneofReturnType__failed_dmarc: _TypeAlias = _typing.Literal["failed_dmarc"]  # noqa: Y015
+    _WhichOneofArgType__failed_dmarc: _TypeAlias = _typing.Literal["_failed_dmarc", b"_failed_dmarc"]  # noqa: Y015
+    _WhichOneofReturnType__forged_sender: _TypeAlias = _typing.Literal["forged_sender"]  # noqa: Y015
+    _WhichOneofArgType__forged_sender: _TypeAlias = _typing.Literal["_forged_sender", b"_forged_sender"]  # noqa: Y015
     _WhichOneofReturnType__resending: _TypeAlias = _typing.Literal["resending"]  # noqa: Y015
     _WhichOneofArgType__resending: _TypeAlias = _typing.Literal["_resending", b"_resending"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__catch_all) -> _WhichOneofReturnType__catch_all | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failed_dmarc) -> _WhichOneofReturnType__failed_dmarc | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forged_sender) -> _WhichOneofReturnType__forged_sender | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resending) -> _WhichOneofReturnType__resending | None: ...
 
@@ -1230,6 +1258,7 @@ class MessageTrace(_message.Message):
     SIZE_OCTETS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
     transport_id: _builtins.int
     """The message."""
     reverse_path: _builtins.str
@@ -1248,6 +1277,10 @@ class MessageTrace(_message.Message):
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceEvent]:
         """In order of time."""
 
+    @_builtins.property
+    def checks(self) -> _checks_pb2.MessageChecks:
+        """Results of the checks at reception; absent: not checked."""
+
     def __init__(
         self,
         *,
@@ -1258,10 +1291,11 @@ class MessageTrace(_message.Message):
         size_octets: _builtins.int = ...,
         source: _builtins.str = ...,
         events: _abc.Iterable[Global___TraceEvent] | None = ...,
+        checks: _checks_pb2.MessageChecks | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "checks", b"checks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "events", b"events", "internet_message_id", b"internet_message_id", "reverse_path", b"reverse_path", "size_octets", b"size_octets", "source", b"source", "transport_id", b"transport_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "checks", b"checks", "events", b"events", "internet_message_id", b"internet_message_id", "reverse_path", b"reverse_path", "size_octets", b"size_octets", "source", b"source", "transport_id", b"transport_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -119,6 +119,102 @@ DMARC_POLICY_REJECT: DmarcPolicy.ValueType  # 3
 """Such messages should be refused."""
 Global___DmarcPolicy: _TypeAlias = DmarcPolicy  # noqa: Y015
 
+class _CheckMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CheckMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CheckMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHECK_METHOD_UNSPECIFIED: _CheckMethod.ValueType  # 0
+    """Not a check."""
+    CHECK_METHOD_SPF: _CheckMethod.ValueType  # 1
+    """SPF of the reverse-path; of HELO where there is no other."""
+    CHECK_METHOD_DKIM: _CheckMethod.ValueType  # 2
+    """DKIM: PASS if one signature passed, else the result of the first one."""
+    CHECK_METHOD_DMARC: _CheckMethod.ValueType  # 3
+    """DMARC."""
+    CHECK_METHOD_ARC: _CheckMethod.ValueType  # 4
+    """The ARC chain."""
+    CHECK_METHOD_REVERSE_DNS: _CheckMethod.ValueType  # 5
+    """The client's name."""
+    CHECK_METHOD_DNS_LISTS: _CheckMethod.ValueType  # 6
+    """FAIL if a list of bad clients has the client, else PASS if one of good clients has it."""
+
+class CheckMethod(_CheckMethod, metaclass=_CheckMethodEnumTypeWrapper):
+    """CheckMethod is a check, for conditions on messages."""
+
+CHECK_METHOD_UNSPECIFIED: CheckMethod.ValueType  # 0
+"""Not a check."""
+CHECK_METHOD_SPF: CheckMethod.ValueType  # 1
+"""SPF of the reverse-path; of HELO where there is no other."""
+CHECK_METHOD_DKIM: CheckMethod.ValueType  # 2
+"""DKIM: PASS if one signature passed, else the result of the first one."""
+CHECK_METHOD_DMARC: CheckMethod.ValueType  # 3
+"""DMARC."""
+CHECK_METHOD_ARC: CheckMethod.ValueType  # 4
+"""The ARC chain."""
+CHECK_METHOD_REVERSE_DNS: CheckMethod.ValueType  # 5
+"""The client's name."""
+CHECK_METHOD_DNS_LISTS: CheckMethod.ValueType  # 6
+"""FAIL if a list of bad clients has the client, else PASS if one of good clients has it."""
+Global___CheckMethod: _TypeAlias = CheckMethod  # noqa: Y015
+
+class _FailedCheckPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FailedCheckPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailedCheckPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FAILED_CHECK_POLICY_UNSPECIFIED: _FailedCheckPolicy.ValueType  # 0
+    """Not a policy. A new domain has QUARANTINE."""
+    FAILED_CHECK_POLICY_NONE: _FailedCheckPolicy.ValueType  # 1
+    """It is delivered as other mail."""
+    FAILED_CHECK_POLICY_QUARANTINE: _FailedCheckPolicy.ValueType  # 2
+    """It is delivered to the recipient's Junk folder."""
+    FAILED_CHECK_POLICY_REJECT: _FailedCheckPolicy.ValueType  # 3
+    """It is refused in the session (MESSAGE_REFUSED)."""
+
+class FailedCheckPolicy(_FailedCheckPolicy, metaclass=_FailedCheckPolicyEnumTypeWrapper):
+    """FailedCheckPolicy says what happens to mail that fails a check."""
+
+FAILED_CHECK_POLICY_UNSPECIFIED: FailedCheckPolicy.ValueType  # 0
+"""Not a policy. A new domain has QUARANTINE."""
+FAILED_CHECK_POLICY_NONE: FailedCheckPolicy.ValueType  # 1
+"""It is delivered as other mail."""
+FAILED_CHECK_POLICY_QUARANTINE: FailedCheckPolicy.ValueType  # 2
+"""It is delivered to the recipient's Junk folder."""
+FAILED_CHECK_POLICY_REJECT: FailedCheckPolicy.ValueType  # 3
+"""It is refused in the session (MESSAGE_REFUSED)."""
+Global___FailedCheckPolicy: _TypeAlias = FailedCheckPolicy  # noqa: Y015
+
+@_typing.final
+class CheckRestriction(_message.Message):
+    """CheckRestriction is true when a check of a received message had one of these results."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECK_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    check: Global___CheckMethod.ValueType
+    """The check."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedScalarFieldContainer[Global___CheckResult.ValueType]:
+        """At most 9; UNSPECIFIED matches messages without this check. None: any result."""
+
+    def __init__(
+        self,
+        *,
+        check: Global___CheckMethod.ValueType = ...,
+        results: _abc.Iterable[Global___CheckResult.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckRestriction: _TypeAlias = CheckRestriction  # noqa: Y015
+
 @_typing.final
 class MessageChecks(_message.Message):
     """MessageChecks has all results for one message. An absent field or an empty list says that a check was not made. No text

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from restante.v1 import checks_pb2 as _checks_pb2
 from restante.v1 import search_pb2 as _search_pb2
 from restante.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -52,6 +53,8 @@ class _MessageColumnEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Message
     """folder_ids."""
     MESSAGE_COLUMN_PARTS: _MessageColumn.ValueType  # 11
     """parts."""
+    MESSAGE_COLUMN_CHECKS: _MessageColumn.ValueType  # 12
+    """checks."""
 
 class MessageColumn(_MessageColumn, metaclass=_MessageColumnEnumTypeWrapper):
     """MessageColumn is a property of a message that a reader can request. Message ids and UIDs are always present."""
@@ -80,6 +83,8 @@ MESSAGE_COLUMN_FOLDER: MessageColumn.ValueType  # 10
 """folder_ids."""
 MESSAGE_COLUMN_PARTS: MessageColumn.ValueType  # 11
 """parts."""
+MESSAGE_COLUMN_CHECKS: MessageColumn.ValueType  # 12
+"""checks."""
 Global___MessageColumn: _TypeAlias = MessageColumn  # noqa: Y015
 
 class _SectionKind:
@@ -477,6 +482,7 @@ class MessageRows(_message.Message):
     ATTACHMENT_COUNTS_FIELD_NUMBER: _builtins.int
     SECTIONS_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Column: message id."""
@@ -555,6 +561,10 @@ class MessageRows(_message.Message):
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessagePart]:
         """Column: the whole message as the root of its parts."""
 
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[_checks_pb2.MessageChecks]:
+        """Column: results of the checks at reception; an empty message: not checked."""
+
     def __init__(
         self,
         *,
@@ -576,10 +586,11 @@ class MessageRows(_message.Message):
         attachment_counts: _abc.Iterable[_builtins.int] | None = ...,
         sections: _abc.Iterable[Global___SectionCells] | None = ...,
         parts: _abc.Iterable[Global___MessagePart] | None = ...,
+        checks: _abc.Iterable[_checks_pb2.MessageChecks] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_counts", b"attachment_counts", "bodies", b"bodies", "body_structures", b"body_structures", "change_numbers", b"change_numbers", "envelopes", b"envelopes", "flags", b"flags", "folder_ids", b"folder_ids", "keyword_sets", b"keyword_sets", "keyword_table", b"keyword_table", "message_ids", b"message_ids", "parts", b"parts", "previews", b"previews", "received_at_seconds", b"received_at_seconds", "received_offset_minutes", b"received_offset_minutes", "sections", b"sections", "size_octets", b"size_octets", "summaries", b"summaries", "uids", b"uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_counts", b"attachment_counts", "bodies", b"bodies", "body_structures", b"body_structures", "change_numbers", b"change_numbers", "checks", b"checks", "envelopes", b"envelopes", "flags", b"flags", "folder_ids", b"folder_ids", "keyword_sets", b"keyword_sets", "keyword_table", b"keyword_table", "message_ids", b"message_ids", "parts", b"parts", "previews", b"previews", "received_at_seconds", b"received_at_seconds", "received_offset_minutes", b"received_offset_minutes", "sections", b"sections", "size_octets", b"size_octets", "summaries", b"summaries", "uids", b"uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

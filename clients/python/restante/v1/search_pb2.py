@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from restante.v1 import checks_pb2 as restante_dot_v1_dot_checks__pb2
 from restante.v1 import types_pb2 as restante_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18restante/v1/search.proto\x12\x0brestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17restante/v1/types.proto\"\x9c\x04\n\x0bRestriction\x12.\n\x06\x61ll_of\x18\x01 \x01(\x0b\x32\x1c.restante.v1.RestrictionListH\x00\x12.\n\x06\x61ny_of\x18\x02 \x01(\x0b\x32\x1c.restante.v1.RestrictionListH\x00\x12,\n\x08negation\x18\x03 \x01(\x0b\x32\x18.restante.v1.RestrictionH\x00\x12,\n\x04text\x18\x04 \x01(\x0b\x32\x1c.restante.v1.TextRestrictionH\x00\x12\x32\n\x07\x63ompare\x18\x05 \x01(\x0b\x32\x1f.restante.v1.CompareRestrictionH\x00\x12,\n\x04time\x18\x06 \x01(\x0b\x32\x1c.restante.v1.TimeRestrictionH\x00\x12-\n\x05\x66lags\x18\x07 \x01(\x0b\x32\x1c.restante.v1.FlagRestrictionH\x00\x12\x32\n\x07keyword\x18\x08 \x01(\x0b\x32\x1f.restante.v1.KeywordRestrictionH\x00\x12\x30\n\x06header\x18\t \x01(\x0b\x32\x1e.restante.v1.HeaderRestrictionH\x00\x12#\n\x04uids\x18\n \x01(\x0b\x32\x13.restante.v1.UidSetH\x00\x12(\n\x03ids\x18\x0b \x01(\x0b\x32\x19.restante.v1.MessageIdSetH\x00\x42\x0b\n\tcondition\"A\n\x0fRestrictionList\x12.\n\x0crestrictions\x18\x01 \x03(\x0b\x32\x18.restante.v1.Restriction\"G\n\x0fTextRestriction\x12%\n\x05\x66ield\x18\x01 \x01(\x0e\x32\x16.restante.v1.TextField\x12\r\n\x05value\x18\x02 \x01(\t\"\x84\x01\n\x12\x43ompareRestriction\x12.\n\x08property\x18\x01 \x01(\x0e\x32\x1c.restante.v1.CompareProperty\x12+\n\ncomparison\x18\x02 \x01(\x0e\x32\x17.restante.v1.Comparison\x12\x11\n\x05value\x18\x03 \x01(\x03\x42\x02\x30\x01\"\xae\x01\n\x0fTimeRestriction\x12+\n\x08property\x18\x01 \x01(\x0e\x32\x19.restante.v1.TimeProperty\x12.\n\nnot_before\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlocal_date\x18\x04 \x01(\x08\".\n\x0f\x46lagRestriction\x12\x0c\n\x04mask\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x05\"%\n\x12KeywordRestriction\x12\x0f\n\x07keyword\x18\x01 \x01(\t\"0\n\x11HeaderRestriction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"J\n\x07SortKey\x12+\n\x08property\x18\x01 \x01(\x0e\x32\x19.restante.v1.SortProperty\x12\x12\n\ndescending\x18\x02 \x01(\x08*\xb7\x01\n\tTextField\x12\x1a\n\x16TEXT_FIELD_UNSPECIFIED\x10\x00\x12\x16\n\x12TEXT_FIELD_SUBJECT\x10\x01\x12\x13\n\x0fTEXT_FIELD_FROM\x10\x02\x12\x11\n\rTEXT_FIELD_TO\x10\x03\x12\x11\n\rTEXT_FIELD_CC\x10\x04\x12\x12\n\x0eTEXT_FIELD_BCC\x10\x05\x12\x13\n\x0fTEXT_FIELD_BODY\x10\x06\x12\x12\n\x0eTEXT_FIELD_ANY\x10\x07*\xb4\x01\n\x0f\x43ompareProperty\x12 \n\x1c\x43OMPARE_PROPERTY_UNSPECIFIED\x10\x00\x12 \n\x1c\x43OMPARE_PROPERTY_SIZE_OCTETS\x10\x01\x12\"\n\x1e\x43OMPARE_PROPERTY_CHANGE_NUMBER\x10\x02\x12\x18\n\x14\x43OMPARE_PROPERTY_UID\x10\x03\x12\x1f\n\x1b\x43OMPARE_PROPERTY_MESSAGE_ID\x10\x04*\x84\x01\n\nComparison\x12\x1a\n\x16\x43OMPARISON_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43OMPARISON_LESS\x10\x01\x12\x14\n\x10\x43OMPARISON_EQUAL\x10\x02\x12\x16\n\x12\x43OMPARISON_GREATER\x10\x03\x12\x17\n\x13\x43OMPARISON_AT_LEAST\x10\x04*g\n\x0cTimeProperty\x12\x1d\n\x19TIME_PROPERTY_UNSPECIFIED\x10\x00\x12\x1d\n\x19TIME_PROPERTY_RECEIVED_AT\x10\x01\x12\x19\n\x15TIME_PROPERTY_SENT_AT\x10\x02*\xd0\x01\n\x0cSortProperty\x12\x1d\n\x19SORT_PROPERTY_UNSPECIFIED\x10\x00\x12\x1d\n\x19SORT_PROPERTY_RECEIVED_AT\x10\x01\x12\x19\n\x15SORT_PROPERTY_SENT_AT\x10\x02\x12\x1d\n\x19SORT_PROPERTY_SIZE_OCTETS\x10\x03\x12\x19\n\x15SORT_PROPERTY_SUBJECT\x10\x04\x12\x16\n\x12SORT_PROPERTY_FROM\x10\x05\x12\x15\n\x11SORT_PROPERTY_UID\x10\x06\x42\x90\x01\n\x0eio.restante.v1B\x0bSearchProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18restante/v1/search.proto\x12\x0brestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a\x17restante/v1/types.proto\"\xcd\x04\n\x0bRestriction\x12.\n\x06\x61ll_of\x18\x01 \x01(\x0b\x32\x1c.restante.v1.RestrictionListH\x00\x12.\n\x06\x61ny_of\x18\x02 \x01(\x0b\x32\x1c.restante.v1.RestrictionListH\x00\x12,\n\x08negation\x18\x03 \x01(\x0b\x32\x18.restante.v1.RestrictionH\x00\x12,\n\x04text\x18\x04 \x01(\x0b\x32\x1c.restante.v1.TextRestrictionH\x00\x12\x32\n\x07\x63ompare\x18\x05 \x01(\x0b\x32\x1f.restante.v1.CompareRestrictionH\x00\x12,\n\x04time\x18\x06 \x01(\x0b\x32\x1c.restante.v1.TimeRestrictionH\x00\x12-\n\x05\x66lags\x18\x07 \x01(\x0b\x32\x1c.restante.v1.FlagRestrictionH\x00\x12\x32\n\x07keyword\x18\x08 \x01(\x0b\x32\x1f.restante.v1.KeywordRestrictionH\x00\x12\x30\n\x06header\x18\t \x01(\x0b\x32\x1e.restante.v1.HeaderRestrictionH\x00\x12#\n\x04uids\x18\n \x01(\x0b\x32\x13.restante.v1.UidSetH\x00\x12(\n\x03ids\x18\x0b \x01(\x0b\x32\x19.restante.v1.MessageIdSetH\x00\x12/\n\x06\x63hecks\x18\x0c \x01(\x0b\x32\x1d.restante.v1.CheckRestrictionH\x00\x42\x0b\n\tcondition\"A\n\x0fRestrictionList\x12.\n\x0crestrictions\x18\x01 \x03(\x0b\x32\x18.restante.v1.Restriction\"G\n\x0fTextRestriction\x12%\n\x05\x66ield\x18\x01 \x01(\x0e\x32\x16.restante.v1.TextField\x12\r\n\x05value\x18\x02 \x01(\t\"\x84\x01\n\x12\x43ompareRestriction\x12.\n\x08property\x18\x01 \x01(\x0e\x32\x1c.restante.v1.CompareProperty\x12+\n\ncomparison\x18\x02 \x01(\x0e\x32\x17.restante.v1.Comparison\x12\x11\n\x05value\x18\x03 \x01(\x03\x42\x02\x30\x01\"\xae\x01\n\x0fTimeRestriction\x12+\n\x08property\x18\x01 \x01(\x0e\x32\x19.restante.v1.TimeProperty\x12.\n\nnot_before\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlocal_date\x18\x04 \x01(\x08\".\n\x0f\x46lagRestriction\x12\x0c\n\x04mask\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x05\"%\n\x12KeywordRestriction\x12\x0f\n\x07keyword\x18\x01 \x01(\t\"0\n\x11HeaderRestriction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"J\n\x07SortKey\x12+\n\x08property\x18\x01 \x01(\x0e\x32\x19.restante.v1.SortProperty\x12\x12\n\ndescending\x18\x02 \x01(\x08*\xb7\x01\n\tTextField\x12\x1a\n\x16TEXT_FIELD_UNSPECIFIED\x10\x00\x12\x16\n\x12TEXT_FIELD_SUBJECT\x10\x01\x12\x13\n\x0fTEXT_FIELD_FROM\x10\x02\x12\x11\n\rTEXT_FIELD_TO\x10\x03\x12\x11\n\rTEXT_FIELD_CC\x10\x04\x12\x12\n\x0eTEXT_FIELD_BCC\x10\x05\x12\x13\n\x0fTEXT_FIELD_BODY\x10\x06\x12\x12\n\x0eTEXT_FIELD_ANY\x10\x07*\xb4\x01\n\x0f\x43ompareProperty\x12 \n\x1c\x43OMPARE_PROPERTY_UNSPECIFIED\x10\x00\x12 \n\x1c\x43OMPARE_PROPERTY_SIZE_OCTETS\x10\x01\x12\"\n\x1e\x43OMPARE_PROPERTY_CHANGE_NUMBER\x10\x02\x12\x18\n\x14\x43OMPARE_PROPERTY_UID\x10\x03\x12\x1f\n\x1b\x43OMPARE_PROPERTY_MESSAGE_ID\x10\x04*\x84\x01\n\nComparison\x12\x1a\n\x16\x43OMPARISON_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43OMPARISON_LESS\x10\x01\x12\x14\n\x10\x43OMPARISON_EQUAL\x10\x02\x12\x16\n\x12\x43OMPARISON_GREATER\x10\x03\x12\x17\n\x13\x43OMPARISON_AT_LEAST\x10\x04*g\n\x0cTimeProperty\x12\x1d\n\x19TIME_PROPERTY_UNSPECIFIED\x10\x00\x12\x1d\n\x19TIME_PROPERTY_RECEIVED_AT\x10\x01\x12\x19\n\x15TIME_PROPERTY_SENT_AT\x10\x02*\xd0\x01\n\x0cSortProperty\x12\x1d\n\x19SORT_PROPERTY_UNSPECIFIED\x10\x00\x12\x1d\n\x19SORT_PROPERTY_RECEIVED_AT\x10\x01\x12\x19\n\x15SORT_PROPERTY_SENT_AT\x10\x02\x12\x1d\n\x19SORT_PROPERTY_SIZE_OCTETS\x10\x03\x12\x19\n\x15SORT_PROPERTY_SUBJECT\x10\x04\x12\x16\n\x12SORT_PROPERTY_FROM\x10\x05\x12\x15\n\x11SORT_PROPERTY_UID\x10\x06\x42\x90\x01\n\x0eio.restante.v1B\x0bSearchProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,32 +37,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\016io.restante.v1B\013SearchProtoP\001Z>github.com/restante/restante/clients/go/restante/v1;restantev1\242\002\003RST\252\002\013Restante.V1\312\002\013Restante\\V1\352\002\014Restante::V1'
   _globals['_COMPARERESTRICTION'].fields_by_name['value']._loaded_options = None
   _globals['_COMPARERESTRICTION'].fields_by_name['value']._serialized_options = b'0\001'
-  _globals['_TEXTFIELD']._serialized_start=1308
-  _globals['_TEXTFIELD']._serialized_end=1491
-  _globals['_COMPAREPROPERTY']._serialized_start=1494
-  _globals['_COMPAREPROPERTY']._serialized_end=1674
-  _globals['_COMPARISON']._serialized_start=1677
-  _globals['_COMPARISON']._serialized_end=1809
-  _globals['_TIMEPROPERTY']._serialized_start=1811
-  _globals['_TIMEPROPERTY']._serialized_end=1914
-  _globals['_SORTPROPERTY']._serialized_start=1917
-  _globals['_SORTPROPERTY']._serialized_end=2125
-  _globals['_RESTRICTION']._serialized_start=100
-  _globals['_RESTRICTION']._serialized_end=640
-  _globals['_RESTRICTIONLIST']._serialized_start=642
-  _globals['_RESTRICTIONLIST']._serialized_end=707
-  _globals['_TEXTRESTRICTION']._serialized_start=709
-  _globals['_TEXTRESTRICTION']._serialized_end=780
-  _globals['_COMPARERESTRICTION']._serialized_start=783
-  _globals['_COMPARERESTRICTION']._serialized_end=915
-  _globals['_TIMERESTRICTION']._serialized_start=918
-  _globals['_TIMERESTRICTION']._serialized_end=1092
-  _globals['_FLAGRESTRICTION']._serialized_start=1094
-  _globals['_FLAGRESTRICTION']._serialized_end=1140
-  _globals['_KEYWORDRESTRICTION']._serialized_start=1142
-  _globals['_KEYWORDRESTRICTION']._serialized_end=1179
-  _globals['_HEADERRESTRICTION']._serialized_start=1181
-  _globals['_HEADERRESTRICTION']._serialized_end=1229
-  _globals['_SORTKEY']._serialized_start=1231
-  _globals['_SORTKEY']._serialized_end=1305
+  _globals['_TEXTFIELD']._serialized_start=1383
+  _globals['_TEXTFIELD']._serialized_end=1566
+  _globals['_COMPAREPROPERTY']._serialized_start=1569
+  _globals['_COMPAREPROPERTY']._serialized_end=1749
+  _globals['_COMPARISON']._serialized_start=1752
+  _globals['_COMPARISON']._serialized_end=1884
+  _globals['_TIMEPROPERTY']._serialized_start=1886
+  _globals['_TIMEPROPERTY']._serialized_end=1989
+  _globals['_SORTPROPERTY']._serialized_start=1992
+  _globals['_SORTPROPERTY']._serialized_end=2200
+  _globals['_RESTRICTION']._serialized_start=126
+  _globals['_RESTRICTION']._serialized_end=715
+  _globals['_RESTRICTIONLIST']._serialized_start=717
+  _globals['_RESTRICTIONLIST']._serialized_end=782
+  _globals['_TEXTRESTRICTION']._serialized_start=784
+  _globals['_TEXTRESTRICTION']._serialized_end=855
+  _globals['_COMPARERESTRICTION']._serialized_start=858
+  _globals['_COMPARERESTRICTION']._serialized_end=990
+  _globals['_TIMERESTRICTION']._serialized_start=993
+  _globals['_TIMERESTRICTION']._serialized_end=1167
+  _globals['_FLAGRESTRICTION']._serialized_start=1169
+  _globals['_FLAGRESTRICTION']._serialized_end=1215
+  _globals['_KEYWORDRESTRICTION']._serialized_start=1217
+  _globals['_KEYWORDRESTRICTION']._serialized_end=1254
+  _globals['_HEADERRESTRICTION']._serialized_start=1256
+  _globals['_HEADERRESTRICTION']._serialized_end=1304
+  _globals['_SORTKEY']._serialized_start=1306
+  _globals['_SORTKEY']._serialized_end=1380
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from restante.v1 import checks_pb2 as _checks_pb2
 from restante.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -213,6 +214,7 @@ class Restriction(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     UIDS_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def all_of(self) -> Global___RestrictionList:
         """True when each is true; an empty list is true."""
@@ -257,6 +259,10 @@ class Restriction(_message.Message):
     def ids(self) -> _types_pb2.MessageIdSet:
         """The message has one of these ids."""
 
+    @_builtins.property
+    def checks(self) -> _checks_pb2.CheckRestriction:
+        """Results of the checks of received mail."""
+
     def __init__(
         self,
         *,
@@ -271,12 +277,13 @@ class Restriction(_message.Message):
         header: Global___HeaderRestriction | None = ...,
         uids: _types_pb2.UidSet | None = ...,
         ids: _types_pb2.MessageIdSet | None = ...,
+        checks: _checks_pb2.CheckRestriction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "compare", b"compare", "condition", b"condition", "flags", b"flags", "header", b"header", "ids", b"ids", "keyword", b"keyword", "negation", b"negation", "text", b"text", "time", b"time", "uids", b"uids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "checks", b"checks", "compare", b"compare", "condition", b"condition", "flags", b"flags", "header", b"header", "ids", b"ids", "keyword", b"keyword", "negation", b"negation", "text", b"text", "time", b"time", "uids", b"uids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "compare", b"compare", "condition", b"condition", "flags", b"flags", "header", b"header", "ids", b"ids", "keyword", b"keyword", "negation", b"negation", "text", b"text", "time", b"time", "uids", b"uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "checks", b"checks", "compare", b"compare", "condition", b"condition", "flags", b"flags", "header", b"header", "ids", b"ids", "keyword", b"keyword", "negation", b"negation", "text", b"text", "time", b"time", "uids", b"uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["all_of", "any_of", "negation", "text", "compare", "time", "flags", "keyword", "header", "uids", "ids"]  # noqa: Y015
+    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["all_of", "any_of", "negation", "text", "compare", "time", "flags", "keyword", "header", "uids", "ids", "checks"]  # noqa: Y015
     _WhichOneofArgType_condition: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_condition) -> _WhichOneofReturnType_condition | None: ...
 

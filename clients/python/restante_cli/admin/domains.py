@@ -15,17 +15,23 @@ from restante.v1.admin_pb2 import (
     ResendingPolicy,
     UpdateDomainRequest,
 )
+from restante.v1.checks_pb2 import FailedCheckPolicy
 from restante_cli.admin import domain_keys
 from restante_cli.admin.context import Admin
 from restante_cli.failures import run
 from restante_cli.groups import Group
 from restante_cli.output import output_option, say, show
 
-COLUMNS = ("name", "accounts", "aliases", "catch_all", "resending")
+COLUMNS = ("name", "accounts", "aliases", "catch_all", "resending", "failed_dmarc", "forged_sender")
 RESENDING = {
     "never": ResendingPolicy.RESENDING_POLICY_NEVER,
     "within-domain": ResendingPolicy.RESENDING_POLICY_WITHIN_DOMAIN,
     "anywhere": ResendingPolicy.RESENDING_POLICY_ANYWHERE,
+}
+ON_FAILURE = {
+    "none": FailedCheckPolicy.FAILED_CHECK_POLICY_NONE,
+    "quarantine": FailedCheckPolicy.FAILED_CHECK_POLICY_QUARANTINE,
+    "reject": FailedCheckPolicy.FAILED_CHECK_POLICY_REJECT,
 }
 
 
@@ -45,7 +51,13 @@ def _described(found: Domain) -> dict[str, Any]:
         "aliases": found.alias_count,
         "catch_all": found.catch_all,
         "resending": next((name for name, policy in RESENDING.items() if policy == found.resending), ""),
+        "failed_dmarc": _on_failure(found.failed_dmarc),
+        "forged_sender": _on_failure(found.forged_sender),
     }
+
+
+def _on_failure(given: int) -> str:
+    return next((name for name, policy in ON_FAILURE.items() if policy == given), "")
 
 
 @domain.command()
@@ -88,13 +100,37 @@ async def _list(admin: Admin, form: str) -> None:
     type=click.Choice(tuple(RESENDING)),
     help="Recipients to whom accounts may resend messages of other authors: none, those of the domain, or all.",
 )
+@click.option(
+    "--dmarc",
+    type=click.Choice(tuple(ON_FAILURE)),
+    help="Mail that fails DMARC, when its domain asks for quarantine or reject: deliver it, put it into Junk, or "
+    "refuse it where its domain asks for reject.",
+)
+@click.option(
+    "--forged",
+    type=click.Choice(tuple(ON_FAILURE)),
+    help="Mail from outside that claims a domain of this installation, and no check confirms it: deliver it, put it "
+    "into Junk, or refuse it.",
+)
 @output_option
 @click.pass_obj
-def update(admin: Admin, name: str, catch_all: str | None, resending: str | None, form: str) -> None:
+def update(
+    admin: Admin,
+    name: str,
+    catch_all: str | None,
+    resending: str | None,
+    dmarc: str | None,
+    forged: str | None,
+    form: str,
+) -> None:
     """Change the given settings of the domain NAME."""
-    if catch_all is None and resending is None:
-        raise click.UsageError("No change was requested: give --catch-all or --resending.")
+    if catch_all is None and resending is None and dmarc is None and forged is None:
+        raise click.UsageError("No change was requested: give --catch-all, --resending, --dmarc or --forged.")
     request = UpdateDomainRequest(name=name)
+    if dmarc is not None:
+        request.failed_dmarc = ON_FAILURE[dmarc]
+    if forged is not None:
+        request.forged_sender = ON_FAILURE[forged]
     if catch_all is not None:
         request.catch_all = "" if catch_all.lower() == "none" else catch_all
     if resending is not None:

@@ -22,7 +22,7 @@ from restante_server.api.engine.tasks import Tasks
 from restante_server.db.effects import DIRECTORY, IN_DOUBT
 from restante_server.db.engine import Database
 from restante_server.directory.hooks import LoginObserver
-from restante_server.directory.known import SECONDS, SECONDS_ALONE, KnownRecipients
+from restante_server.directory.known import SECONDS, SECONDS_ALONE, KnownDomains, KnownRecipients
 from restante_server.directory.rights import RIGHTS
 from restante_server.directory.service import Directory
 from restante_server.directory.states import SESSIONS_ENDED, Ended, LoggedOff
@@ -55,6 +55,7 @@ class Core:
     dmarc_tally: Tally = field(default_factory=Tally)
     guards: Guards = field(init=False)
     recipients: KnownRecipients = field(init=False)
+    domains: KnownDomains = field(init=False)
     collector: Collector = field(init=False)
     allowances: Allowances = field(init=False)
     numbers: ChangeNumbers = field(init=False)
@@ -63,11 +64,13 @@ class Core:
         self.allowances = Allowances(self.settings.limits)
         self.collector = Collector(self.db, self.contents.directory)
         self.recipients = KnownRecipients(SECONDS_ALONE if self.db.alone else SECONDS)
+        self.domains = KnownDomains(SECONDS_ALONE if self.db.alone else SECONDS)
         self.numbers = ChangeNumbers(self._begin_read, alone=self.db.alone)
         self.guards = Guards(self.directory.sessions)
         self.notifier.on_sessions_ended(self.guards.sessions_ended)
         listeners = self.db.listeners
         listeners.on_invalidation(DIRECTORY, self.recipients.forget)
+        listeners.on_invalidation(DIRECTORY, self.domains.forget)
         listeners.on_invalidation(IN_DOUBT, self.numbers.forget)
         listeners.on_event(CHANGED, self.numbers.note)  # before the watchers, who may ask for the new numbers at once
         listeners.on_event(CHANGED, self.notifier.changed)

@@ -14,7 +14,7 @@ from restante_server.api.engine.call import Call
 from restante_server.api.engine.faults import translate
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import lmtp
-from restante_server.api.services.accept_message import checked, intake_of, judged, take
+from restante_server.api.services.accept_message import envelope_in, intake_of, results_in, take
 from restante_server.transport.inbound.intake import Arrived
 
 handlers = Handlers()
@@ -187,7 +187,7 @@ class _Acceptance:
         """Receive the message, commit it and answer."""
         response: AcceptResponse | None = None
         try:
-            envelope = judged(self._stream.call, self._begin)
+            envelope = envelope_in(self._stream.call, self._begin)
             received = await self._receive()
             if received is not None:
                 taken = await take(self._stream.call, self._begin, envelope, *received)
@@ -216,7 +216,7 @@ class _Acceptance:
             if self._abandoned.is_set():
                 intake.abandon()
                 return None
-            checks = checked(self._end)
+            checks = results_in(self._end)
             return await intake.finish(), checks
         except BaseException:
             intake.abandon()

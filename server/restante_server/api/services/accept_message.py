@@ -15,13 +15,14 @@ from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.engine.writes import REQUEST_ID_OCTETS, once_only
-from restante_server.api.services import lmtp
+from restante_server.api.services import judgement, lmtp
 from restante_server.api.services.envelopes import envelope_of, require_trace_field
 from restante_server.directory.lookup import Resolution, resolve_many
 from restante_server.store.requests import Request, find
-from restante_server.transport.acceptance import accepted, plan_recipients
+from restante_server.transport.acceptance import accepted, checked, plan_recipients
 from restante_server.transport.enqueue import Taken
 from restante_server.transport.inbound.intake import Arrived, Intake
+from restante_server.transport.inbound.judge import NOTHING
 from restante_server.transport.records import Envelope
 from restante_server.transport.results import results_of
 from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
@@ -35,8 +36,8 @@ MAX_CONTENT_OCTETS = 256 << 10  # of one call; a batch has at most 1 MiB
 @handlers.direct(methods.ACCEPT_MESSAGE, rule=access.identities("smtp"))
 async def accept_message(call: Call, request: AcceptMessageRequest) -> AcceptMessageResponse:
     """See TransportService.AcceptMessage."""
-    envelope = judged(call, request.start)
-    checks = checked(request)
+    envelope = envelope_in(call, request.start)
+    checks = results_in(request)
     content = request.content
     if len(content) > MAX_CONTENT_OCTETS:
         problem = f"must have at most {MAX_CONTENT_OCTETS} octets; Accept takes a larger message"
@@ -52,7 +53,7 @@ async def accept_message(call: Call, request: AcceptMessageRequest) -> AcceptMes
     return AcceptMessageResponse(transport_id=taken.transport_id, verdicts=lmtp.verdicts(request.start, taken.refused))
 
 
-def judged(call: Call, begin: AcceptBegin) -> Envelope:
+def envelope_in(call: Call, begin: AcceptBegin) -> Envelope:
     """The envelope of an acceptance.
 
     Raises RequestIdRequired, TooManyRecipients, RecipientNotFound, InvalidAddress, InvalidArgument.
@@ -68,7 +69,7 @@ def judged(call: Call, begin: AcceptBegin) -> Envelope:
     return envelope_of(begin.reverse_path, begin.recipients, begin.options)
 
 
-def checked(end: AcceptMessageRequest | AcceptEnd) -> Checks | None:
+def results_in(end: AcceptMessageRequest | AcceptEnd) -> Checks | None:
     """The results of the gateway's checks; None if it has made none. Raises InvalidArgument."""
     return results_of(end.checks) if end.HasField("checks") else None
 
@@ -88,9 +89,9 @@ async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arri
 
     By LMTP the result names the refused recipients, and has no id when all of them are refused. `begin` with the size
     of the content is the request that its id stands for, in whatever pieces the content came. Raises RecipientNotFound,
-    MailLoop, RequestIdReused and the errors of a write.
+    MailLoop, MessageRefused, RequestIdReused and the errors of a write.
     """
-    transport, now = call.core.transport, time.time_ns() // 1_000
+    transport, now, found = call.core.transport, time.time_ns() // 1_000, NOTHING
     refused: tuple[int, ...] = ()
     once = once_only(begin, call.caller.actor, 0, now)
     digest = hashlib.sha256(once.fingerprint + str(arrived.staged.size_octets).encode()).digest()
@@ -102,11 +103,15 @@ async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arri
             if not envelope.recipients:
                 return await _nothing_taken(call, once, arrived, refused)
         resolutions = await _resolve(call, [recipient.forward_path for recipient in envelope.recipients])
+        if checks is not None:
+            envelope, found = await judgement.judge(call, envelope, arrived, checks)
         planned = plan_recipients(envelope, resolutions, arrived)
     except BaseException:
         call.core.contents.forget(arrived.staged)
         raise
     incoming = accepted(envelope, planned, arrived, trace_field=begin.trace_field, source=begin.client_address, now=now)
+    if checks is not None:
+        incoming = checked(incoming, checks, found, transport.settings.hostname)
     return await transport.take(TakeMail(transport.settings, incoming, once, refused))
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from restante.errors import InvalidArgument
 from restante.v1 import admin_pb2 as v1
 from restante.v1 import methods
+from restante.v1.checks_pb2 import FailedCheckPolicy
 from restante_server.accounts import lifecycle
 from restante_server.api.engine.access import administrators
 from restante_server.api.engine.call import Call
@@ -15,6 +16,7 @@ from restante_server.api.services import pages
 from restante_server.api.services.violations import collected
 from restante_server.db.operation import Write
 from restante_server.directory import accounts, addresses, aliases, credentials, domains
+from restante_server.directory.check_rules import OnFailure
 from restante_server.directory.secret import Secret
 from restante_server.upkeep import figures
 
@@ -47,6 +49,10 @@ def update_domain(tx: Connection, call: Call, request: v1.UpdateDomainRequest) -
         found = domains.set_catch_all(tx, request.name, request.catch_all)
     if request.HasField("resending"):
         found = domains.set_resending(tx, request.name, _resending(request.resending))
+    if request.HasField("failed_dmarc"):
+        found = domains.set_rules(tx, request.name, failed_dmarc=_on_failure(request.failed_dmarc, "failed_dmarc"))
+    if request.HasField("forged_sender"):
+        found = domains.set_rules(tx, request.name, forged_sender=_on_failure(request.forged_sender, "forged_sender"))
     return v1.UpdateDomainResponse(domain=_domain(found))
 
 
@@ -209,6 +215,13 @@ def _resending(given: int) -> domains.Resending:
         raise InvalidArgument(field="resending", problem="must be a known value") from None
 
 
+def _on_failure(given: int, field: str) -> OnFailure:
+    try:
+        return OnFailure(given)
+    except ValueError:
+        raise InvalidArgument(field=field, problem="must be a known value other than UNSPECIFIED") from None
+
+
 def _sent_copy(given: int) -> int:
     if given not in v1.SentCopyPolicy.values() or given == v1.SentCopyPolicy.SENT_COPY_POLICY_UNSPECIFIED:
         raise InvalidArgument(field="sent_copy", problem="must be a known value other than UNSPECIFIED")
@@ -223,6 +236,8 @@ def _domain(found: domains.Domain) -> v1.Domain:
         account_count=found.account_count,
         alias_count=found.alias_count,
         resending=v1.ResendingPolicy.ValueType(found.resending),
+        failed_dmarc=FailedCheckPolicy.ValueType(found.rules.failed_dmarc),
+        forged_sender=FailedCheckPolicy.ValueType(found.rules.forged_sender),
     )
 
 

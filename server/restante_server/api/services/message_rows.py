@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from restante.v1 import message_pb2 as v1
+from restante.v1.checks_pb2 import MessageChecks
 from restante.v1.types_pb2 import MessageSummary
 from restante_mail.mime.decoders import Decoding
 from restante_server.api.services import convert, part_trees
@@ -173,6 +174,8 @@ def fill(into: v1.MessageRows, columns: dict[str, list[Any]], names: Iterable[st
             into.received_at_seconds.extend([moment // 1_000_000 for moment in cells])
         elif name == "summary":
             into.summaries.extend(map(MessageSummary.FromString, cells))
+        elif name == "checks":
+            into.checks.extend(map(MessageChecks.FromString, cells))
         else:
             if name in ("uid", "folder_id") and None in cells:
                 cells = [number or 0 for number in cells]

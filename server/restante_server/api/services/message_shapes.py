@@ -15,7 +15,7 @@ from restante_server.store import contents, rows
 from restante_server.store.contents import Loaded, Reader, Wanted
 
 MOST_SECTIONS: Final = 32
-SIZED: Final = ("envelope", "body_structure", "body", "summary", "preview")
+SIZED: Final = ("envelope", "body_structure", "body", "summary", "preview", "checks")
 """Columns whose octets count for the size of an answer."""
 _MOST_KEPT_OCTETS: Final = 1_024  # of encoded sections whose Shape is kept
 
@@ -31,6 +31,7 @@ _COLUMNS: Final[dict[int, tuple[str, ...]]] = {
     v1.MESSAGE_COLUMN_PREVIEW: ("preview", "attachment_count"),
     v1.MESSAGE_COLUMN_FOLDER: ("folder_id",),
     v1.MESSAGE_COLUMN_PARTS: ("parts",),
+    v1.MESSAGE_COLUMN_CHECKS: ("checks",),
 }
 
 

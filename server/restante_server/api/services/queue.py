@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from restante.errors import InvalidArgument
 from restante.v1 import admin_pb2 as v1
 from restante.v1 import methods
+from restante.v1.checks_pb2 import MessageChecks
 from restante.v1.submission_pb2 import RecipientState
 from restante_server.api.engine.access import administrators
 from restante_server.api.engine.call import Call
@@ -116,6 +117,7 @@ def _trace(history: History) -> v1.MessageTrace:
         size_octets=history.size_octets,
         source=history.source,
         events=map(_event, history.events),
+        checks=MessageChecks.FromString(history.checks) if history.checks else None,
     )
 
 

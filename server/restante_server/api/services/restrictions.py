@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from restante.errors import InvalidArgument, TooComplex
 from restante.v1 import search_pb2 as v1
+from restante.v1.checks_pb2 import CheckRestriction, CheckResult
 from restante_mail.text.fold import fold
 from restante_server.api.services import convert
 from restante_server.store.restriction import (
@@ -17,6 +19,8 @@ from restante_server.store.restriction import (
     AllOf,
     Among,
     AnyOf,
+    Checked,
+    CheckMethod,
     Compare,
     Comparison,
     HasFlags,
@@ -31,6 +35,7 @@ from restante_server.store.restriction import (
     Within,
 )
 
+ANY_RESULT: Final = frozenset(map(int, CheckResult.values())) - {0}
 _FURTHEST: Final = 1 << 60  # microseconds, beyond the time of any message
 
 
@@ -53,18 +58,12 @@ class _Reader:
                 return AnyOf(self._parts(given.any_of, f"{field}.any_of", depth))
             case "negation":
                 return Not(self.read(given.negation, f"{field}.negation", depth + 1))
-            case "text":
-                return _text(given.text, f"{field}.text")
-            case "compare":
-                return _compare(given.compare, f"{field}.compare")
-            case "time":
-                return _time(given.time, f"{field}.time")
             case "flags":
                 return HasFlags(given.flags.mask, given.flags.value)
             case "keyword":
                 return _keyword(given.keyword.keyword)
-            case "header":
-                return _header(given.header, f"{field}.header")
+            case "text" | "compare" | "time" | "header" | "checks" as kind:
+                return _CONDITIONS[kind](getattr(given, kind), f"{field}.{kind}")
             case "uids":
                 among = convert.uid_set(given.uids, f"{field}.uids")
                 return Among(among.folder_id, among.ids)
@@ -106,6 +105,20 @@ def _keyword(name: str) -> Restriction:
     return HasKeyword(name) if name and "\0" not in name else AnyOf()
 
 
+def _checks(given: CheckRestriction, path: str) -> Restriction:
+    try:
+        method = CheckMethod(given.check)
+    except ValueError:
+        raise InvalidArgument(field=f"{path}.check", problem="must be a known value other than UNSPECIFIED") from None
+    if not given.results:
+        return Checked(method, ANY_RESULT)
+    if len(given.results) > len(CheckResult.values()):
+        raise InvalidArgument(field=f"{path}.results", problem="has more entries than there are values")
+    if any(result not in CheckResult.values() for result in given.results):
+        raise InvalidArgument(field=f"{path}.results", problem="must be known values")
+    return Checked(method, frozenset(map(int, given.results)))
+
+
 def _compare(given: v1.CompareRestriction, path: str) -> Restriction:
     try:
         return Compare(Property(given.property), Comparison(given.comparison), given.value)
@@ -132,3 +145,12 @@ def _bound(moment: Timestamp) -> int:
     """A bound in microseconds, rounded up: the store's times are whole microseconds, so the comparison stays exact."""
     exact = moment.seconds * 1_000_000 - (-moment.nanos // 1_000)
     return max(-_FURTHEST, min(exact, _FURTHEST))
+
+
+_CONDITIONS: Final[dict[str, Callable[[Any, str], Restriction]]] = {
+    "text": _text,
+    "compare": _compare,
+    "time": _time,
+    "header": _header,
+    "checks": _checks,
+}

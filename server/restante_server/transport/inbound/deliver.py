@@ -7,7 +7,7 @@ therefore reaches a mailbox once, however many recipients resolve to the mailbox
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -35,6 +35,8 @@ class Addressee(NamedTuple):
     mailbox_id: int
     forward_path: str
     promised: bool  # accepted at RCPT
+    junk: bool = False  # the verdict about the checks: into Junk
+    remark: str = ""  # its reason
 
 
 class Letter(NamedTuple):
@@ -78,6 +80,13 @@ _inboxes = select(mailbox.c.mailbox_id, folder.c.folder_id, mailbox.c.quota_octe
         and_(folder.c.mailbox_id == mailbox.c.mailbox_id, folder.c.role == int(Role.INBOX)),
     )
 )
+_junk = select(folder.c.mailbox_id, folder.c.folder_id).select_from(
+    join_from(
+        _wanted.rows,
+        folder,
+        and_(folder.c.mailbox_id == _wanted.item(0), folder.c.role == int(Role.JUNK)),
+    )
+)
 _reached = select(transport_recipient.c.mailbox_id, transport_recipient.c.message_id).where(
     transport_recipient.c.transport_id == bindparam("id"), transport_recipient.c.message_id.is_not(None)
 )
@@ -92,6 +101,13 @@ def inboxes(tx: Connection, mailbox_ids: Iterable[int]) -> dict[int, Inbox]:
     return {row[0]: Inbox(row[1], None if row[2] is None else row[2] - row[3]) for row in rows}
 
 
+def junk_folders(tx: Connection, mailbox_ids: Collection[int]) -> dict[int, int]:
+    """The Junk folder of each of the mailboxes that has one."""
+    if not mailbox_ids:
+        return {}
+    return dict(prepared.rows(tx, _junk, {"mailboxes": encode_rows((one,) for one in sorted(mailbox_ids))}))
+
+
 def reached(tx: Connection, transport_id: int) -> dict[int, int]:
     """{mailbox: message} for the mailboxes to which earlier transactions have delivered this message."""
     return dict(prepared.rows(tx, _reached, {"id": transport_id}))
@@ -104,6 +120,9 @@ def deliver(tx: Connection, letters: Sequence[Letter]) -> list[Delivery]:
     QuotaExceeded (for instance FolderNotFound for a copy's folder), having written nothing.
     """
     found = inboxes(tx, (one.mailbox_id for letter in letters for one in letter.addressees))
+    to_junk = {one.mailbox_id for letter in letters for one in letter.addressees if one.junk}
+    for mailbox_id, folder_id in junk_folders(tx, to_junk & found.keys()).items():
+        found[mailbox_id] = found[mailbox_id]._replace(junk_folder_id=folder_id)
     sorted_out = [_Sorting(letter, found) for letter in letters]
     placements = [placement for sorting in sorted_out for placement in sorting.placements]
     placed = iter(messages.add_all(tx, placements, within_quota=False))
@@ -126,14 +145,14 @@ class _Sorting:
         self.new: list[int] = []  # mailboxes, in order of the placements
         self.placements: list[Placement] = []
         there = set(letter.reached)
-        for recipient_id, mailbox_id, forward_path, promised in letter.addressees:
+        for recipient_id, mailbox_id, forward_path, promised, junk, remark in letter.addressees:
             if mailbox_id in there:
                 self.dispositions[recipient_id] = PRESENT
                 continue
             front = head(letter.reverse_path, forward_path, letter.trace_field)
             octets = len(front) + letter.content_octets
             inbox = found.get(mailbox_id)
-            end = self.dispositions[recipient_id] = dispose(octets, inbox, promised=promised)
+            end = self.dispositions[recipient_id] = dispose(octets, inbox, promised=promised, junk=junk, remark=remark)
             if end.state is not State.DELIVERED or inbox is None:
                 continue
             there.add(mailbox_id)

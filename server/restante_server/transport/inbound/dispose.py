@@ -16,6 +16,7 @@ class Inbox(NamedTuple):
 
     folder_id: int
     room_octets: int | None  # left after the earlier letters of the set, negative above the quota; None: no quota
+    junk_folder_id: int = 0  # 0: the mailbox has no Junk folder, or none is needed
 
     def has_room(self, octets: int) -> bool:
         """Whether a message of this size fits."""
@@ -23,7 +24,9 @@ class Inbox(NamedTuple):
 
     def after(self, octets: int) -> Inbox:
         """The same mailbox with one more message of this size."""
-        return self if self.room_octets is None else Inbox(self.folder_id, self.room_octets - octets)
+        return (
+            self if self.room_octets is None else Inbox(self.folder_id, self.room_octets - octets, self.junk_folder_id)
+        )
 
 
 class Disposition(NamedTuple):
@@ -38,18 +41,28 @@ class Disposition(NamedTuple):
 GONE = Disposition(State.FAILED, "5.1.1", "the mailbox was removed after the message was accepted")
 FULL = Disposition(State.FAILED, "5.2.2", "the mailbox is full")
 PRESENT = Disposition(State.DELIVERED, "2.1.5", "delivered with another recipient's copy into the same mailbox")
+TO_JUNK = "delivered to Junk"
+NO_JUNK = "delivered to the Inbox for want of a Junk folder"
 OVERDRAWN = "delivered above the quota, because the recipient was accepted before the mailbox was full"
 
 
-def dispose(size_octets: int, inbox: Inbox | None, *, promised: bool) -> Disposition:
+def dispose(
+    size_octets: int, inbox: Inbox | None, *, promised: bool, junk: bool = False, remark: str = ""
+) -> Disposition:
     """Decide about a message of this size, its head included. `inbox` is None where the mailbox is gone.
 
     The gateway accepted `promised` recipients at RCPT, when there was room: they get the message even above the quota.
+    `junk` is the verdict about the message's checks, and `remark` its reason. A mailbox without a Junk folder gets the
+    message in its Inbox.
     """
     if inbox is None:
         return GONE
+    folder_id, reason = inbox.folder_id, remark
+    if junk:
+        folder_id = inbox.junk_folder_id or inbox.folder_id
+        reason = f"{TO_JUNK if inbox.junk_folder_id else NO_JUNK}: {remark}"
     if inbox.has_room(size_octets):
-        return Disposition(State.DELIVERED, "2.1.5", "", inbox.folder_id)
+        return Disposition(State.DELIVERED, "2.1.5", reason, folder_id)
     if promised:
-        return Disposition(State.DELIVERED, "2.1.5", OVERDRAWN, inbox.folder_id)
+        return Disposition(State.DELIVERED, "2.1.5", f"{OVERDRAWN}; {reason}" if reason else OVERDRAWN, folder_id)
     return FULL

@@ -30,6 +30,8 @@ class Row(NamedTuple):
     mailbox_id: int | None
     destination: str
     promised: bool
+    junk: bool
+    remark: str
     next_attempt_at: int | None
     attempt_count: int
     lease_id: int | None

@@ -29,6 +29,7 @@ from restante.errors import (
 from restante.methods import Method
 from restante.v1 import admin_pb2 as v1
 from restante.v1 import methods
+from restante.v1.checks_pb2 import FailedCheckPolicy
 from restante.v1.session_pb2 import Scope
 from restante_server.store.check import check
 from tests.server.api.people import ADMIN, NATIVE, Bench, gateway
@@ -114,6 +115,25 @@ async def test_a_domain_says_who_may_get_resent_mail(bench: Bench) -> None:
         assert (await admin(bench, methods.UPDATE_DOMAIN, request)).domain.resending == wanted
     with pytest.raises(InvalidArgument):
         await admin(bench, methods.UPDATE_DOMAIN, v1.UpdateDomainRequest(name="example.test", resending=9))  # type: ignore[arg-type]
+
+
+async def test_a_domain_says_what_happens_to_mail_that_fails_a_check(bench: Bench) -> None:
+    same = await admin(bench, methods.UPDATE_DOMAIN, v1.UpdateDomainRequest(name="example.test"))
+    default = FailedCheckPolicy.FAILED_CHECK_POLICY_QUARANTINE
+    assert (same.domain.failed_dmarc, same.domain.forged_sender) == (default, default)
+    reject, nothing = FailedCheckPolicy.FAILED_CHECK_POLICY_REJECT, FailedCheckPolicy.FAILED_CHECK_POLICY_NONE
+    request = v1.UpdateDomainRequest(name="example.test", failed_dmarc=reject)
+    changed = (await admin(bench, methods.UPDATE_DOMAIN, request)).domain
+    assert (changed.failed_dmarc, changed.forged_sender) == (reject, default)
+    request = v1.UpdateDomainRequest(name="example.test", forged_sender=nothing)
+    changed = (await admin(bench, methods.UPDATE_DOMAIN, request)).domain
+    assert (changed.failed_dmarc, changed.forged_sender) == (reject, nothing)
+    for field in ("failed_dmarc", "forged_sender"):
+        for bad in (0, 9):
+            request = v1.UpdateDomainRequest(name="example.test", **{field: bad})  # type: ignore[arg-type]
+            with pytest.raises(InvalidArgument) as refused:
+                await admin(bench, methods.UPDATE_DOMAIN, request)
+            assert refused.value.metadata["field"] == field
 
 
 async def test_a_policy_that_an_update_names_is_a_policy(bench: Bench) -> None:

@@ -43,3 +43,25 @@ def test_each_message_leaves_less_room_for_the_next() -> None:
         inbox = inbox.after(100)
     assert ends == [State.DELIVERED, State.DELIVERED, State.FAILED]
     assert Inbox(FOLDER, None).after(100).has_room(1 << 60)
+
+
+@pytest.mark.parametrize(
+    ("junk", "remark", "junk_folder", "room", "folder", "reason"),
+    [
+        (False, "", 9, None, FOLDER, ""),
+        (False, "a sealer is trusted", 9, None, FOLDER, "a sealer is trusted"),
+        (True, "DMARC fails", 9, None, 9, "delivered to Junk: DMARC fails"),
+        (True, "DMARC fails", 0, None, FOLDER, "delivered to the Inbox for want of a Junk folder: DMARC fails"),
+        (True, "DMARC fails", 9, 1, 9, f"{OVERDRAWN}; delivered to Junk: DMARC fails"),
+    ],
+)
+def test_the_verdict_about_the_checks_chooses_the_folder(
+    junk: bool, remark: str, junk_folder: int, room: int | None, folder: int, reason: str
+) -> None:
+    inbox = Inbox(FOLDER, room, junk_folder)
+    end = dispose(100, inbox, promised=True, junk=junk, remark=remark)
+    assert (end.state, end.folder_id, end.reason) == (State.DELIVERED, folder, reason)
+
+
+def test_junk_needs_room_too() -> None:
+    assert dispose(100, Inbox(FOLDER, 99, 9), promised=False, junk=True, remark="x") is FULL

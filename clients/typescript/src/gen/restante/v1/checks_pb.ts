@@ -12,7 +12,35 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/checks.proto.
  */
 export const file_restante_v1_checks: GenFile = /*@__PURE__*/
-  fileDesc("ChhyZXN0YW50ZS92MS9jaGVja3MucHJvdG8SC3Jlc3RhbnRlLnYxIoYCCg1NZXNzYWdlQ2hlY2tzEiIKA3NwZhgBIAMoCzIVLnJlc3RhbnRlLnYxLlNwZkNoZWNrEiQKBGRraW0YAiADKAsyFi5yZXN0YW50ZS52MS5Ea2ltQ2hlY2sSJgoFZG1hcmMYAyABKAsyFy5yZXN0YW50ZS52MS5EbWFyY0NoZWNrEiIKA2FyYxgEIAEoCzIVLnJlc3RhbnRlLnYxLkFyY0NoZWNrEjEKC3JldmVyc2VfZG5zGAUgASgLMhwucmVzdGFudGUudjEuUmV2ZXJzZURuc0NoZWNrEiwKCWRuc19saXN0cxgGIAMoCzIZLnJlc3RhbnRlLnYxLkRuc0xpc3RDaGVjayKpAQoIU3BmQ2hlY2sSKAoGcmVzdWx0GAEgASgOMhgucmVzdGFudGUudjEuQ2hlY2tSZXN1bHQSKgoIaWRlbnRpdHkYAiABKA4yGC5yZXN0YW50ZS52MS5TcGZJZGVudGl0eRIOCgZkb21haW4YAyABKAkSEQoJbWVjaGFuaXNtGAQgASgJEhMKC2V4cGxhbmF0aW9uGAUgASgJEg8KB3Byb2JsZW0YBiABKAki2gEKCURraW1DaGVjaxIoCgZyZXN1bHQYASABKA4yGC5yZXN0YW50ZS52MS5DaGVja1Jlc3VsdBIOCgZkb21haW4YAiABKAkSEAoIc2VsZWN0b3IYAyABKAkSEAoIaWRlbnRpdHkYBCABKAkSEQoJYWxnb3JpdGhtGAUgASgJEhAKCGtleV9iaXRzGAYgASgFEhcKD3NpZ25hdHVyZV9zdGFydBgHIAEoCRIPCgd0ZXN0aW5nGAggASgIEg8KB3BhcnRpYWwYCSABKAgSDwoHcHJvYmxlbRgKIAEoCSKdAgoKRG1hcmNDaGVjaxIoCgZyZXN1bHQYASABKA4yGC5yZXN0YW50ZS52MS5DaGVja1Jlc3VsdBIVCg1hdXRob3JfZG9tYWluGAIgASgJEhUKDXBvbGljeV9kb21haW4YAyABKAkSHQoVb3JnYW5pemF0aW9uYWxfZG9tYWluGAQgASgJEigKBnBvbGljeRgFIAEoDjIYLnJlc3RhbnRlLnYxLkRtYXJjUG9saWN5Eg4KBnJlY29yZBgGIAEoCRIPCgd0ZXN0aW5nGAcgASgIEhMKC3NwZl9hbGlnbmVkGAggASgIEhQKDGRraW1fYWxpZ25lZBgJIAEoCBIPCgdwcm9ibGVtGAogASgJEhEKCXJlcG9ydF90bxgLIAMoCSKLAQoIQXJjQ2hlY2sSKAoGcmVzdWx0GAEgASgOMhgucmVzdGFudGUudjEuQ2hlY2tSZXN1bHQSDwoHc2VhbGVycxgCIAMoCRITCgtvbGRlc3RfcGFzcxgDIAEoBRIeChZhdXRoZW50aWNhdGlvbl9yZXN1bHRzGAQgAygJEg8KB3Byb2JsZW0YBSABKAkiSQoPUmV2ZXJzZURuc0NoZWNrEigKBnJlc3VsdBgBIAEoDjIYLnJlc3RhbnRlLnYxLkNoZWNrUmVzdWx0EgwKBG5hbWUYAiABKAkiYgoMRG5zTGlzdENoZWNrEhAKCGRuc196b25lGAEgASgJEg4KBmxpc3RlZBgCIAEoCBIPCgdhbnN3ZXJzGAMgAygJEg4KBndlaWdodBgEIAEoARIPCgdwcm9ibGVtGAUgASgJKvYBCgtDaGVja1Jlc3VsdBIcChhDSEVDS19SRVNVTFRfVU5TUEVDSUZJRUQQABIVChFDSEVDS19SRVNVTFRfTk9ORRABEhUKEUNIRUNLX1JFU1VMVF9QQVNTEAISFQoRQ0hFQ0tfUkVTVUxUX0ZBSUwQAxIZChVDSEVDS19SRVNVTFRfU09GVEZBSUwQBBIYChRDSEVDS19SRVNVTFRfTkVVVFJBTBAFEhcKE0NIRUNLX1JFU1VMVF9QT0xJQ1kQBhIaChZDSEVDS19SRVNVTFRfVEVNUEVSUk9SEAcSGgoWQ0hFQ0tfUkVTVUxUX1BFUk1FUlJPUhAIKl0KC1NwZklkZW50aXR5EhwKGFNQRl9JREVOVElUWV9VTlNQRUNJRklFRBAAEhkKFVNQRl9JREVOVElUWV9NQUlMRlJPTRABEhUKEVNQRl9JREVOVElUWV9IRUxPEAIqeAoLRG1hcmNQb2xpY3kSHAoYRE1BUkNfUE9MSUNZX1VOU1BFQ0lGSUVEEAASFQoRRE1BUkNfUE9MSUNZX05PTkUQARIbChdETUFSQ19QT0xJQ1lfUVVBUkFOVElORRACEhcKE0RNQVJDX1BPTElDWV9SRUpFQ1QQA0KQAQoOaW8ucmVzdGFudGUudjFCC0NoZWNrc1Byb3RvUAFaPmdpdGh1Yi5jb20vcmVzdGFudGUvcmVzdGFudGUvY2xpZW50cy9nby9yZXN0YW50ZS92MTtyZXN0YW50ZXYxogIDUlNUqgILUmVzdGFudGUuVjHKAgtSZXN0YW50ZVxWMeoCDFJlc3RhbnRlOjpWMWIGcHJvdG8z");
+  fileDesc("ChhyZXN0YW50ZS92MS9jaGVja3MucHJvdG8SC3Jlc3RhbnRlLnYxImYKEENoZWNrUmVzdHJpY3Rpb24SJwoFY2hlY2sYASABKA4yGC5yZXN0YW50ZS52MS5DaGVja01ldGhvZBIpCgdyZXN1bHRzGAIgAygOMhgucmVzdGFudGUudjEuQ2hlY2tSZXN1bHQihgIKDU1lc3NhZ2VDaGVja3MSIgoDc3BmGAEgAygLMhUucmVzdGFudGUudjEuU3BmQ2hlY2sSJAoEZGtpbRgCIAMoCzIWLnJlc3RhbnRlLnYxLkRraW1DaGVjaxImCgVkbWFyYxgDIAEoCzIXLnJlc3RhbnRlLnYxLkRtYXJjQ2hlY2sSIgoDYXJjGAQgASgLMhUucmVzdGFudGUudjEuQXJjQ2hlY2sSMQoLcmV2ZXJzZV9kbnMYBSABKAsyHC5yZXN0YW50ZS52MS5SZXZlcnNlRG5zQ2hlY2sSLAoJZG5zX2xpc3RzGAYgAygLMhkucmVzdGFudGUudjEuRG5zTGlzdENoZWNrIqkBCghTcGZDaGVjaxIoCgZyZXN1bHQYASABKA4yGC5yZXN0YW50ZS52MS5DaGVja1Jlc3VsdBIqCghpZGVudGl0eRgCIAEoDjIYLnJlc3RhbnRlLnYxLlNwZklkZW50aXR5Eg4KBmRvbWFpbhgDIAEoCRIRCgltZWNoYW5pc20YBCABKAkSEwoLZXhwbGFuYXRpb24YBSABKAkSDwoHcHJvYmxlbRgGIAEoCSLaAQoJRGtpbUNoZWNrEigKBnJlc3VsdBgBIAEoDjIYLnJlc3RhbnRlLnYxLkNoZWNrUmVzdWx0Eg4KBmRvbWFpbhgCIAEoCRIQCghzZWxlY3RvchgDIAEoCRIQCghpZGVudGl0eRgEIAEoCRIRCglhbGdvcml0aG0YBSABKAkSEAoIa2V5X2JpdHMYBiABKAUSFwoPc2lnbmF0dXJlX3N0YXJ0GAcgASgJEg8KB3Rlc3RpbmcYCCABKAgSDwoHcGFydGlhbBgJIAEoCBIPCgdwcm9ibGVtGAogASgJIp0CCgpEbWFyY0NoZWNrEigKBnJlc3VsdBgBIAEoDjIYLnJlc3RhbnRlLnYxLkNoZWNrUmVzdWx0EhUKDWF1dGhvcl9kb21haW4YAiABKAkSFQoNcG9saWN5X2RvbWFpbhgDIAEoCRIdChVvcmdhbml6YXRpb25hbF9kb21haW4YBCABKAkSKAoGcG9saWN5GAUgASgOMhgucmVzdGFudGUudjEuRG1hcmNQb2xpY3kSDgoGcmVjb3JkGAYgASgJEg8KB3Rlc3RpbmcYByABKAgSEwoLc3BmX2FsaWduZWQYCCABKAgSFAoMZGtpbV9hbGlnbmVkGAkgASgIEg8KB3Byb2JsZW0YCiABKAkSEQoJcmVwb3J0X3RvGAsgAygJIosBCghBcmNDaGVjaxIoCgZyZXN1bHQYASABKA4yGC5yZXN0YW50ZS52MS5DaGVja1Jlc3VsdBIPCgdzZWFsZXJzGAIgAygJEhMKC29sZGVzdF9wYXNzGAMgASgFEh4KFmF1dGhlbnRpY2F0aW9uX3Jlc3VsdHMYBCADKAkSDwoHcHJvYmxlbRgFIAEoCSJJCg9SZXZlcnNlRG5zQ2hlY2sSKAoGcmVzdWx0GAEgASgOMhgucmVzdGFudGUudjEuQ2hlY2tSZXN1bHQSDAoEbmFtZRgCIAEoCSJiCgxEbnNMaXN0Q2hlY2sSEAoIZG5zX3pvbmUYASABKAkSDgoGbGlzdGVkGAIgASgIEg8KB2Fuc3dlcnMYAyADKAkSDgoGd2VpZ2h0GAQgASgBEg8KB3Byb2JsZW0YBSABKAkq9gEKC0NoZWNrUmVzdWx0EhwKGENIRUNLX1JFU1VMVF9VTlNQRUNJRklFRBAAEhUKEUNIRUNLX1JFU1VMVF9OT05FEAESFQoRQ0hFQ0tfUkVTVUxUX1BBU1MQAhIVChFDSEVDS19SRVNVTFRfRkFJTBADEhkKFUNIRUNLX1JFU1VMVF9TT0ZURkFJTBAEEhgKFENIRUNLX1JFU1VMVF9ORVVUUkFMEAUSFwoTQ0hFQ0tfUkVTVUxUX1BPTElDWRAGEhoKFkNIRUNLX1JFU1VMVF9URU1QRVJST1IQBxIaChZDSEVDS19SRVNVTFRfUEVSTUVSUk9SEAgqXQoLU3BmSWRlbnRpdHkSHAoYU1BGX0lERU5USVRZX1VOU1BFQ0lGSUVEEAASGQoVU1BGX0lERU5USVRZX01BSUxGUk9NEAESFQoRU1BGX0lERU5USVRZX0hFTE8QAip4CgtEbWFyY1BvbGljeRIcChhETUFSQ19QT0xJQ1lfVU5TUEVDSUZJRUQQABIVChFETUFSQ19QT0xJQ1lfTk9ORRABEhsKF0RNQVJDX1BPTElDWV9RVUFSQU5USU5FEAISFwoTRE1BUkNfUE9MSUNZX1JFSkVDVBADKsABCgtDaGVja01ldGhvZBIcChhDSEVDS19NRVRIT0RfVU5TUEVDSUZJRUQQABIUChBDSEVDS19NRVRIT0RfU1BGEAESFQoRQ0hFQ0tfTUVUSE9EX0RLSU0QAhIWChJDSEVDS19NRVRIT0RfRE1BUkMQAxIUChBDSEVDS19NRVRIT0RfQVJDEAQSHAoYQ0hFQ0tfTUVUSE9EX1JFVkVSU0VfRE5TEAUSGgoWQ0hFQ0tfTUVUSE9EX0ROU19MSVNUUxAGKpoBChFGYWlsZWRDaGVja1BvbGljeRIjCh9GQUlMRURfQ0hFQ0tfUE9MSUNZX1VOU1BFQ0lGSUVEEAASHAoYRkFJTEVEX0NIRUNLX1BPTElDWV9OT05FEAESIgoeRkFJTEVEX0NIRUNLX1BPTElDWV9RVUFSQU5USU5FEAISHgoaRkFJTEVEX0NIRUNLX1BPTElDWV9SRUpFQ1QQA0KQAQoOaW8ucmVzdGFudGUudjFCC0NoZWNrc1Byb3RvUAFaPmdpdGh1Yi5jb20vcmVzdGFudGUvcmVzdGFudGUvY2xpZW50cy9nby9yZXN0YW50ZS92MTtyZXN0YW50ZXYxogIDUlNUqgILUmVzdGFudGUuVjHKAgtSZXN0YW50ZVxWMeoCDFJlc3RhbnRlOjpWMWIGcHJvdG8z");
+
+/**
+ * CheckRestriction is true when a check of a received message had one of these results.
+ *
+ * @generated from message restante.v1.CheckRestriction
+ */
+export type CheckRestriction = Message<"restante.v1.CheckRestriction"> & {
+  /**
+   * The check.
+   *
+   * @generated from field: restante.v1.CheckMethod check = 1;
+   */
+  check: CheckMethod;
+
+  /**
+   * At most 9; UNSPECIFIED matches messages without this check. None: any result.
+   *
+   * @generated from field: repeated restante.v1.CheckResult results = 2;
+   */
+  results: CheckResult[];
+};
+
+/**
+ * Describes the message restante.v1.CheckRestriction.
+ * Use `create(CheckRestrictionSchema)` to create a new message.
+ */
+export const CheckRestrictionSchema: GenMessage<CheckRestriction> = /*@__PURE__*/
+  messageDesc(file_restante_v1_checks, 0);
 
 /**
  * MessageChecks has all results for one message. An absent field or an empty list says that a check was not made. No text
@@ -70,7 +98,7 @@ export type MessageChecks = Message<"restante.v1.MessageChecks"> & {
  * Use `create(MessageChecksSchema)` to create a new message.
  */
 export const MessageChecksSchema: GenMessage<MessageChecks> = /*@__PURE__*/
-  messageDesc(file_restante_v1_checks, 0);
+  messageDesc(file_restante_v1_checks, 1);
 
 /**
  * SpfCheck is the result of SPF (RFC 7208 2.6).
@@ -126,7 +154,7 @@ export type SpfCheck = Message<"restante.v1.SpfCheck"> & {
  * Use `create(SpfCheckSchema)` to create a new message.
  */
 export const SpfCheckSchema: GenMessage<SpfCheck> = /*@__PURE__*/
-  messageDesc(file_restante_v1_checks, 1);
+  messageDesc(file_restante_v1_checks, 2);
 
 /**
  * DkimCheck is the result for one DKIM signature (RFC 6376 6.1).
@@ -210,7 +238,7 @@ export type DkimCheck = Message<"restante.v1.DkimCheck"> & {
  * Use `create(DkimCheckSchema)` to create a new message.
  */
 export const DkimCheckSchema: GenMessage<DkimCheck> = /*@__PURE__*/
-  messageDesc(file_restante_v1_checks, 2);
+  messageDesc(file_restante_v1_checks, 3);
 
 /**
  * DmarcCheck is the result of DMARC (RFC 9989).
@@ -301,7 +329,7 @@ export type DmarcCheck = Message<"restante.v1.DmarcCheck"> & {
  * Use `create(DmarcCheckSchema)` to create a new message.
  */
 export const DmarcCheckSchema: GenMessage<DmarcCheck> = /*@__PURE__*/
-  messageDesc(file_restante_v1_checks, 3);
+  messageDesc(file_restante_v1_checks, 4);
 
 /**
  * ArcCheck is the result for an ARC chain (RFC 8617 5.2).
@@ -351,7 +379,7 @@ export type ArcCheck = Message<"restante.v1.ArcCheck"> & {
  * Use `create(ArcCheckSchema)` to create a new message.
  */
 export const ArcCheckSchema: GenMessage<ArcCheck> = /*@__PURE__*/
-  messageDesc(file_restante_v1_checks, 4);
+  messageDesc(file_restante_v1_checks, 5);
 
 /**
  * ReverseDnsCheck says whether an address of the client's name is the client's (RFC 8601 2.7.3).
@@ -379,7 +407,7 @@ export type ReverseDnsCheck = Message<"restante.v1.ReverseDnsCheck"> & {
  * Use `create(ReverseDnsCheckSchema)` to create a new message.
  */
 export const ReverseDnsCheckSchema: GenMessage<ReverseDnsCheck> = /*@__PURE__*/
-  messageDesc(file_restante_v1_checks, 5);
+  messageDesc(file_restante_v1_checks, 6);
 
 /**
  * DnsListCheck is the answer of one DNS list about the client (RFC 5782).
@@ -428,7 +456,7 @@ export type DnsListCheck = Message<"restante.v1.DnsListCheck"> & {
  * Use `create(DnsListCheckSchema)` to create a new message.
  */
 export const DnsListCheckSchema: GenMessage<DnsListCheck> = /*@__PURE__*/
-  messageDesc(file_restante_v1_checks, 6);
+  messageDesc(file_restante_v1_checks, 7);
 
 /**
  * CheckResult is the result of one method (RFC 8601 2.7).
@@ -580,4 +608,107 @@ export enum DmarcPolicy {
  */
 export const DmarcPolicySchema: GenEnum<DmarcPolicy> = /*@__PURE__*/
   enumDesc(file_restante_v1_checks, 2);
+
+/**
+ * CheckMethod is a check, for conditions on messages.
+ *
+ * @generated from enum restante.v1.CheckMethod
+ */
+export enum CheckMethod {
+  /**
+   * Not a check.
+   *
+   * @generated from enum value: CHECK_METHOD_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * SPF of the reverse-path; of HELO where there is no other.
+   *
+   * @generated from enum value: CHECK_METHOD_SPF = 1;
+   */
+  SPF = 1,
+
+  /**
+   * DKIM: PASS if one signature passed, else the result of the first one.
+   *
+   * @generated from enum value: CHECK_METHOD_DKIM = 2;
+   */
+  DKIM = 2,
+
+  /**
+   * DMARC.
+   *
+   * @generated from enum value: CHECK_METHOD_DMARC = 3;
+   */
+  DMARC = 3,
+
+  /**
+   * The ARC chain.
+   *
+   * @generated from enum value: CHECK_METHOD_ARC = 4;
+   */
+  ARC = 4,
+
+  /**
+   * The client's name.
+   *
+   * @generated from enum value: CHECK_METHOD_REVERSE_DNS = 5;
+   */
+  REVERSE_DNS = 5,
+
+  /**
+   * FAIL if a list of bad clients has the client, else PASS if one of good clients has it.
+   *
+   * @generated from enum value: CHECK_METHOD_DNS_LISTS = 6;
+   */
+  DNS_LISTS = 6,
+}
+
+/**
+ * Describes the enum restante.v1.CheckMethod.
+ */
+export const CheckMethodSchema: GenEnum<CheckMethod> = /*@__PURE__*/
+  enumDesc(file_restante_v1_checks, 3);
+
+/**
+ * FailedCheckPolicy says what happens to mail that fails a check.
+ *
+ * @generated from enum restante.v1.FailedCheckPolicy
+ */
+export enum FailedCheckPolicy {
+  /**
+   * Not a policy. A new domain has QUARANTINE.
+   *
+   * @generated from enum value: FAILED_CHECK_POLICY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It is delivered as other mail.
+   *
+   * @generated from enum value: FAILED_CHECK_POLICY_NONE = 1;
+   */
+  NONE = 1,
+
+  /**
+   * It is delivered to the recipient's Junk folder.
+   *
+   * @generated from enum value: FAILED_CHECK_POLICY_QUARANTINE = 2;
+   */
+  QUARANTINE = 2,
+
+  /**
+   * It is refused in the session (MESSAGE_REFUSED).
+   *
+   * @generated from enum value: FAILED_CHECK_POLICY_REJECT = 3;
+   */
+  REJECT = 3,
+}
+
+/**
+ * Describes the enum restante.v1.FailedCheckPolicy.
+ */
+export const FailedCheckPolicySchema: GenEnum<FailedCheckPolicy> = /*@__PURE__*/
+  enumDesc(file_restante_v1_checks, 4);
 
