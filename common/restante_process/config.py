@@ -127,15 +127,6 @@ class Transport:
 
 
 @dataclass(frozen=True, slots=True)
-class Checks:
-    """[checks]: the policy for the results of the checks of inbound mail"""
-
-    junk_weight: float = 1.0  # weight of the DNS lists that have the client, from which mail goes to Junk; 0: never
-    refuse_weight: float = 2.0  # weight from which mail is refused; 0: never
-    trusted_sealers: tuple[str, ...] = ()  # domains whose ARC results count where DMARC fails
-
-
-@dataclass(frozen=True, slots=True)
 class Listener:
     """One address that a gateway serves."""
 
@@ -194,6 +185,41 @@ class Smtp:
     data_octets_per_second: int = 500  # each time so many octets arrive, data_seconds grows by one; 0: no minimum rate
     longest_data_seconds: float = 3_600.0  # longest time for the data of a message at any rate
     max_hops: int = 100  # Received fields of a message; more are a mail loop
+
+
+@dataclass(frozen=True, slots=True)
+class DnsList:
+    """[[checks.dns_lists]]: one list of clients in the DNS (RFC 5782)."""
+
+    zone: str = ""  # its zone, such as "bl.example.org"
+    weight: float = 1.0  # of a client that it lists: above 0 for bad clients, below 0 for good ones
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """[checks]: checks of mail from other servers, on listeners with the role mx, and the policy for their results."""
+
+    spf: bool = True  # SPF of the reverse-path and of the name in HELO
+    dkim: bool = True  # DKIM signatures
+    arc: bool = True  # the ARC chain
+    dmarc: bool = True  # DMARC, by the results of SPF and DKIM
+    reverse_dns: bool = True  # whether a name of the client's address has the address
+    dns_lists: tuple[DnsList, ...] = ()  # lists that are asked about the client
+    nameservers: tuple[str, ...] = ()  # name servers, ADDRESS or ADDRESS:PORT; none: those of the system
+    seconds: float = 10.0  # longest wait for the DNS after the end of a message; what is missing then is "temperror"
+    exempt: tuple[str, ...] = (
+        "127.0.0.0/8",
+        "::1/128",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+    )  # networks of clients whose mail is not checked, and about which the DNS is not asked
+    junk_weight: float = 1.0  # weight of the DNS lists that have the client, from which mail goes to Junk; 0: never
+    refuse_weight: float = 2.0  # weight from which mail is refused; 0: never
+    trusted_sealers: tuple[str, ...] = ()  # domains whose ARC results count where DMARC fails
 
 
 @dataclass(frozen=True, slots=True)

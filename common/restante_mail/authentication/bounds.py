@@ -7,6 +7,7 @@ before it sends them; the core refuses results that exceed a bound (`problem_of`
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from restante_mail.authentication.results import (
     ArcResult,
@@ -52,6 +53,8 @@ CHAIN_OCTETS = 64 << 10  # of all ARC-Authentication-Results
 
 _UNREADABLE = "?"
 
+Bounded = TypeVar("Bounded", SpfResult, DkimResult, DmarcResult, ReverseDnsResult)
+
 
 def problem_of(text: str, limit: int) -> str:
     """The reason for which a text exceeds the bounds; "" if it does not. `limit` is in octets of UTF-8."""
@@ -83,6 +86,16 @@ def _cut(text: str, limit: int = TEXT_OCTETS) -> str:
     return plain.encode()[:limit].decode("utf-8", "ignore")
 
 
+def _fitted(one: Bounded, **limits: int) -> Bounded:
+    """The result with these texts cut. Most results fit, and a copy costs more than the look at all texts."""
+    cut: dict[str, Any] = {}
+    for name, limit in limits.items():
+        text = getattr(one, name)
+        if (fitting_text := _cut(text, limit)) is not text:
+            cut[name] = fitting_text
+    return replace(one, **cut) if cut else one
+
+
 def _chosen(results: tuple[DkimResult, ...]) -> tuple[DkimResult, ...]:
     if len(results) <= MAX_DKIM:
         return results
@@ -90,36 +103,32 @@ def _chosen(results: tuple[DkimResult, ...]) -> tuple[DkimResult, ...]:
 
 
 def _spf(one: SpfResult) -> SpfResult:
-    return replace(
-        one,
-        domain=_cut(one.domain, NAME_OCTETS),
-        mechanism=_cut(one.mechanism),
-        explanation=_cut(one.explanation),
-        problem=_cut(one.problem),
-    )
+    return _fitted(one, domain=NAME_OCTETS, mechanism=TEXT_OCTETS, explanation=TEXT_OCTETS, problem=TEXT_OCTETS)
 
 
 def _dkim(one: DkimResult) -> DkimResult:
-    return replace(
+    return _fitted(
         one,
-        domain=_cut(one.domain, NAME_OCTETS),
-        selector=_cut(one.selector, NAME_OCTETS),
-        identity=_cut(one.identity),
-        algorithm=_cut(one.algorithm, TOKEN_OCTETS),
-        signature_start=_cut(one.signature_start, TOKEN_OCTETS),
-        problem=_cut(one.problem),
+        domain=NAME_OCTETS,
+        selector=NAME_OCTETS,
+        identity=TEXT_OCTETS,
+        algorithm=TOKEN_OCTETS,
+        signature_start=TOKEN_OCTETS,
+        problem=TEXT_OCTETS,
     )
 
 
 def _dmarc(one: DmarcResult) -> DmarcResult:
-    return replace(
+    addresses = tuple(each for each in one.report_to if not problem_of(each, TEXT_OCTETS))[:MAX_REPORT_ADDRESSES]
+    if addresses != one.report_to:
+        one = replace(one, report_to=addresses)
+    return _fitted(
         one,
-        author_domain=_cut(one.author_domain, NAME_OCTETS),
-        policy_domain=_cut(one.policy_domain, NAME_OCTETS),
-        organizational_domain=_cut(one.organizational_domain, NAME_OCTETS),
-        record=_cut(one.record, RECORD_OCTETS),
-        problem=_cut(one.problem),
-        report_to=tuple(each for each in one.report_to if not problem_of(each, TEXT_OCTETS))[:MAX_REPORT_ADDRESSES],
+        author_domain=NAME_OCTETS,
+        policy_domain=NAME_OCTETS,
+        organizational_domain=NAME_OCTETS,
+        record=RECORD_OCTETS,
+        problem=TEXT_OCTETS,
     )
 
 
@@ -146,7 +155,7 @@ def _chain(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _reverse_dns(one: ReverseDnsResult) -> ReverseDnsResult:
-    return replace(one, name=_cut(one.name, NAME_OCTETS))
+    return _fitted(one, name=NAME_OCTETS)
 
 
 def _dns_list(one: DnsListResult) -> DnsListResult:

@@ -9,10 +9,12 @@ from restante import accept
 from restante.calls import request_id
 from restante.errors import RestanteError, from_status
 from restante.v1 import methods, transport_pb2
+from restante.v1.checks_pb2 import MessageChecks
 from restante_gateways.core.link import Operations, Uploads
 from restante_gateways.core.retry import OutcomeUnknown, answer_was_lost, settle
 from restante_gateways.core.upload import Upload
 from restante_gateways.smtp import envelopes
+from restante_gateways.smtp.checks.contract import message_checks
 from restante_gateways.smtp.core import Accepted, Envelope
 
 Token = Callable[[], bytes]
@@ -45,12 +47,15 @@ class MxAcceptance:
         """`patience_seconds` limits the repetitions after a lost answer."""
         self._link, self._patience_seconds = link, patience_seconds
         self._begin = envelopes.begin(envelope, request_id())
+        self._checks = envelope.checks
         self._held: list[bytes] = []
         self._held_octets = 0
         self._streaming: accept.Acceptance | None = None  # of a content that is too large to be held
 
     async def feed(self, content: bytes) -> None:
         """See Acceptance."""
+        if self._checks is not None:
+            await self._checks.feed(content)
         if self._streaming is not None:
             await self._streaming.feed(content)
             return
@@ -63,17 +68,18 @@ class MxAcceptance:
 
     async def commit(self) -> Accepted:
         """See Acceptance."""
+        checks = message_checks(await self._checks.results()) if self._checks is not None else None
         if self._streaming is None:
-            return _accepted(await settle(self._send_held, self._patience_seconds))
+            return _accepted(await settle(lambda: self._send_held(checks), self._patience_seconds))
         try:
-            return _accepted(await self._streaming.commit())
+            return _accepted(await self._streaming.commit(checks))
         except RestanteError as error:
             if answer_was_lost(error):
                 raise OutcomeUnknown from error
             raise
 
-    async def _send_held(self) -> transport_pb2.AcceptMessageResponse:
-        request = transport_pb2.AcceptMessageRequest(start=self._begin, content=b"".join(self._held))
+    async def _send_held(self, checks: MessageChecks | None) -> transport_pb2.AcceptMessageResponse:
+        request = transport_pb2.AcceptMessageRequest(start=self._begin, content=b"".join(self._held), checks=checks)
         return await self._link.execute(methods.ACCEPT_MESSAGE, request, timeout=ANSWER_SECONDS, independent=True)
 
     async def abandon(self) -> None:

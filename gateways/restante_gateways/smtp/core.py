@@ -9,6 +9,7 @@ from typing import Protocol
 from restante.errors import RestanteError
 from restante_gateways.core.login import Ask
 from restante_gateways.net.addresses import Peer
+from restante_gateways.smtp.checks.message import MessageChecks
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 
 
@@ -37,6 +38,7 @@ class Envelope:
     trace_field: bytes  # the Received field of this server, with its CRLF
     trace_id: str
     lmtp: bool = False  # from a trusted server, which wants an answer for each recipient
+    checks: MessageChecks | None = None  # of mail from another MTA; None: none is made
 
 
 @dataclass(frozen=True, slots=True)

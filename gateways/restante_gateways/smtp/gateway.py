@@ -11,6 +11,9 @@ from restante_gateways.core.retry import PATIENCE_SECONDS
 from restante_gateways.net.bounds import ConnectionBounds
 from restante_gateways.net.connection import Connection
 from restante_gateways.net.runtime import Port, Runtime
+from restante_gateways.smtp.checks.metrics import CheckMetrics
+from restante_gateways.smtp.checks.service import Checker
+from restante_gateways.smtp.checks.settings import CheckSettings
 from restante_gateways.smtp.core import Core
 from restante_gateways.smtp.lmtp import LmtpSession
 from restante_gateways.smtp.replies import Reply
@@ -40,11 +43,12 @@ class SmtpSettings:
     listeners: Mapping[str, SmtpListener]
     sessions: SessionSettings
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
+    checks: CheckSettings | None = None  # on mx listeners; None: mail is not checked
     patience_seconds: float = PATIENCE_SECONDS  # for repetitions after a lost answer of the core
 
     @classmethod
     def from_config(cls, config: Config) -> SmtpSettings:
-        """The settings in the configuration file."""
+        """The settings in the configuration file. Raises ValueError."""
         smtp = config.smtp
         listeners = {
             name: SmtpListener(
@@ -73,7 +77,8 @@ class SmtpSettings:
             data_octets_per_second=smtp.data_octets_per_second,
             max_data_seconds=smtp.longest_data_seconds,
         )
-        return cls(listeners, sessions)
+        checks = CheckSettings.from_config(config.checks, config.transport.hostname)
+        return cls(listeners, sessions, checks=checks)
 
 
 async def run(settings: SmtpSettings, core: CoreLink, runtime: Runtime) -> None:
@@ -94,6 +99,10 @@ def listen(settings: SmtpSettings, core: Core, runtime: Runtime) -> None:
         for name, listener in settings.listeners.items()
     }
 
+    checker = None
+    if settings.checks is not None and settings.checks.any:
+        checker = Checker(settings.checks, CheckMetrics(runtime.metrics.registry))
+
     async def serve(connection: Connection) -> None:
         peer = connection.peer
         sessions = by_name[peer.listener]
@@ -105,6 +114,7 @@ def listen(settings: SmtpSettings, core: Core, runtime: Runtime) -> None:
             log=runtime.commands.session(peer, secrets.token_hex(4)),
             metrics=runtime.metrics,
             certificates=runtime.certificates,
+            checker=checker if sessions.role is Role.MX else None,
         )
         await session.serve()
 

@@ -28,6 +28,7 @@ from restante_gateways.net.metrics import GatewayMetrics
 from restante_gateways.net.transport import ConnectionTransport
 from restante_gateways.smtp import auth, recipients, replies
 from restante_gateways.smtp.channel import Channel
+from restante_gateways.smtp.checks.service import Checker
 from restante_gateways.smtp.chunks import parse_chunk
 from restante_gateways.smtp.command_loop import CommandLoop, Ended, Run
 from restante_gateways.smtp.core import Core, Identity
@@ -64,12 +65,14 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         log: SessionLog,
         metrics: GatewayMetrics,
         certificates: Certificates | None = None,
+        checker: Checker | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(None, hostname=settings.host_name, timeout=NEVER_SECONDS, loop=loop)
         self._settings, self._core, self._now = settings, core, now
         self._certificates, self._log = certificates, log
+        self._checks = checker.connected(connection.peer.client.host, now) if checker is not None else None
         submission = settings.role is Role.SUBMISSION
         self._channel = Channel(
             connection,
@@ -103,6 +106,8 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
             if self._task is not None:
                 await asyncio.wait([self._task])
             self._forget_user()
+            if self._checks is not None:
+                self._checks.close()
 
     async def _handle_client(self) -> None:
         """The session's task, which aiosmtpd starts."""
@@ -199,6 +204,8 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         if mail.size_octets is not None and mail.size_octets > self._settings.max_message_octets:
             return replies.MESSAGE_TOO_BIG  # RFC 1870 6.1
         self.envelope.begin(mail)
+        if self._checks is not None:
+            self.envelope.checks = self._checks.message(self.session.host_name, mail.reverse_path)
         return Reply(250, "2.1.0", "Sender OK")
 
     async def smtp_RCPT(self, argument: bytes) -> list[Reply]:

@@ -9,6 +9,7 @@ from datetime import datetime
 import aiosmtpd.smtp
 
 from restante_gateways.net.addresses import Peer
+from restante_gateways.smtp.checks.message import MessageChecks
 from restante_gateways.smtp.core import Envelope, Identity
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 from restante_gateways.smtp.receive import Reception
@@ -28,9 +29,12 @@ class Transaction(aiosmtpd.smtp.Envelope):
         self.refused_count = 0
         self.trace_id = ""
         self.reception: Reception | None = None  # begun by DATA or the first BDAT
+        self.checks: MessageChecks | None = None  # begun by MAIL
 
     async def abandon(self) -> None:
-        """Give up a content that has not come to its end."""
+        """Give up a content that has not come to its end, and checks that still run."""
+        if self.checks is not None:
+            self.checks.close()
         if self.reception is not None:
             await self.reception.abandon()
 
@@ -70,4 +74,5 @@ class Transaction(aiosmtpd.smtp.Envelope):
             trace_field=received_field(hop, now),
             trace_id=self.trace_id,
             lmtp=self.lmtp,
+            checks=self.checks,
         )

@@ -15,6 +15,7 @@ import pytest
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.bounds import ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
+from restante_gateways.smtp.checks.settings import CheckSettings
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, listen
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_process.tls import CertificateFiles
@@ -114,12 +115,16 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
 
 @pytest.fixture
 def make_gateway(certificate: CertificateFiles) -> MakeGateway:
-    """A gateway as a context manager; keyword arguments are those of SessionSettings, `bounds` of its connections."""
+    """A gateway as a context manager; keyword arguments are those of SessionSettings, `bounds` of its connections.
+
+    With `checks` it has an mx listener more, "proxied", whose clients name themselves in a PROXY header.
+    """
 
     @contextlib.asynccontextmanager
     async def make(
         authentication: AuthenticationPolicy = AuthenticationPolicy.REQUIRED,
         bounds: ConnectionBounds = ConnectionBounds(),  # noqa: B008 - it cannot be changed
+        checks: CheckSettings | None = None,
         **session: Any,
     ) -> AsyncIterator[Gateway]:
         runtime = Runtime(
@@ -134,8 +139,10 @@ def make_gateway(certificate: CertificateFiles) -> MakeGateway:
             "submissions": SmtpListener(Port(tls="implicit"), Role.SUBMISSION),
             "lmtp": SmtpListener(Port(tls="none", allow_from=("127.0.0.1",)), Role.LMTP),
         }
+        if checks is not None:
+            listeners["proxied"] = SmtpListener(Port(tls="none", proxy_from=("127.0.0.0/8",)), Role.MX)
         core = RecordingCore()
-        listen(SmtpSettings(listeners, sessions, bounds), core, runtime)
+        listen(SmtpSettings(listeners, sessions, bounds, checks), core, runtime)
         gateway = Gateway(core, runtime, ssl.create_default_context(cafile=str(certificate.certificate)))
         try:
             yield gateway

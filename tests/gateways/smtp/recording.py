@@ -13,6 +13,7 @@ from restante_gateways.core.sasl import Response
 from restante_gateways.net.addresses import Peer
 from restante_gateways.smtp.core import Accepted, Envelope, Identity
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
+from restante_mail.authentication.results import Checks
 
 DOMAINS = {"example.test", ""}
 USERS = {"alice", "bob", "carol", "postmaster", "abuse", "full", "late"}  # late: full when its content is complete
@@ -40,17 +41,22 @@ class RecordedAcceptance:
         self.core, self.envelope, self.content = core, envelope, bytearray()
         self.largest_piece = 0
         self.state = "open"
+        self.checks: Checks | None = None  # their results
 
     async def feed(self, content: bytes) -> None:
         self.core.raise_failure("feed")
         await self.core.gate.wait()
         self.largest_piece = max(self.largest_piece, len(content))
+        if self.envelope.checks is not None:
+            await self.envelope.checks.feed(content)
         if self.core.keep_contents:
             self.content += content
 
     async def commit(self) -> Accepted:
         assert self.state == "open"
         self.state = "committing"
+        if self.envelope.checks is not None:
+            self.checks = await self.envelope.checks.results()
         await self.core.gate.wait()
         self.core.raise_failure("commit")
         self.state = "committed"

@@ -17,6 +17,7 @@ from restante.v1 import submission_pb2
 from restante.v1.session_pb2 import AuthenticateRequest
 from restante.v1.transport_pb2 import AcceptMessageRequest, AcceptSubmissionRequest, VerifyRecipientsRequest
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
+from restante_gateways.smtp.checks.settings import CheckSettings
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, run
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_process.tls import CertificateFiles
@@ -77,7 +78,11 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    core: LocalCore, certificate: CertificateFiles, patience_seconds: float = 0.3, settle_seconds: float = 20.0
+    core: LocalCore,
+    certificate: CertificateFiles,
+    patience_seconds: float = 0.3,
+    settle_seconds: float = 20.0,
+    checks: CheckSettings | None = None,
 ) -> AsyncIterator[Running]:
     """A running gateway. `patience_seconds` is the link's; `settle_seconds` is the time to settle a lost answer."""
     link = await core.link("smtp", FaultyLink, patience_seconds=patience_seconds)
@@ -85,6 +90,7 @@ async def running(
     settings = SmtpSettings(
         {"mx": SmtpListener(Port(), Role.MX), "submissions": SmtpListener(Port(tls="implicit"), Role.SUBMISSION)},
         SessionSettings(Role.MX, "mx.example.test"),
+        checks=checks,
         patience_seconds=settle_seconds,
     )
     serving_ = asyncio.create_task(run(settings, link, runtime))

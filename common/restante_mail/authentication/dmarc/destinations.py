@@ -25,7 +25,7 @@ async def report_addresses(record: Record, policy_domain: str, dns: Dns) -> tupl
     """The addresses of rua= that may get a report, each once, in their order. Raises DnsFailure."""
     walk = TreeWalk(dns)
     found: dict[str, None] = {}
-    for uri in record.aggregate_uris:
+    for uri in record.aggregate_uris[:MAX_ADDRESSES]:
         address = _address(uri)
         if address is not None and len(found) < MAX_ADDRESSES:
             found.update(dict.fromkeys(await _consented(address, policy_domain, walk, dns)))

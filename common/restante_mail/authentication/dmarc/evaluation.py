@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from restante_mail.authentication.dmarc.author import Author
 from restante_mail.authentication.dmarc.record import Record
@@ -60,14 +59,41 @@ class _Evaluation:
         if found is None:
             return DmarcResult(Result.NONE, self._domain, problem="no DMARC policy is published")
         policy_domain, record = found
-        result = DmarcResult(
-            Result.NONE, self._domain, policy_domain, record=record.text, testing=record.testing, problem=record.problem
-        )
         if record.problem:  # RFC 9989 4.10.1: such a record gives no policy
-            return result
-        return await self._evaluated(result, record)
+            return DmarcResult(
+                Result.NONE,
+                self._domain,
+                policy_domain,
+                record=record.text,
+                testing=record.testing,
+                problem=record.problem,
+            )
+        return await self._evaluated(policy_domain, record)
 
-    async def _evaluated(self, result: DmarcResult, record: Record) -> DmarcResult:
+    async def _evaluated(self, policy_domain: str, record: Record) -> DmarcResult:
+        spf, dkim = await self._aligned_with(record)
+        subdomain = policy_domain != self._domain
+        asks = subdomain and not (spf or dkim) and record.nonexistent_policy is not None
+        policy = record.policy_for(subdomain=subdomain, exists=await self._exists() if asks else True)
+        if spf or dkim:
+            result = Result.PASS
+        else:  # RFC 9989 5.3.6: without all answers it neither passes nor fails
+            result = Result.TEMPERROR if self._problem else Result.FAIL
+        return DmarcResult(
+            result,
+            self._domain,
+            policy_domain,
+            self._organizational or self._domain,
+            Policy.NONE if result is Result.TEMPERROR else _LOWERED[policy] if record.testing else policy,
+            record.text,
+            record.testing,
+            spf,
+            dkim,
+            self._problem if result is Result.TEMPERROR else "",
+        )
+
+    async def _aligned_with(self, record: Record) -> tuple[bool, bool]:
+        """Whether SPF and DKIM have authenticated an aligned domain."""
         spf = await self._any_aligned(
             [one.domain for one in self._spf if one.result is Result.PASS],
             [one.domain for one in self._spf if one.result is Result.TEMPERROR],
@@ -78,24 +104,14 @@ class _Evaluation:
             [one.domain for one in self._dkim if one.result is Result.TEMPERROR],
             record.strict_dkim,
         )
-        result = replace(result, spf_aligned=spf, dkim_aligned=dkim)
-        exists, subdomain = True, result.policy_domain != self._domain
-        if not (spf or dkim) and subdomain and record.nonexistent_policy is not None:
-            try:
-                exists = await self._dns.exists(self._domain)
-            except DnsFailure as error:
-                self._problem = self._problem or f"whether {self._domain} exists: {error}"
-        policy = record.policy_for(subdomain=subdomain, exists=exists)
-        result = replace(
-            result,
-            policy=_LOWERED[policy] if record.testing else policy,  # RFC 9989 4.7
-            organizational_domain=self._organizational or self._domain,
-        )
-        if spf or dkim:
-            return replace(result, result=Result.PASS)
-        if self._problem:  # RFC 9989 5.3.6: without all answers it neither passes nor fails
-            return replace(result, result=Result.TEMPERROR, policy=Policy.NONE, problem=self._problem)
-        return replace(result, result=Result.FAIL)
+        return spf, dkim
+
+    async def _exists(self) -> bool:
+        try:
+            return await self._dns.exists(self._domain)
+        except DnsFailure as error:
+            self._problem = self._problem or f"whether {self._domain} exists: {error}"
+            return True
 
     async def _any_aligned(self, passed: Sequence[str], unknown: Sequence[str], strict: bool) -> bool:
         """Whether one of the domains that passed is aligned. Notes a problem when one of the unknown may be."""
