@@ -36,15 +36,15 @@ def plan_recipients(envelope: Envelope, resolutions: Sequence[Resolution], arriv
 
 def recipient_domains(envelope: Envelope) -> frozenset[str]:
     """The domains of the recipients, in A-labels."""
-    return frozenset(_domain(one.forward_path) for one in envelope.recipients)
+    return frozenset(domain_of(one.forward_path) for one in envelope.recipients)
 
 
 def claimed_domains(envelope: Envelope, arrived: Arrived) -> Claimed:
     """The domains that a message claims to be from, in A-labels."""
     facts = arrived.staged.facts
     assert facts is not None  # it is a message
-    authors = {_domain(one.address) for one in facts.summary.from_[:MOST_AUTHORS]}
-    return Claimed(frozenset(authors - {""}), _domain(envelope.reverse_path))
+    authors = {domain_of(one.address) for one in facts.summary.from_[:MOST_AUTHORS]}
+    return Claimed(frozenset(authors - {""}), domain_of(envelope.reverse_path))
 
 
 def judged(
@@ -63,7 +63,7 @@ def judged(
     found = find(checks, claimed, rules.keys(), settings)
     if found == NOTHING:
         return envelope, found
-    domains = [_domain(one.forward_path) for one in envelope.recipients]
+    domains = [domain_of(one.forward_path) for one in envelope.recipients]
     verdicts = {name: judge(found, rules.get(name, DomainRules()), settings) for name in set(domains)}
     if all(one.action is Action.REFUSE for one in verdicts.values()):
         first = verdicts[domains[0]]
@@ -78,7 +78,7 @@ def judged(
     return envelope._replace(recipients=marked), found
 
 
-def _domain(address: str) -> str:
+def domain_of(address: str) -> str:
     """The domain of an address in A-labels; "" if it has none or is no address."""
     try:
         return addresses.ascii_domain(address.rpartition("@")[2])

@@ -6,7 +6,7 @@ import hashlib
 import time
 from functools import partial
 
-from restante.errors import InvalidArgument, RecipientNotFound, RequestIdRequired, TooManyRecipients
+from restante.errors import InvalidArgument, MessageRefused, RecipientNotFound, RequestIdRequired, TooManyRecipients
 from restante.v1 import methods
 from restante.v1.transport_pb2 import AcceptBegin, AcceptEnd, AcceptMessageRequest, AcceptMessageResponse
 from restante_mail.authentication.results import Checks
@@ -15,14 +15,14 @@ from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.engine.writes import REQUEST_ID_OCTETS, once_only
-from restante_server.api.services import judgement, lmtp
+from restante_server.api.services import dmarc_counts, judgement, lmtp
 from restante_server.api.services.envelopes import envelope_of, require_trace_field
 from restante_server.directory.lookup import Resolution, resolve_many
 from restante_server.store.requests import Request, find
 from restante_server.transport.acceptance import accepted, checked, plan_recipients
 from restante_server.transport.enqueue import Taken
 from restante_server.transport.inbound.intake import Arrived, Intake
-from restante_server.transport.inbound.judge import NOTHING
+from restante_server.transport.inbound.judge import NOTHING, Findings
 from restante_server.transport.records import Envelope
 from restante_server.transport.results import results_of
 from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
@@ -104,7 +104,7 @@ async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arri
                 return await _nothing_taken(call, once, arrived, refused)
         resolutions = await _resolve(call, [recipient.forward_path for recipient in envelope.recipients])
         if checks is not None:
-            envelope, found = await judgement.judge(call, envelope, arrived, checks)
+            envelope, found = await _judge(call, begin, envelope, arrived, checks)
         planned = plan_recipients(envelope, resolutions, arrived)
     except BaseException:
         call.core.contents.forget(arrived.staged)
@@ -112,7 +112,21 @@ async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arri
     incoming = accepted(envelope, planned, arrived, trace_field=begin.trace_field, source=begin.client_address, now=now)
     if checks is not None:
         incoming = checked(incoming, checks, found, transport.settings.hostname)
-    return await transport.take(TakeMail(transport.settings, incoming, once, refused))
+    taken = await transport.take(TakeMail(transport.settings, incoming, once, refused))
+    if checks is not None:
+        dmarc_counts.count_accepted(call, begin.client_address, envelope, checks)
+    return taken
+
+
+async def _judge(
+    call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived, checks: Checks
+) -> tuple[Envelope, Findings]:
+    """See judgement.judge. Refused mail is counted, too."""
+    try:
+        return await judgement.judge(call, envelope, arrived, checks)
+    except MessageRefused:
+        dmarc_counts.count_refused(call, begin.client_address, envelope, checks)
+        raise
 
 
 async def _nothing_taken(call: Call, once: Request, arrived: Arrived, refused: tuple[int, ...]) -> Taken:

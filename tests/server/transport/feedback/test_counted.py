@@ -1,0 +1,98 @@
+"""Mail is counted for DMARC reports when it is accepted or refused."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from restante.errors import MessageRefused
+from restante.v1.checks_pb2 import (
+    CHECK_RESULT_FAIL,
+    CHECK_RESULT_PASS,
+    DMARC_POLICY_REJECT,
+    SPF_IDENTITY_MAILFROM,
+    DmarcCheck,
+    MessageChecks,
+    SpfCheck,
+)
+from restante.v1.submission_pb2 import EnvelopeRecipient
+from restante.v1.transport_pb2 import AcceptBegin, AcceptMessageRequest
+from restante_mail.feedback.aggregate import Override, Row
+from restante_server.api.services.accept_message import accept_message
+from restante_server.db.operation import Write
+from restante_server.directory import domains
+from restante_server.directory.check_rules import OnFailure
+from restante_server.transport.feedback import counts
+from tests.server.transport.world import FOREVER, MESSAGE, TRACE, World
+
+FAILED = DmarcCheck(
+    result=CHECK_RESULT_FAIL,
+    author_domain="example.org",
+    policy_domain="example.org",
+    policy=DMARC_POLICY_REJECT,
+    record="v=DMARC1; p=reject; rua=mailto:d@example.org",
+    report_to=["d@example.org"],
+)
+PASSED = DmarcCheck(
+    result=CHECK_RESULT_PASS,
+    author_domain="example.org",
+    policy_domain="example.org",
+    policy=DMARC_POLICY_REJECT,
+    record=FAILED.record,
+    spf_aligned=True,
+    report_to=["d@example.org"],
+)
+SPF = SpfCheck(result=CHECK_RESULT_PASS, identity=SPF_IDENTITY_MAILFROM, domain="example.org")
+
+
+async def take(world: World, dmarc: DmarcCheck | None) -> None:
+    start = AcceptBegin(
+        request_id=secrets.token_bytes(16),
+        reverse_path="dave@mail.example.org",
+        recipients=[EnvelopeRecipient(forward_path="alice@example.test")],
+        client_address="192.0.2.1",
+        trace_field=TRACE,
+    )
+    checks = MessageChecks(spf=[SPF], dmarc=dmarc)
+    await accept_message(
+        world.call(world.gateway(), FOREVER), AcceptMessageRequest(start=start, content=MESSAGE, checks=checks)
+    )
+
+
+async def counted(world: World) -> dict[Row, int]:
+    await world.core.dmarc_tally.flush(world.db)
+    found: dict[Row, int] = {}
+    for subject in await world.db.read(counts.due, 1 << 30, 10):
+        assert subject.policy_domain == "example.org"
+        loaded = await world.db.read(counts.load, subject)
+        assert loaded is not None
+        assert loaded[0] == counts.Request(FAILED.record, ("d@example.org",))
+        found.update(loaded[1])
+    return found
+
+
+async def test_accepted_mail_is_counted_with_what_became_of_it(world: World) -> None:
+    for dmarc in (PASSED, PASSED, FAILED, None):
+        await take(world, dmarc)
+    rows = await counted(world)
+    assert {row.disposition: count for row, count in rows.items()} == {"pass": 2, "quarantine": 1}
+    (junk,) = (row for row in rows if row.disposition == "quarantine")
+    assert junk.envelope_from == "mail.example.org"
+    assert junk.overrides == (Override("local_policy", "DMARC fails for example.org, whose policy is reject"),)
+
+
+async def test_refused_mail_is_counted(world: World) -> None:
+    await world.db.write(Write(lambda tx: domains.set_rules(tx, "example.test", failed_dmarc=OnFailure.REJECT)))
+    with pytest.raises(MessageRefused):
+        await take(world, FAILED)
+    ((row, count),) = (await counted(world)).items()
+    assert (row.disposition, row.overrides, count) == ("reject", (), 1)
+
+
+async def test_mail_of_domains_that_want_no_report_is_not_counted(world: World) -> None:
+    silent = DmarcCheck()
+    silent.CopyFrom(PASSED)
+    del silent.report_to[:]
+    await take(world, silent)
+    assert await counted(world) == {}
