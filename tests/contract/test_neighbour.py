@@ -30,6 +30,7 @@ from restante.v1 import (
     job_pb2,
     mailbox_pb2,
     message_pb2,
+    queue_pb2,
     reports_pb2,
     search_pb2,
     session_pb2,
@@ -403,8 +404,6 @@ ADMINISTRATION = {
             "CreateAlias": {"address": "a@example.test", "targets": ["bob@example.test"], "request_id": b"0" * 16},
             "ListAliases": {},
             "DeleteAlias": {"address": "a@example.test"},
-            "ListQueue": {},
-            "RetryQueued": {"all": True},
             "TraceMessages": {"address": "alice@example.test"},
             "CheckStore": {"request_id": b"0" * 16},
             "BackupStore": {"directory": "/nowhere/at/all", "request_id": b"0" * 16},
@@ -431,6 +430,21 @@ REPORTS = {
     "AdminService/ListDmarcReportRows": refused(reports_pb2.ListDmarcReportRowsRequest(report_id=1)),
 }
 
+QUEUE = {
+    f"AdminService/{name}": refused(getattr(queue_pb2, f"{name}Request")(**values))
+    for name, values in dict[str, dict[str, Any]](
+        {
+            "ListQueue": {},
+            "GetQueuedMessage": {"transport_id": 1, "part": queue_pb2.QueuedPart.QUEUED_PART_CONTENT},
+            "ListStandingHolds": {},
+            **{
+                f"{verb}Queued": {"selector": queue_pb2.QueueSelector(all=True)}
+                for verb in ("Hold", "Release", "Retry", "Reroute", "Remove")
+            },
+        }
+    ).items()
+}
+
 JOBS = {
     f"JobService/{name}": refused(getattr(job_pb2, f"{name}Request")(**values))
     for name, values in (
@@ -444,9 +458,7 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
     **DOMAIN_KEYS,
     **REPORTS,
     **JOBS,
-    "AdminService/RemoveQueued": refused(
-        lambda world: admin_pb2.RemoveQueuedRequest(transport_id=world.alice.submission_id, silently=True)
-    ),
+    **QUEUE,
     "SessionService/Authenticate": authenticate,
     "SessionService/RenewSession": lambda world: [
         Try(session_pb2.RenewSessionRequest(), answer=own_session(world)),

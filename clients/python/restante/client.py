@@ -28,6 +28,7 @@ from restante.link import CoreLink
 from restante.mailboxes import Mailboxes
 from restante.messages import Messages
 from restante.methods import Method, Request, Response
+from restante.queue import Queue
 from restante.session import UserSession
 from restante.submissions import Submissions
 from restante.target import Target
@@ -58,6 +59,7 @@ class Client:
         self.submissions = Submissions(calls, self.contents)
         self.changes = Changes(calls, self.mailboxes, self.folders)
         self.jobs = Jobs(calls)
+        self.queue = Queue(calls)
 
     @property
     def session(self) -> UserSession:

@@ -27,6 +27,7 @@ from restante.jobs import Jobs
 from restante.mailboxes import Mailboxes
 from restante.messages import Messages
 from restante.methods import Method, Request, Response
+from restante.queue import Queue
 from restante.submissions import Submissions
 from restante.target import Target
 from restante.v1.session_pb2 import GetServerResponse
@@ -217,6 +218,21 @@ class SyncJobs(_Blocking[Jobs]):
     cancel = _call(Jobs.cancel)
 
 
+class SyncQueue(_Blocking[Queue]):
+    """`restante.queue.Queue`, blocking."""
+
+    list = _iterator(Queue.list)
+    get = _call(Queue.get)
+    header = _call(Queue.header)
+    content = _iterator(Queue.content)
+    hold = _call(Queue.hold)
+    release = _call(Queue.release)
+    holds = _iterator(Queue.holds)
+    retry = _call(Queue.retry)
+    reroute = _call(Queue.reroute)
+    remove = _call(Queue.remove)
+
+
 class SyncBatch:
     """See `restante.batch.Batch`."""
 
@@ -244,6 +260,7 @@ class SyncClient:
         self.submissions = SyncSubmissions(client.submissions, thread)
         self.changes = SyncChanges(client.changes, thread)
         self.jobs = SyncJobs(client.jobs, thread)
+        self.queue = SyncQueue(client.queue, thread)
 
     @classmethod
     @contextmanager

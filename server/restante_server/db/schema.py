@@ -516,7 +516,7 @@ transport_recipient = Table(
     Column("status", Text, nullable=False),
     Column("diagnostic", Text, nullable=False),
     Column("expires_at", BigInteger, nullable=False),  # the queue then gives up
-    # Settled recipients, which are nearly all, are in none of these four.
+    # Settled recipients, which are nearly all, are in none of these five.
     Index(
         "ix_transport_recipient_due",
         "state",
@@ -552,7 +552,26 @@ transport_recipient = Table(
         sqlite_where=text("state = 2 AND destination > ''"),
         postgresql_where=text("state = 2 AND destination > ''"),
     ),
+    # Lists of the queue, and operations on it, go by message (`transport.selection`).
+    Index(
+        "ix_transport_recipient_waiting",
+        "transport_id",
+        "recipient_id",
+        sqlite_where=text("next_attempt_at IS NOT NULL"),
+        postgresql_where=text("next_attempt_at IS NOT NULL"),
+    ),
     Index("ix_transport_recipient_path", "forward_path"),
+    sqlite_with_rowid=False,
+)
+
+# Mail that leaves and is held when it is due (`transport.outbound.holds`), until an administrator ends the hold.
+transport_hold = Table(
+    "transport_hold",
+    metadata,
+    Column("kind", Integer, primary_key=True, autoincrement=False),  # holds.Kind
+    Column("value", Text, primary_key=True),  # reverse-path ("" is the null path), forward-path or destination
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
     sqlite_with_rowid=False,
 )
 

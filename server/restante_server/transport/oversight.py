@@ -1,50 +1,29 @@
-"""Queries and commands on the queue and the trace for administrators."""
+"""The trace of messages for administrators: each step of each recipient, and notes on the message."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, bindparam, or_, select
+from sqlalchemy import Connection, Select, or_, select
 
 from restante.errors import TransportMessageNotFound
 from restante_server.db.schema import trace_event, transport_message, transport_recipient
-from restante_server.transport import rows
 from restante_server.transport.outbound import recipients
-from restante_server.transport.outbound.dsn import Action
-from restante_server.transport.outbound.recipients import Postponement, Row, Settlement
-from restante_server.transport.settings import TransportSettings
+from restante_server.transport.outbound.recipients import Row
 from restante_server.transport.states import WAITING, State
 
-REMOVED = "4.7.0"  # RFC 3463 3.8; not the message's fault
-AT_ONCE = 500  # recipients in one transaction
-
 _r, _m, _e = transport_recipient, transport_message, trace_event
-_waiting = _r.c.state.in_(sorted(WAITING))
-_queue = (
-    select(*recipients.COLUMNS, _m.c.reverse_path, _m.c.size_octets, _m.c.accepted_at)
-    .join(_m, _m.c.transport_id == _r.c.transport_id)
-    .where(_waiting, _r.c.next_attempt_at.is_not(None))
-    .order_by(_r.c.next_attempt_at, _r.c.transport_id, _r.c.recipient_id)
-)
-
-
-class Waiting(NamedTuple):
-    """A waiting recipient with facts of its message."""
-
-    row: Row
-    reverse_path: str
-    size_octets: int
-    accepted_at: int
 
 
 class Event(NamedTuple):
-    """One trace event of a recipient, or of the message (recipient_id 0)."""
+    """One trace event of a recipient, or a note on the message (recipient_id 0, state None)."""
 
     happened_at: int
     recipient_id: int
     forward_path: str
-    state: State
+    state: State | None
     detail: str
 
 
@@ -61,74 +40,41 @@ class History(NamedTuple):
     events: tuple[Event, ...]
 
 
-class QueueKey(NamedTuple):
-    """The recipient behind which a page of the queue begins."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The messages whose trace is wanted: those that meet every condition. Times are microseconds.
 
-    next_attempt_at: int
-    transport_id: int
-    recipient_id: int
-
-
-def waiting(tx: Connection, destination: str, after: QueueKey | None, most: int) -> list[Waiting]:
-    """Waiting recipients of one destination, or of all (""), in the order of their next attempts."""
-    statement = _queue.limit(most)
-    if destination:
-        statement = statement.where(_r.c.destination == destination)
-    if after is not None:
-        due = _r.c.next_attempt_at
-        behind = or_(
-            _r.c.transport_id > after.transport_id,
-            and_(_r.c.transport_id == after.transport_id, _r.c.recipient_id > after.recipient_id),
-        )
-        statement = statement.where(or_(due > after.next_attempt_at, and_(due == after.next_attempt_at, behind)))
-    return [Waiting(Row._make(row[:-3]), *row[-3:]) for row in tx.execute(statement)]
-
-
-def some_pending(tx: Connection, after: int) -> list[int]:
-    """Messages above this id that have pending recipients, ascending, at most AT_ONCE."""
-    statement = (
-        select(_r.c.transport_id)
-        .where(_r.c.state == int(State.PENDING), _r.c.transport_id > after)
-        .order_by(_r.c.transport_id)
-        .distinct()
-        .limit(AT_ONCE)
-    )
-    return list(tx.scalars(statement))
-
-
-def retry(tx: Connection, transport_ids: Sequence[int], now: int) -> int:
-    """Make the pending recipients of these messages due now; returns their number."""
-    origins = rows.lock(tx, transport_ids)
-    pending = recipients.of_messages(tx, origins, _r.c.state == int(State.PENDING))
-    later = [Postponement(row, now, row.status, row.diagnostic) for row in pending]
-    recipients.postpone(tx, later, now, traced=False)
-    return len(pending)
-
-
-def require(tx: Connection, transport_id: int) -> None:
-    """Raise TransportMessageNotFound when the message does not exist."""
-    if tx.execute(select(_m.c.transport_id).where(_m.c.transport_id == transport_id)).first() is None:
-        raise TransportMessageNotFound(transport_id=transport_id)
-
-
-def remove(tx: Connection, settings: TransportSettings, transport_id: int, silently: bool, now: int) -> int:
-    """End all waiting recipients of a message: as failed with a report, or `silently` as discarded without one.
-
-    Returns their number. Leased recipients are ended too; the relay's later report about them has no effect.
+    Addresses are tuples of spellings, of which one must match.
     """
-    require(tx, transport_id)
-    origins = rows.lock(tx, [transport_id])
-    ending = recipients.of_messages(tx, origins, _waiting)
-    reason = "removed from the queue by the administrator"
-    if silently:
-        ends = [Settlement(row, State.DISCARDED, "2.0.0", reason) for row in ending]
-    else:
-        ends = [Settlement(row, State.FAILED, REMOVED, reason, Action.FAILED) for row in ending]
-    recipients.settle(tx, settings, origins, ends, now)
-    return len(ending)
+
+    internet_message_id: str = ""
+    addresses: tuple[str, ...] = ()  # the reverse-path or a recipient
+    senders: tuple[str, ...] = ()  # "" is the null path
+    recipients: tuple[str, ...] = ()
+    accepted_from: int | None = None
+    accepted_before: int | None = None
+
+    def among(self, statement: Select[Any]) -> Select[Any]:
+        """The statement on transport_message with these conditions."""
+        if self.internet_message_id:
+            statement = statement.where(_m.c.internet_message_id == self.internet_message_id)
+        if self.addresses:
+            to_it = _m.c.transport_id.in_(_having(self.addresses))
+            statement = statement.where(or_(_m.c.reverse_path.in_(self.addresses), to_it))
+        if self.senders:
+            statement = statement.where(_m.c.reverse_path.in_(self.senders))
+        if self.recipients:
+            statement = statement.where(_m.c.transport_id.in_(_having(self.recipients)))
+        if self.accepted_from is not None:
+            statement = statement.where(_m.c.accepted_at >= self.accepted_from)
+        if self.accepted_before is not None:
+            statement = statement.where(_m.c.accepted_at < self.accepted_before)
+        return statement
 
 
-# --- Trace ----------------------------------------------------------------------------------------------------------
+def _having(paths: tuple[str, ...]) -> Select[tuple[int]]:
+    return select(_r.c.transport_id).where(_r.c.forward_path.in_(paths))
+
 
 _message = select(
     _m.c.transport_id,
@@ -141,36 +87,26 @@ _message = select(
 )
 
 
+def require(tx: Connection, transport_id: int) -> None:
+    """Raise TransportMessageNotFound when the message does not exist."""
+    if tx.execute(select(_m.c.transport_id).where(_m.c.transport_id == transport_id)).first() is None:
+        raise TransportMessageNotFound(transport_id=transport_id)
+
+
 def by_id(tx: Connection, transport_id: int) -> list[History]:
     """One message. Raises TransportMessageNotFound."""
     require(tx, transport_id)
     return _histories(tx, _message.where(_m.c.transport_id == transport_id))
 
 
-def by_message_id(tx: Connection, internet_message_id: str, before: int, most: int) -> list[History]:
-    """Messages with this Message-ID and a lower id than `before`, latest first."""
-    wanted = _m.c.internet_message_id == internet_message_id
-    return _histories(tx, _latest(before, most).where(wanted))
+def latest(tx: Connection, wanted: Wanted, before: int, most: int) -> list[History]:
+    """The wanted messages with a lower id than `before`, latest first, at most `most`."""
+    statement = wanted.among(_message).where(_m.c.transport_id < before)
+    return _histories(tx, statement.order_by(_m.c.transport_id.desc()).limit(most))
 
 
-def by_address(tx: Connection, address: str, before: int, most: int) -> list[History]:
-    """Messages from or to this address, in exactly this spelling, latest first."""
-    named = select(_r.c.transport_id).where(_r.c.forward_path == bindparam("address"))
-    wanted = or_(_m.c.reverse_path == bindparam("address"), _m.c.transport_id.in_(named))
-    return _histories(tx, _latest(before, most).where(wanted), {"address": address})
-
-
-def latest(tx: Connection, before: int, most: int) -> list[History]:
-    """Any messages, latest first."""
-    return _histories(tx, _latest(before, most))
-
-
-def _latest(before: int, most: int) -> Select[Any]:
-    return _message.where(_m.c.transport_id < before).order_by(_m.c.transport_id.desc()).limit(most)
-
-
-def _histories(tx: Connection, statement: Select[Any], parameters: dict[str, object] | None = None) -> list[History]:
-    found = tx.execute(statement, parameters or {}).all()
+def _histories(tx: Connection, statement: Select[Any]) -> list[History]:
+    found = tx.execute(statement).all()
     ids = [message.transport_id for message in found]
     if not ids:
         return []
@@ -182,15 +118,17 @@ def _histories(tx: Connection, statement: Select[Any], parameters: dict[str, obj
     for row in recipients.of_messages(tx, ids):
         by_message.setdefault(row.transport_id, []).append(row)
     return [
-        History._make((*message, _events(message.accepted_at, by_message.get(message.transport_id, []), steps)))
+        History._make((*message, _events(message, by_message.get(message.transport_id, []), steps)))
         for message in found
     ]
 
 
-def _events(accepted_at: int, listed: Sequence[Row], steps: dict[tuple[int, int], list[Any]]) -> tuple[Event, ...]:
-    """All events of the recipients by time: the first of each, derived from its row (see `rows.trace`), and the traced
-    ones."""
-    made: list[Event] = []
+def _events(message: Any, listed: Sequence[Row], steps: dict[tuple[int, int], list[Any]]) -> tuple[Event, ...]:
+    """All events by time: the notes, the first of each recipient, derived from its row (see `rows.trace`), and the
+    traced ones."""
+    accepted_at: int = message.accepted_at
+    notes = steps.get((message.transport_id, 0), [])
+    made = [Event(note.happened_at, 0, "", None, note.detail) for note in notes]
     for row in listed:
         later = steps.get((row.transport_id, row.recipient_id), [])
         if later or State(row.state) in WAITING:

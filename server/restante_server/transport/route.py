@@ -121,7 +121,7 @@ def plan(
     made = _Plan(limit, may_relay, promised, had)
     named: set[str] = set()
     for resolution, who in zip(resolutions, recipients, strict=True):
-        key = _spelled(resolution.address)[1] or resolution.address.casefold()
+        key = key_of(resolution.address)
         if key in named:
             continue
         named.add(key)
@@ -139,6 +139,11 @@ def loops_everywhere(rows: Sequence[Planned]) -> bool:
     would carry the message to an address that never asked for it.
     """
     return not any(row.state is State.PENDING for row in rows) and any(row.status == LOOP[0] for row in rows)
+
+
+def key_of(path: str) -> str:
+    """The key under which a path is compared; a string that is no address stands for itself."""
+    return _spelled(path)[1] or path.casefold()
 
 
 def _spelled(address: str) -> tuple[str, str]:

@@ -99,17 +99,23 @@ def insert_recipients(
         due_at = item.send_at or item.accepted_at
         expires_at = schedule.expires_at(due_at)
         made += [
-            _recipient_row(transport_id, number, planned, item.account_id or 0, due_at, expires_at)
+            recipient_row(transport_id, number, planned, item.account_id or 0, due_at, expires_at)
             for number, planned in enumerate(recipients, 1)
         ]
+    insert_recipient_rows(tx, made)
+
+
+def insert_recipient_rows(tx: Connection, made: Sequence[dict[str, Any]]) -> None:
+    """Insert rows that `recipient_row` has made."""
     prepared.run_many(tx, _insert_recipients, made)
     if waiting := {row["transport_id"] for row in made if row["state"] == State.PENDING}:
         events(tx, DUE).update(waiting)
 
 
-def _recipient_row(
+def recipient_row(
     transport_id: int, recipient_id: int, planned: Planned, sender: int, due_at: int, expires_at: int
 ) -> dict[str, Any]:
+    """A row for `insert_recipient_rows`. `sender` is the submitter's account, or 0."""
     waits = planned.state in WAITING
     return {
         "transport_id": transport_id,
@@ -170,8 +176,8 @@ def release(tx: Connection, origins: Iterable[Origin], now: int) -> None:
         garbage.notice(tx, [held[transport_id] for transport_id in settled], now)
 
 
-def trace(tx: Connection, events: Sequence[tuple[int, int, State, str]], now: int) -> None:
-    """Insert trace events: (transport id, recipient id or 0 for the message, state, detail).
+def trace(tx: Connection, events: Sequence[tuple[int, int, State | None, str]], now: int) -> None:
+    """Insert trace events: (transport id, recipient id, state, detail). A note on the message has neither (0, None).
 
     The state in which a recipient was inserted needs no event: its row and `accepted_at` give it.
     """
@@ -180,7 +186,7 @@ def trace(tx: Connection, events: Sequence[tuple[int, int, State, str]], now: in
             "transport_id": transport_id,
             "recipient_id": recipient_id,
             "happened_at": now,
-            "state": int(state),
+            "state": int(state or 0),
             "detail": detail[: 2 * LONGEST_DIAGNOSTIC],
         }
         for transport_id, recipient_id, state, detail in events

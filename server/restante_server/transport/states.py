@@ -2,7 +2,8 @@
 
     SCHEDULED --send time--> PENDING --lease--> LEASED --outcome--> RELAYED | FAILED | PENDING (later)
     PENDING (local) --delivery--> DELIVERED | FAILED          LEASED --lease lapses--> PENDING
-    PENDING | SCHEDULED --owner or administrator--> DISCARDED  (an alias) --> EXPANDED
+    PENDING | SCHEDULED | HELD --owner or administrator--> DISCARDED  (an alias) --> EXPANDED
+    PENDING | SCHEDULED --hold--> HELD --release--> PENDING | SCHEDULED
 
 The core is responsible for the recipient until a final state, also while a relay holds a lease. The numbers are those
 of the contract's RecipientState, NotifyCondition and DsnReturn.
@@ -24,10 +25,11 @@ class State(IntEnum):
     EXPANDED = 6
     DISCARDED = 7
     FAILED = 8
+    HELD = 9
 
 
 FINAL = frozenset({State.DELIVERED, State.RELAYED, State.EXPANDED, State.DISCARDED, State.FAILED})
-WAITING = frozenset({State.SCHEDULED, State.PENDING, State.LEASED})
+WAITING = frozenset({State.SCHEDULED, State.PENDING, State.LEASED, State.HELD})
 
 
 class Notify(IntEnum):

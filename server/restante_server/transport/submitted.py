@@ -13,7 +13,7 @@ from restante_server.transport import rows
 from restante_server.transport.outbound import recipients
 from restante_server.transport.outbound.recipients import Settlement
 from restante_server.transport.settings import TransportSettings
-from restante_server.transport.states import State
+from restante_server.transport.states import WAITING, State
 
 TAKEN_BACK = ("2.0.0", "cancelled by the sender")
 
@@ -54,15 +54,13 @@ def page(tx: Connection, account_id: int, before: int, most: int) -> list[Submit
 
 
 def cancel(tx: Connection, settings: TransportSettings, account_id: int, submission_id: int, now: int) -> Submitted:
-    """Cancel every scheduled or pending recipient; leased ones are left alone.
+    """Cancel every scheduled, pending or held recipient; leased ones are left alone.
 
     Raises SubmissionNotFound, and SubmissionNotCancellable when no recipient can be cancelled.
     """
     get(tx, account_id, submission_id)
     origins = rows.lock(tx, [submission_id])
-    waiting = [
-        row for row in recipients.of_messages(tx, origins) if row.state in (int(State.SCHEDULED), int(State.PENDING))
-    ]
+    waiting = [row for row in recipients.of_messages(tx, origins) if State(row.state) in WAITING - {State.LEASED}]
     if not waiting:
         raise SubmissionNotCancellable
     recipients.settle(tx, settings, origins, [Settlement(row, State.DISCARDED, *TAKEN_BACK) for row in waiting], now)

@@ -24,6 +24,7 @@ from restante.jobs import Jobs
 from restante.link import CoreLink
 from restante.mailboxes import Mailboxes
 from restante.messages import Messages
+from restante.queue import Queue
 from restante.submissions import Submissions
 from restante.sync_client import (
     LoopThread,
@@ -36,6 +37,7 @@ from restante.sync_client import (
     SyncJobs,
     SyncMailboxes,
     SyncMessages,
+    SyncQueue,
     SyncSubmissions,
 )
 
@@ -89,6 +91,7 @@ PAIRS = [
     (Folders, SyncFolders),
     (Mailboxes, SyncMailboxes),
     (Messages, SyncMessages),
+    (Queue, SyncQueue),
     (Submissions, SyncSubmissions),
 ]
 

@@ -12,10 +12,11 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from restante.errors import Internal, InvalidArgument, InvalidPageToken, LimitExceeded, MessageTooLarge
-from restante.v1.admin_pb2 import ListQueueRequest, TraceMessagesRequest
+from restante.v1.admin_pb2 import TraceMessagesRequest
 from restante.v1.content_pb2 import UploadChunkRequest, UploadKind
 from restante.v1.folder_pb2 import ListFoldersRequest
 from restante.v1.message_pb2 import AppendMessageRequest, Attachment, Draft, ListRecoverableMessagesRequest
+from restante.v1.queue_pb2 import ListQueueRequest
 from restante.v1.submission_pb2 import ListSubmissionsRequest
 from restante.v1.types_pb2 import MailAddress
 from restante_process import config
@@ -26,6 +27,7 @@ from restante_server.api.services import messages as _messages  # noqa: F401 - r
 from restante_server.api.services import pages
 from restante_server.api.services import queue as _queue  # noqa: F401 - registers its handlers
 from restante_server.store import messages
+from restante_server.transport.oversight import Wanted
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import State
 from tests.server.transport.world import MESSAGE, World
@@ -34,8 +36,8 @@ LISTS: list[tuple[Any, str, int]] = [
     (ListSubmissionsRequest, "submissions", 1),
     (ListRecoverableMessagesRequest, "recoverable", 2),
     (ListFoldersRequest, "folders", 1),
-    (ListQueueRequest, "queue ", 3),
-    (TraceMessagesRequest, "trace  ", 1),
+    (ListQueueRequest, "queue ", 2),
+    (TraceMessagesRequest, f"trace {Wanted()}", 1),
 ]
 
 

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import func, select
 
 from restante.errors import LeaseLost, StoreBusy, SubmissionNotCancellable, SubmissionNotFound
-from restante.v1.admin_pb2 import RemoveQueuedRequest, RetryQueuedRequest
+from restante.v1.queue_pb2 import QueueSelector, RemoveQueuedRequest, RetryQueuedRequest
 from restante.v1.submission_pb2 import CancelSubmissionRequest, EnvelopeRecipient, NotifyCondition
 from restante.v1.transport_pb2 import OutboundLease, OutcomeKind, RecipientOutcome
 from restante_server.db import schema
@@ -128,7 +128,9 @@ async def test_whatever_happens_every_recipient_has_one_end(world: World, seed: 
                 with contextlib.suppress(SubmissionNotCancellable, SubmissionNotFound):
                     await world.run(CancelSubmissionRequest(submission_id=number), world.session("alice"))
                 if dice.random() < 0.3:
-                    request = RemoveQueuedRequest(transport_id=number, silently=dice.random() < 0.5)
+                    request = RemoveQueuedRequest(
+                        selector=QueueSelector(transport_id=number), silently=dice.random() < 0.5
+                    )
                     await world.run(request, world.gateway("admin"))
         assert await world.problems() == []
     await _let_time_settle(world, dice)
@@ -137,7 +139,7 @@ async def test_whatever_happens_every_recipient_has_one_end(world: World, seed: 
 async def _let_time_settle(world: World, dice: random.Random) -> None:
     """Relays report random outcomes, then none: every recipient is settled within the queue's expiry."""
     for _ in range(4):
-        await world.run(RetryQueuedRequest(all=True), world.gateway("admin"))
+        await world.run(RetryQueuedRequest(selector=QueueSelector(all=True)), world.gateway("admin"))
         for lease in await world.lease():
             await world.report_all(lease, dice.choice(KINDS), "")
         await world.settle()

@@ -1792,442 +1792,7 @@ func (*DeleteAliasResponse) Descriptor() ([]byte, []int) {
 	return file_restante_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
-// QueueEntry is a waiting recipient.
-type QueueEntry struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	TransportId   int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"` // The message.
-	RecipientId   int64                  `protobuf:"varint,2,opt,name=recipient_id,json=recipientId,proto3" json:"recipient_id,omitempty"` // The recipient within it.
-	ReversePath   string                 `protobuf:"bytes,3,opt,name=reverse_path,json=reversePath,proto3" json:"reverse_path,omitempty"`  // The reverse-path; empty: the null path.
-	Destination   string                 `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"`                     // The recipient's domain.
-	SizeOctets    int64                  `protobuf:"varint,5,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`    // Of the message.
-	AcceptedAt    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=accepted_at,json=acceptedAt,proto3" json:"accepted_at,omitempty"`     // Time of acceptance.
-	Recipient     *SubmissionRecipient   `protobuf:"bytes,7,opt,name=recipient,proto3" json:"recipient,omitempty"`                         // Its state and the last reply.
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *QueueEntry) Reset() {
-	*x = QueueEntry{}
-	mi := &file_restante_v1_admin_proto_msgTypes[29]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *QueueEntry) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*QueueEntry) ProtoMessage() {}
-
-func (x *QueueEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[29]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use QueueEntry.ProtoReflect.Descriptor instead.
-func (*QueueEntry) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{29}
-}
-
-func (x *QueueEntry) GetTransportId() int64 {
-	if x != nil {
-		return x.TransportId
-	}
-	return 0
-}
-
-func (x *QueueEntry) GetRecipientId() int64 {
-	if x != nil {
-		return x.RecipientId
-	}
-	return 0
-}
-
-func (x *QueueEntry) GetReversePath() string {
-	if x != nil {
-		return x.ReversePath
-	}
-	return ""
-}
-
-func (x *QueueEntry) GetDestination() string {
-	if x != nil {
-		return x.Destination
-	}
-	return ""
-}
-
-func (x *QueueEntry) GetSizeOctets() int64 {
-	if x != nil {
-		return x.SizeOctets
-	}
-	return 0
-}
-
-func (x *QueueEntry) GetAcceptedAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.AcceptedAt
-	}
-	return nil
-}
-
-func (x *QueueEntry) GetRecipient() *SubmissionRecipient {
-	if x != nil {
-		return x.Recipient
-	}
-	return nil
-}
-
-// ListQueueRequest pages.
-type ListQueueRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PageSize      int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`   // Default 100, at most 1000.
-	PageToken     string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"` // From the answer before.
-	Destination   string                 `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`              // Only this domain; empty: all.
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ListQueueRequest) Reset() {
-	*x = ListQueueRequest{}
-	mi := &file_restante_v1_admin_proto_msgTypes[30]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ListQueueRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ListQueueRequest) ProtoMessage() {}
-
-func (x *ListQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[30]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ListQueueRequest.ProtoReflect.Descriptor instead.
-func (*ListQueueRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{30}
-}
-
-func (x *ListQueueRequest) GetPageSize() int32 {
-	if x != nil {
-		return x.PageSize
-	}
-	return 0
-}
-
-func (x *ListQueueRequest) GetPageToken() string {
-	if x != nil {
-		return x.PageToken
-	}
-	return ""
-}
-
-func (x *ListQueueRequest) GetDestination() string {
-	if x != nil {
-		return x.Destination
-	}
-	return ""
-}
-
-// ListQueueResponse is a page.
-type ListQueueResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Entries       []*QueueEntry          `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`                                    // The page.
-	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"` // Empty at the end.
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ListQueueResponse) Reset() {
-	*x = ListQueueResponse{}
-	mi := &file_restante_v1_admin_proto_msgTypes[31]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ListQueueResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ListQueueResponse) ProtoMessage() {}
-
-func (x *ListQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[31]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ListQueueResponse.ProtoReflect.Descriptor instead.
-func (*ListQueueResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{31}
-}
-
-func (x *ListQueueResponse) GetEntries() []*QueueEntry {
-	if x != nil {
-		return x.Entries
-	}
-	return nil
-}
-
-func (x *ListQueueResponse) GetNextPageToken() string {
-	if x != nil {
-		return x.NextPageToken
-	}
-	return ""
-}
-
-// RetryQueuedRequest names the recipients to retry.
-type RetryQueuedRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The recipients. Required: a request that names none retries none.
-	//
-	// Types that are valid to be assigned to Recipients:
-	//
-	//	*RetryQueuedRequest_TransportId
-	//	*RetryQueuedRequest_All
-	Recipients    isRetryQueuedRequest_Recipients `protobuf_oneof:"recipients"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RetryQueuedRequest) Reset() {
-	*x = RetryQueuedRequest{}
-	mi := &file_restante_v1_admin_proto_msgTypes[32]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RetryQueuedRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RetryQueuedRequest) ProtoMessage() {}
-
-func (x *RetryQueuedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[32]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RetryQueuedRequest.ProtoReflect.Descriptor instead.
-func (*RetryQueuedRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{32}
-}
-
-func (x *RetryQueuedRequest) GetRecipients() isRetryQueuedRequest_Recipients {
-	if x != nil {
-		return x.Recipients
-	}
-	return nil
-}
-
-func (x *RetryQueuedRequest) GetTransportId() int64 {
-	if x != nil {
-		if x, ok := x.Recipients.(*RetryQueuedRequest_TransportId); ok {
-			return x.TransportId
-		}
-	}
-	return 0
-}
-
-func (x *RetryQueuedRequest) GetAll() bool {
-	if x != nil {
-		if x, ok := x.Recipients.(*RetryQueuedRequest_All); ok {
-			return x.All
-		}
-	}
-	return false
-}
-
-type isRetryQueuedRequest_Recipients interface {
-	isRetryQueuedRequest_Recipients()
-}
-
-type RetryQueuedRequest_TransportId struct {
-	TransportId int64 `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3,oneof"` // Those of one message.
-}
-
-type RetryQueuedRequest_All struct {
-	All bool `protobuf:"varint,2,opt,name=all,proto3,oneof"` // True: all that wait.
-}
-
-func (*RetryQueuedRequest_TransportId) isRetryQueuedRequest_Recipients() {}
-
-func (*RetryQueuedRequest_All) isRetryQueuedRequest_Recipients() {}
-
-// RetryQueuedResponse counts.
-type RetryQueuedResponse struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	RecipientCount int64                  `protobuf:"varint,1,opt,name=recipient_count,json=recipientCount,proto3" json:"recipient_count,omitempty"` // Recipients made due.
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
-}
-
-func (x *RetryQueuedResponse) Reset() {
-	*x = RetryQueuedResponse{}
-	mi := &file_restante_v1_admin_proto_msgTypes[33]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RetryQueuedResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RetryQueuedResponse) ProtoMessage() {}
-
-func (x *RetryQueuedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[33]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RetryQueuedResponse.ProtoReflect.Descriptor instead.
-func (*RetryQueuedResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{33}
-}
-
-func (x *RetryQueuedResponse) GetRecipientCount() int64 {
-	if x != nil {
-		return x.RecipientCount
-	}
-	return 0
-}
-
-// RemoveQueuedRequest names a message.
-type RemoveQueuedRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	TransportId   int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"` // The message.
-	Silently      bool                   `protobuf:"varint,2,opt,name=silently,proto3" json:"silently,omitempty"`                          // Discard them without a report to the sender.
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RemoveQueuedRequest) Reset() {
-	*x = RemoveQueuedRequest{}
-	mi := &file_restante_v1_admin_proto_msgTypes[34]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RemoveQueuedRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RemoveQueuedRequest) ProtoMessage() {}
-
-func (x *RemoveQueuedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[34]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RemoveQueuedRequest.ProtoReflect.Descriptor instead.
-func (*RemoveQueuedRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{34}
-}
-
-func (x *RemoveQueuedRequest) GetTransportId() int64 {
-	if x != nil {
-		return x.TransportId
-	}
-	return 0
-}
-
-func (x *RemoveQueuedRequest) GetSilently() bool {
-	if x != nil {
-		return x.Silently
-	}
-	return false
-}
-
-// RemoveQueuedResponse counts.
-type RemoveQueuedResponse struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	RecipientCount int64                  `protobuf:"varint,1,opt,name=recipient_count,json=recipientCount,proto3" json:"recipient_count,omitempty"` // Recipients ended.
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
-}
-
-func (x *RemoveQueuedResponse) Reset() {
-	*x = RemoveQueuedResponse{}
-	mi := &file_restante_v1_admin_proto_msgTypes[35]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RemoveQueuedResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RemoveQueuedResponse) ProtoMessage() {}
-
-func (x *RemoveQueuedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[35]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RemoveQueuedResponse.ProtoReflect.Descriptor instead.
-func (*RemoveQueuedResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{35}
-}
-
-func (x *RemoveQueuedResponse) GetRecipientCount() int64 {
-	if x != nil {
-		return x.RecipientCount
-	}
-	return 0
-}
-
-// TraceMessagesRequest has one search term, or none for the latest messages.
+// TraceMessagesRequest has one search term, or none for the latest messages, and filters. All must match.
 type TraceMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The search term.
@@ -2237,16 +1802,20 @@ type TraceMessagesRequest struct {
 	//	*TraceMessagesRequest_TransportId
 	//	*TraceMessagesRequest_InternetMessageId
 	//	*TraceMessagesRequest_Address
-	Term          isTraceMessagesRequest_Term `protobuf_oneof:"term"`
-	PageSize      int32                       `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`   // Default 100, at most 1000.
-	PageToken     string                      `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"` // From the answer before.
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Term           isTraceMessagesRequest_Term `protobuf_oneof:"term"`
+	PageSize       int32                       `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`                  // Default 100, at most 1000.
+	PageToken      string                      `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`                // From the answer before.
+	Sender         *string                     `protobuf:"bytes,6,opt,name=sender,proto3,oneof" json:"sender,omitempty"`                                 // Only messages with this reverse-path; empty: the null path.
+	Recipient      string                      `protobuf:"bytes,7,opt,name=recipient,proto3" json:"recipient,omitempty"`                                 // Only messages with this recipient.
+	AcceptedFrom   *timestamppb.Timestamp      `protobuf:"bytes,8,opt,name=accepted_from,json=acceptedFrom,proto3" json:"accepted_from,omitempty"`       // Only messages accepted at this time or later.
+	AcceptedBefore *timestamppb.Timestamp      `protobuf:"bytes,9,opt,name=accepted_before,json=acceptedBefore,proto3" json:"accepted_before,omitempty"` // Only messages accepted earlier.
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *TraceMessagesRequest) Reset() {
 	*x = TraceMessagesRequest{}
-	mi := &file_restante_v1_admin_proto_msgTypes[36]
+	mi := &file_restante_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +1827,7 @@ func (x *TraceMessagesRequest) String() string {
 func (*TraceMessagesRequest) ProtoMessage() {}
 
 func (x *TraceMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[36]
+	mi := &file_restante_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +1840,7 @@ func (x *TraceMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceMessagesRequest.ProtoReflect.Descriptor instead.
 func (*TraceMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_restante_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TraceMessagesRequest) GetTerm() isTraceMessagesRequest_Term {
@@ -2322,6 +1891,34 @@ func (x *TraceMessagesRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *TraceMessagesRequest) GetSender() string {
+	if x != nil && x.Sender != nil {
+		return *x.Sender
+	}
+	return ""
+}
+
+func (x *TraceMessagesRequest) GetRecipient() string {
+	if x != nil {
+		return x.Recipient
+	}
+	return ""
+}
+
+func (x *TraceMessagesRequest) GetAcceptedFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AcceptedFrom
+	}
+	return nil
+}
+
+func (x *TraceMessagesRequest) GetAcceptedBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AcceptedBefore
+	}
+	return nil
+}
+
 type isTraceMessagesRequest_Term interface {
 	isTraceMessagesRequest_Term()
 }
@@ -2344,13 +1941,13 @@ func (*TraceMessagesRequest_InternetMessageId) isTraceMessagesRequest_Term() {}
 
 func (*TraceMessagesRequest_Address) isTraceMessagesRequest_Term() {}
 
-// TraceEvent is one step of one recipient.
+// TraceEvent is one step of one recipient, or a note on the message.
 type TraceEvent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	HappenedAt    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=happened_at,json=happenedAt,proto3" json:"happened_at,omitempty"`      // Time of the step.
 	RecipientId   int64                  `protobuf:"varint,2,opt,name=recipient_id,json=recipientId,proto3" json:"recipient_id,omitempty"`  // The recipient; 0: the message.
 	ForwardPath   string                 `protobuf:"bytes,3,opt,name=forward_path,json=forwardPath,proto3" json:"forward_path,omitempty"`   // The recipient's path.
-	State         RecipientState         `protobuf:"varint,4,opt,name=state,proto3,enum=restante.v1.RecipientState" json:"state,omitempty"` // The recipient's state after the step.
+	State         RecipientState         `protobuf:"varint,4,opt,name=state,proto3,enum=restante.v1.RecipientState" json:"state,omitempty"` // The recipient's state after the step; of a note, UNSPECIFIED.
 	Detail        string                 `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`                                // Status code, reply, mailbox or reason.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2358,7 +1955,7 @@ type TraceEvent struct {
 
 func (x *TraceEvent) Reset() {
 	*x = TraceEvent{}
-	mi := &file_restante_v1_admin_proto_msgTypes[37]
+	mi := &file_restante_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2370,7 +1967,7 @@ func (x *TraceEvent) String() string {
 func (*TraceEvent) ProtoMessage() {}
 
 func (x *TraceEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[37]
+	mi := &file_restante_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2383,7 +1980,7 @@ func (x *TraceEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceEvent.ProtoReflect.Descriptor instead.
 func (*TraceEvent) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_restante_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TraceEvent) GetHappenedAt() *timestamppb.Timestamp {
@@ -2438,7 +2035,7 @@ type MessageTrace struct {
 
 func (x *MessageTrace) Reset() {
 	*x = MessageTrace{}
-	mi := &file_restante_v1_admin_proto_msgTypes[38]
+	mi := &file_restante_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +2047,7 @@ func (x *MessageTrace) String() string {
 func (*MessageTrace) ProtoMessage() {}
 
 func (x *MessageTrace) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[38]
+	mi := &file_restante_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +2060,7 @@ func (x *MessageTrace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageTrace.ProtoReflect.Descriptor instead.
 func (*MessageTrace) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_restante_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MessageTrace) GetTransportId() int64 {
@@ -2533,7 +2130,7 @@ type TraceMessagesResponse struct {
 
 func (x *TraceMessagesResponse) Reset() {
 	*x = TraceMessagesResponse{}
-	mi := &file_restante_v1_admin_proto_msgTypes[39]
+	mi := &file_restante_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +2142,7 @@ func (x *TraceMessagesResponse) String() string {
 func (*TraceMessagesResponse) ProtoMessage() {}
 
 func (x *TraceMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[39]
+	mi := &file_restante_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2155,7 @@ func (x *TraceMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceMessagesResponse.ProtoReflect.Descriptor instead.
 func (*TraceMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_restante_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TraceMessagesResponse) GetTraces() []*MessageTrace {
@@ -2586,7 +2183,7 @@ type CheckStoreRequest struct {
 
 func (x *CheckStoreRequest) Reset() {
 	*x = CheckStoreRequest{}
-	mi := &file_restante_v1_admin_proto_msgTypes[40]
+	mi := &file_restante_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +2195,7 @@ func (x *CheckStoreRequest) String() string {
 func (*CheckStoreRequest) ProtoMessage() {}
 
 func (x *CheckStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[40]
+	mi := &file_restante_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +2208,7 @@ func (x *CheckStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckStoreRequest.ProtoReflect.Descriptor instead.
 func (*CheckStoreRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_restante_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CheckStoreRequest) GetDigests() bool {
@@ -2638,7 +2235,7 @@ type CheckStoreResponse struct {
 
 func (x *CheckStoreResponse) Reset() {
 	*x = CheckStoreResponse{}
-	mi := &file_restante_v1_admin_proto_msgTypes[41]
+	mi := &file_restante_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +2247,7 @@ func (x *CheckStoreResponse) String() string {
 func (*CheckStoreResponse) ProtoMessage() {}
 
 func (x *CheckStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[41]
+	mi := &file_restante_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +2260,7 @@ func (x *CheckStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckStoreResponse.ProtoReflect.Descriptor instead.
 func (*CheckStoreResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_restante_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CheckStoreResponse) GetJob() *Job {
@@ -2686,7 +2283,7 @@ type BackupStoreRequest struct {
 
 func (x *BackupStoreRequest) Reset() {
 	*x = BackupStoreRequest{}
-	mi := &file_restante_v1_admin_proto_msgTypes[42]
+	mi := &file_restante_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +2295,7 @@ func (x *BackupStoreRequest) String() string {
 func (*BackupStoreRequest) ProtoMessage() {}
 
 func (x *BackupStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[42]
+	mi := &file_restante_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +2308,7 @@ func (x *BackupStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupStoreRequest.ProtoReflect.Descriptor instead.
 func (*BackupStoreRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_restante_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BackupStoreRequest) GetDirectory() string {
@@ -2738,7 +2335,7 @@ type BackupStoreResponse struct {
 
 func (x *BackupStoreResponse) Reset() {
 	*x = BackupStoreResponse{}
-	mi := &file_restante_v1_admin_proto_msgTypes[43]
+	mi := &file_restante_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +2347,7 @@ func (x *BackupStoreResponse) String() string {
 func (*BackupStoreResponse) ProtoMessage() {}
 
 func (x *BackupStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[43]
+	mi := &file_restante_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2763,7 +2360,7 @@ func (x *BackupStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupStoreResponse.ProtoReflect.Descriptor instead.
 func (*BackupStoreResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_restante_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BackupStoreResponse) GetJob() *Job {
@@ -2782,7 +2379,7 @@ type GetStatisticsRequest struct {
 
 func (x *GetStatisticsRequest) Reset() {
 	*x = GetStatisticsRequest{}
-	mi := &file_restante_v1_admin_proto_msgTypes[44]
+	mi := &file_restante_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +2391,7 @@ func (x *GetStatisticsRequest) String() string {
 func (*GetStatisticsRequest) ProtoMessage() {}
 
 func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[44]
+	mi := &file_restante_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +2404,7 @@ func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatisticsRequest.ProtoReflect.Descriptor instead.
 func (*GetStatisticsRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_restante_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 // GetStatisticsResponse holds counts.
@@ -2827,7 +2424,7 @@ type GetStatisticsResponse struct {
 
 func (x *GetStatisticsResponse) Reset() {
 	*x = GetStatisticsResponse{}
-	mi := &file_restante_v1_admin_proto_msgTypes[45]
+	mi := &file_restante_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +2436,7 @@ func (x *GetStatisticsResponse) String() string {
 func (*GetStatisticsResponse) ProtoMessage() {}
 
 func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_admin_proto_msgTypes[45]
+	mi := &file_restante_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,7 +2449,7 @@ func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatisticsResponse.ProtoReflect.Descriptor instead.
 func (*GetStatisticsResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_restante_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetStatisticsResponse) GetDomainCount() int64 {
@@ -2915,7 +2512,7 @@ var File_restante_v1_admin_proto protoreflect.FileDescriptor
 
 const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\"\xea\x02\n" +
+	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a\x15restante/v1/job.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\"\xea\x02\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -3046,46 +2643,20 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\".\n" +
 	"\x12DeleteAliasRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\"\x15\n" +
-	"\x13DeleteAliasResponse\"\xc1\x02\n" +
-	"\n" +
-	"QueueEntry\x12%\n" +
-	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\x12%\n" +
-	"\frecipient_id\x18\x02 \x01(\x03B\x020\x01R\vrecipientId\x12!\n" +
-	"\freverse_path\x18\x03 \x01(\tR\vreversePath\x12 \n" +
-	"\vdestination\x18\x04 \x01(\tR\vdestination\x12#\n" +
-	"\vsize_octets\x18\x05 \x01(\x03B\x020\x01R\n" +
-	"sizeOctets\x12;\n" +
-	"\vaccepted_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"acceptedAt\x12>\n" +
-	"\trecipient\x18\a \x01(\v2 .restante.v1.SubmissionRecipientR\trecipient\"p\n" +
-	"\x10ListQueueRequest\x12\x1b\n" +
-	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
-	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\x12 \n" +
-	"\vdestination\x18\x03 \x01(\tR\vdestination\"n\n" +
-	"\x11ListQueueResponse\x121\n" +
-	"\aentries\x18\x01 \x03(\v2\x17.restante.v1.QueueEntryR\aentries\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"_\n" +
-	"\x12RetryQueuedRequest\x12'\n" +
-	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01H\x00R\vtransportId\x12\x12\n" +
-	"\x03all\x18\x02 \x01(\bH\x00R\x03allB\f\n" +
-	"\n" +
-	"recipients\"B\n" +
-	"\x13RetryQueuedResponse\x12+\n" +
-	"\x0frecipient_count\x18\x01 \x01(\x03B\x020\x01R\x0erecipientCount\"X\n" +
-	"\x13RemoveQueuedRequest\x12%\n" +
-	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\x12\x1a\n" +
-	"\bsilently\x18\x02 \x01(\bR\bsilently\"C\n" +
-	"\x14RemoveQueuedResponse\x12+\n" +
-	"\x0frecipient_count\x18\x01 \x01(\x03B\x020\x01R\x0erecipientCount\"\xd1\x01\n" +
+	"\x13DeleteAliasResponse\"\x9d\x03\n" +
 	"\x14TraceMessagesRequest\x12'\n" +
 	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01H\x00R\vtransportId\x120\n" +
 	"\x13internet_message_id\x18\x02 \x01(\tH\x00R\x11internetMessageId\x12\x1a\n" +
 	"\aaddress\x18\x03 \x01(\tH\x00R\aaddress\x12\x1b\n" +
 	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageTokenB\x06\n" +
-	"\x04term\"\xde\x01\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\x12\x1b\n" +
+	"\x06sender\x18\x06 \x01(\tH\x01R\x06sender\x88\x01\x01\x12\x1c\n" +
+	"\trecipient\x18\a \x01(\tR\trecipient\x12?\n" +
+	"\raccepted_from\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\facceptedFrom\x12C\n" +
+	"\x0faccepted_before\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x0eacceptedBeforeB\x06\n" +
+	"\x04termB\t\n" +
+	"\a_sender\"\xde\x01\n" +
 	"\n" +
 	"TraceEvent\x12;\n" +
 	"\vhappened_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -3140,7 +2711,7 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x1cSENT_COPY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SENT_COPY_POLICY_API\x10\x01\x12\x1b\n" +
 	"\x17SENT_COPY_POLICY_ALWAYS\x10\x02\x12\x1a\n" +
-	"\x16SENT_COPY_POLICY_NEVER\x10\x032\x9f\x13\n" +
+	"\x16SENT_COPY_POLICY_NEVER\x10\x032\xe3\x16\n" +
 	"\fAdminService\x12S\n" +
 	"\fCreateDomain\x12 .restante.v1.CreateDomainRequest\x1a!.restante.v1.CreateDomainResponse\x12P\n" +
 	"\vListDomains\x12\x1f.restante.v1.ListDomainsRequest\x1a .restante.v1.ListDomainsResponse\x12S\n" +
@@ -3161,8 +2732,14 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\vCreateAlias\x12\x1f.restante.v1.CreateAliasRequest\x1a .restante.v1.CreateAliasResponse\x12P\n" +
 	"\vListAliases\x12\x1f.restante.v1.ListAliasesRequest\x1a .restante.v1.ListAliasesResponse\x12P\n" +
 	"\vDeleteAlias\x12\x1f.restante.v1.DeleteAliasRequest\x1a .restante.v1.DeleteAliasResponse\x12J\n" +
-	"\tListQueue\x12\x1d.restante.v1.ListQueueRequest\x1a\x1e.restante.v1.ListQueueResponse\x12P\n" +
-	"\vRetryQueued\x12\x1f.restante.v1.RetryQueuedRequest\x1a .restante.v1.RetryQueuedResponse\x12S\n" +
+	"\tListQueue\x12\x1d.restante.v1.ListQueueRequest\x1a\x1e.restante.v1.ListQueueResponse\x12_\n" +
+	"\x10GetQueuedMessage\x12$.restante.v1.GetQueuedMessageRequest\x1a%.restante.v1.GetQueuedMessageResponse\x12M\n" +
+	"\n" +
+	"HoldQueued\x12\x1e.restante.v1.HoldQueuedRequest\x1a\x1f.restante.v1.HoldQueuedResponse\x12V\n" +
+	"\rReleaseQueued\x12!.restante.v1.ReleaseQueuedRequest\x1a\".restante.v1.ReleaseQueuedResponse\x12b\n" +
+	"\x11ListStandingHolds\x12%.restante.v1.ListStandingHoldsRequest\x1a&.restante.v1.ListStandingHoldsResponse\x12P\n" +
+	"\vRetryQueued\x12\x1f.restante.v1.RetryQueuedRequest\x1a .restante.v1.RetryQueuedResponse\x12V\n" +
+	"\rRerouteQueued\x12!.restante.v1.RerouteQueuedRequest\x1a\".restante.v1.RerouteQueuedResponse\x12S\n" +
 	"\fRemoveQueued\x12 .restante.v1.RemoveQueuedRequest\x1a!.restante.v1.RemoveQueuedResponse\x12V\n" +
 	"\rTraceMessages\x12!.restante.v1.TraceMessagesRequest\x1a\".restante.v1.TraceMessagesResponse\x12_\n" +
 	"\x10ListDmarcReports\x12$.restante.v1.ListDmarcReportsRequest\x1a%.restante.v1.ListDmarcReportsResponse\x12h\n" +
@@ -3188,7 +2765,7 @@ func file_restante_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_restante_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_restante_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_restante_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_restante_v1_admin_proto_goTypes = []any{
 	(ResendingPolicy)(0),                // 0: restante.v1.ResendingPolicy
 	(SentCopyPolicy)(0),                 // 1: restante.v1.SentCopyPolicy
@@ -3221,34 +2798,34 @@ var file_restante_v1_admin_proto_goTypes = []any{
 	(*ListAliasesResponse)(nil),         // 28: restante.v1.ListAliasesResponse
 	(*DeleteAliasRequest)(nil),          // 29: restante.v1.DeleteAliasRequest
 	(*DeleteAliasResponse)(nil),         // 30: restante.v1.DeleteAliasResponse
-	(*QueueEntry)(nil),                  // 31: restante.v1.QueueEntry
-	(*ListQueueRequest)(nil),            // 32: restante.v1.ListQueueRequest
-	(*ListQueueResponse)(nil),           // 33: restante.v1.ListQueueResponse
-	(*RetryQueuedRequest)(nil),          // 34: restante.v1.RetryQueuedRequest
-	(*RetryQueuedResponse)(nil),         // 35: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedRequest)(nil),         // 36: restante.v1.RemoveQueuedRequest
-	(*RemoveQueuedResponse)(nil),        // 37: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesRequest)(nil),        // 38: restante.v1.TraceMessagesRequest
-	(*TraceEvent)(nil),                  // 39: restante.v1.TraceEvent
-	(*MessageTrace)(nil),                // 40: restante.v1.MessageTrace
-	(*TraceMessagesResponse)(nil),       // 41: restante.v1.TraceMessagesResponse
-	(*CheckStoreRequest)(nil),           // 42: restante.v1.CheckStoreRequest
-	(*CheckStoreResponse)(nil),          // 43: restante.v1.CheckStoreResponse
-	(*BackupStoreRequest)(nil),          // 44: restante.v1.BackupStoreRequest
-	(*BackupStoreResponse)(nil),         // 45: restante.v1.BackupStoreResponse
-	(*GetStatisticsRequest)(nil),        // 46: restante.v1.GetStatisticsRequest
-	(*GetStatisticsResponse)(nil),       // 47: restante.v1.GetStatisticsResponse
-	(FailedCheckPolicy)(0),              // 48: restante.v1.FailedCheckPolicy
-	(*timestamppb.Timestamp)(nil),       // 49: google.protobuf.Timestamp
-	(*Job)(nil),                         // 50: restante.v1.Job
-	(*SubmissionRecipient)(nil),         // 51: restante.v1.SubmissionRecipient
-	(RecipientState)(0),                 // 52: restante.v1.RecipientState
-	(*MessageChecks)(nil),               // 53: restante.v1.MessageChecks
-	(*CreateDomainKeysRequest)(nil),     // 54: restante.v1.CreateDomainKeysRequest
-	(*ListDomainKeysRequest)(nil),       // 55: restante.v1.ListDomainKeysRequest
-	(*ActivateDomainKeysRequest)(nil),   // 56: restante.v1.ActivateDomainKeysRequest
-	(*RevokeDomainKeyRequest)(nil),      // 57: restante.v1.RevokeDomainKeyRequest
-	(*DeleteDomainKeyRequest)(nil),      // 58: restante.v1.DeleteDomainKeyRequest
+	(*TraceMessagesRequest)(nil),        // 31: restante.v1.TraceMessagesRequest
+	(*TraceEvent)(nil),                  // 32: restante.v1.TraceEvent
+	(*MessageTrace)(nil),                // 33: restante.v1.MessageTrace
+	(*TraceMessagesResponse)(nil),       // 34: restante.v1.TraceMessagesResponse
+	(*CheckStoreRequest)(nil),           // 35: restante.v1.CheckStoreRequest
+	(*CheckStoreResponse)(nil),          // 36: restante.v1.CheckStoreResponse
+	(*BackupStoreRequest)(nil),          // 37: restante.v1.BackupStoreRequest
+	(*BackupStoreResponse)(nil),         // 38: restante.v1.BackupStoreResponse
+	(*GetStatisticsRequest)(nil),        // 39: restante.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil),       // 40: restante.v1.GetStatisticsResponse
+	(FailedCheckPolicy)(0),              // 41: restante.v1.FailedCheckPolicy
+	(*timestamppb.Timestamp)(nil),       // 42: google.protobuf.Timestamp
+	(*Job)(nil),                         // 43: restante.v1.Job
+	(RecipientState)(0),                 // 44: restante.v1.RecipientState
+	(*MessageChecks)(nil),               // 45: restante.v1.MessageChecks
+	(*CreateDomainKeysRequest)(nil),     // 46: restante.v1.CreateDomainKeysRequest
+	(*ListDomainKeysRequest)(nil),       // 47: restante.v1.ListDomainKeysRequest
+	(*ActivateDomainKeysRequest)(nil),   // 48: restante.v1.ActivateDomainKeysRequest
+	(*RevokeDomainKeyRequest)(nil),      // 49: restante.v1.RevokeDomainKeyRequest
+	(*DeleteDomainKeyRequest)(nil),      // 50: restante.v1.DeleteDomainKeyRequest
+	(*ListQueueRequest)(nil),            // 51: restante.v1.ListQueueRequest
+	(*GetQueuedMessageRequest)(nil),     // 52: restante.v1.GetQueuedMessageRequest
+	(*HoldQueuedRequest)(nil),           // 53: restante.v1.HoldQueuedRequest
+	(*ReleaseQueuedRequest)(nil),        // 54: restante.v1.ReleaseQueuedRequest
+	(*ListStandingHoldsRequest)(nil),    // 55: restante.v1.ListStandingHoldsRequest
+	(*RetryQueuedRequest)(nil),          // 56: restante.v1.RetryQueuedRequest
+	(*RerouteQueuedRequest)(nil),        // 57: restante.v1.RerouteQueuedRequest
+	(*RemoveQueuedRequest)(nil),         // 58: restante.v1.RemoveQueuedRequest
 	(*ListDmarcReportsRequest)(nil),     // 59: restante.v1.ListDmarcReportsRequest
 	(*ListDmarcReportRowsRequest)(nil),  // 60: restante.v1.ListDmarcReportRowsRequest
 	(*ListTlsSessionsRequest)(nil),      // 61: restante.v1.ListTlsSessionsRequest
@@ -3257,21 +2834,29 @@ var file_restante_v1_admin_proto_goTypes = []any{
 	(*ActivateDomainKeysResponse)(nil),  // 64: restante.v1.ActivateDomainKeysResponse
 	(*RevokeDomainKeyResponse)(nil),     // 65: restante.v1.RevokeDomainKeyResponse
 	(*DeleteDomainKeyResponse)(nil),     // 66: restante.v1.DeleteDomainKeyResponse
-	(*ListDmarcReportsResponse)(nil),    // 67: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil), // 68: restante.v1.ListDmarcReportRowsResponse
-	(*ListTlsSessionsResponse)(nil),     // 69: restante.v1.ListTlsSessionsResponse
+	(*ListQueueResponse)(nil),           // 67: restante.v1.ListQueueResponse
+	(*GetQueuedMessageResponse)(nil),    // 68: restante.v1.GetQueuedMessageResponse
+	(*HoldQueuedResponse)(nil),          // 69: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),       // 70: restante.v1.ReleaseQueuedResponse
+	(*ListStandingHoldsResponse)(nil),   // 71: restante.v1.ListStandingHoldsResponse
+	(*RetryQueuedResponse)(nil),         // 72: restante.v1.RetryQueuedResponse
+	(*RerouteQueuedResponse)(nil),       // 73: restante.v1.RerouteQueuedResponse
+	(*RemoveQueuedResponse)(nil),        // 74: restante.v1.RemoveQueuedResponse
+	(*ListDmarcReportsResponse)(nil),    // 75: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil), // 76: restante.v1.ListDmarcReportRowsResponse
+	(*ListTlsSessionsResponse)(nil),     // 77: restante.v1.ListTlsSessionsResponse
 }
 var file_restante_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
-	48, // 1: restante.v1.Domain.failed_dmarc:type_name -> restante.v1.FailedCheckPolicy
-	48, // 2: restante.v1.Domain.forged_sender:type_name -> restante.v1.FailedCheckPolicy
+	41, // 1: restante.v1.Domain.failed_dmarc:type_name -> restante.v1.FailedCheckPolicy
+	41, // 2: restante.v1.Domain.forged_sender:type_name -> restante.v1.FailedCheckPolicy
 	1,  // 3: restante.v1.Account.sent_copy:type_name -> restante.v1.SentCopyPolicy
-	49, // 4: restante.v1.Account.created_at:type_name -> google.protobuf.Timestamp
+	42, // 4: restante.v1.Account.created_at:type_name -> google.protobuf.Timestamp
 	2,  // 5: restante.v1.CreateDomainResponse.domain:type_name -> restante.v1.Domain
 	2,  // 6: restante.v1.ListDomainsResponse.domains:type_name -> restante.v1.Domain
 	0,  // 7: restante.v1.UpdateDomainRequest.resending:type_name -> restante.v1.ResendingPolicy
-	48, // 8: restante.v1.UpdateDomainRequest.failed_dmarc:type_name -> restante.v1.FailedCheckPolicy
-	48, // 9: restante.v1.UpdateDomainRequest.forged_sender:type_name -> restante.v1.FailedCheckPolicy
+	41, // 8: restante.v1.UpdateDomainRequest.failed_dmarc:type_name -> restante.v1.FailedCheckPolicy
+	41, // 9: restante.v1.UpdateDomainRequest.forged_sender:type_name -> restante.v1.FailedCheckPolicy
 	2,  // 10: restante.v1.UpdateDomainResponse.domain:type_name -> restante.v1.Domain
 	1,  // 11: restante.v1.CreateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
 	3,  // 12: restante.v1.CreateAccountResponse.account:type_name -> restante.v1.Account
@@ -3279,81 +2864,90 @@ var file_restante_v1_admin_proto_depIdxs = []int32{
 	3,  // 14: restante.v1.ListAccountsResponse.accounts:type_name -> restante.v1.Account
 	1,  // 15: restante.v1.UpdateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
 	3,  // 16: restante.v1.UpdateAccountResponse.account:type_name -> restante.v1.Account
-	50, // 17: restante.v1.DeleteAccountResponse.job:type_name -> restante.v1.Job
+	43, // 17: restante.v1.DeleteAccountResponse.job:type_name -> restante.v1.Job
 	24, // 18: restante.v1.CreateAliasResponse.created:type_name -> restante.v1.Alias
 	24, // 19: restante.v1.ListAliasesResponse.aliases:type_name -> restante.v1.Alias
-	49, // 20: restante.v1.QueueEntry.accepted_at:type_name -> google.protobuf.Timestamp
-	51, // 21: restante.v1.QueueEntry.recipient:type_name -> restante.v1.SubmissionRecipient
-	31, // 22: restante.v1.ListQueueResponse.entries:type_name -> restante.v1.QueueEntry
-	49, // 23: restante.v1.TraceEvent.happened_at:type_name -> google.protobuf.Timestamp
-	52, // 24: restante.v1.TraceEvent.state:type_name -> restante.v1.RecipientState
-	49, // 25: restante.v1.MessageTrace.accepted_at:type_name -> google.protobuf.Timestamp
-	39, // 26: restante.v1.MessageTrace.events:type_name -> restante.v1.TraceEvent
-	53, // 27: restante.v1.MessageTrace.checks:type_name -> restante.v1.MessageChecks
-	40, // 28: restante.v1.TraceMessagesResponse.traces:type_name -> restante.v1.MessageTrace
-	50, // 29: restante.v1.CheckStoreResponse.job:type_name -> restante.v1.Job
-	50, // 30: restante.v1.BackupStoreResponse.job:type_name -> restante.v1.Job
-	4,  // 31: restante.v1.AdminService.CreateDomain:input_type -> restante.v1.CreateDomainRequest
-	6,  // 32: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
-	8,  // 33: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
-	10, // 34: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
-	54, // 35: restante.v1.AdminService.CreateDomainKeys:input_type -> restante.v1.CreateDomainKeysRequest
-	55, // 36: restante.v1.AdminService.ListDomainKeys:input_type -> restante.v1.ListDomainKeysRequest
-	56, // 37: restante.v1.AdminService.ActivateDomainKeys:input_type -> restante.v1.ActivateDomainKeysRequest
-	57, // 38: restante.v1.AdminService.RevokeDomainKey:input_type -> restante.v1.RevokeDomainKeyRequest
-	58, // 39: restante.v1.AdminService.DeleteDomainKey:input_type -> restante.v1.DeleteDomainKeyRequest
-	12, // 40: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
-	14, // 41: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
-	16, // 42: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
-	18, // 43: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
-	20, // 44: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
-	22, // 45: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
-	25, // 46: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
-	27, // 47: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
-	29, // 48: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
-	32, // 49: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
-	34, // 50: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
-	36, // 51: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
-	38, // 52: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
-	59, // 53: restante.v1.AdminService.ListDmarcReports:input_type -> restante.v1.ListDmarcReportsRequest
-	60, // 54: restante.v1.AdminService.ListDmarcReportRows:input_type -> restante.v1.ListDmarcReportRowsRequest
-	42, // 55: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
-	44, // 56: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
-	61, // 57: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
-	46, // 58: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
-	5,  // 59: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
-	7,  // 60: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
-	9,  // 61: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
-	11, // 62: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
-	62, // 63: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
-	63, // 64: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
-	64, // 65: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
-	65, // 66: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
-	66, // 67: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
-	13, // 68: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
-	15, // 69: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
-	17, // 70: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
-	19, // 71: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
-	21, // 72: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
-	23, // 73: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
-	26, // 74: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
-	28, // 75: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
-	30, // 76: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
-	33, // 77: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
-	35, // 78: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
-	37, // 79: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
-	41, // 80: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
-	67, // 81: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
-	68, // 82: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
-	43, // 83: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
-	45, // 84: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
-	69, // 85: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
-	47, // 86: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
-	59, // [59:87] is the sub-list for method output_type
-	31, // [31:59] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	42, // 20: restante.v1.TraceMessagesRequest.accepted_from:type_name -> google.protobuf.Timestamp
+	42, // 21: restante.v1.TraceMessagesRequest.accepted_before:type_name -> google.protobuf.Timestamp
+	42, // 22: restante.v1.TraceEvent.happened_at:type_name -> google.protobuf.Timestamp
+	44, // 23: restante.v1.TraceEvent.state:type_name -> restante.v1.RecipientState
+	42, // 24: restante.v1.MessageTrace.accepted_at:type_name -> google.protobuf.Timestamp
+	32, // 25: restante.v1.MessageTrace.events:type_name -> restante.v1.TraceEvent
+	45, // 26: restante.v1.MessageTrace.checks:type_name -> restante.v1.MessageChecks
+	33, // 27: restante.v1.TraceMessagesResponse.traces:type_name -> restante.v1.MessageTrace
+	43, // 28: restante.v1.CheckStoreResponse.job:type_name -> restante.v1.Job
+	43, // 29: restante.v1.BackupStoreResponse.job:type_name -> restante.v1.Job
+	4,  // 30: restante.v1.AdminService.CreateDomain:input_type -> restante.v1.CreateDomainRequest
+	6,  // 31: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
+	8,  // 32: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
+	10, // 33: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
+	46, // 34: restante.v1.AdminService.CreateDomainKeys:input_type -> restante.v1.CreateDomainKeysRequest
+	47, // 35: restante.v1.AdminService.ListDomainKeys:input_type -> restante.v1.ListDomainKeysRequest
+	48, // 36: restante.v1.AdminService.ActivateDomainKeys:input_type -> restante.v1.ActivateDomainKeysRequest
+	49, // 37: restante.v1.AdminService.RevokeDomainKey:input_type -> restante.v1.RevokeDomainKeyRequest
+	50, // 38: restante.v1.AdminService.DeleteDomainKey:input_type -> restante.v1.DeleteDomainKeyRequest
+	12, // 39: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
+	14, // 40: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
+	16, // 41: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
+	18, // 42: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
+	20, // 43: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
+	22, // 44: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
+	25, // 45: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
+	27, // 46: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
+	29, // 47: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
+	51, // 48: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
+	52, // 49: restante.v1.AdminService.GetQueuedMessage:input_type -> restante.v1.GetQueuedMessageRequest
+	53, // 50: restante.v1.AdminService.HoldQueued:input_type -> restante.v1.HoldQueuedRequest
+	54, // 51: restante.v1.AdminService.ReleaseQueued:input_type -> restante.v1.ReleaseQueuedRequest
+	55, // 52: restante.v1.AdminService.ListStandingHolds:input_type -> restante.v1.ListStandingHoldsRequest
+	56, // 53: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
+	57, // 54: restante.v1.AdminService.RerouteQueued:input_type -> restante.v1.RerouteQueuedRequest
+	58, // 55: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
+	31, // 56: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
+	59, // 57: restante.v1.AdminService.ListDmarcReports:input_type -> restante.v1.ListDmarcReportsRequest
+	60, // 58: restante.v1.AdminService.ListDmarcReportRows:input_type -> restante.v1.ListDmarcReportRowsRequest
+	35, // 59: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
+	37, // 60: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
+	61, // 61: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
+	39, // 62: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
+	5,  // 63: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
+	7,  // 64: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
+	9,  // 65: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
+	11, // 66: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
+	62, // 67: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
+	63, // 68: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
+	64, // 69: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
+	65, // 70: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
+	66, // 71: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
+	13, // 72: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
+	15, // 73: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
+	17, // 74: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
+	19, // 75: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
+	21, // 76: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
+	23, // 77: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
+	26, // 78: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
+	28, // 79: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
+	30, // 80: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
+	67, // 81: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
+	68, // 82: restante.v1.AdminService.GetQueuedMessage:output_type -> restante.v1.GetQueuedMessageResponse
+	69, // 83: restante.v1.AdminService.HoldQueued:output_type -> restante.v1.HoldQueuedResponse
+	70, // 84: restante.v1.AdminService.ReleaseQueued:output_type -> restante.v1.ReleaseQueuedResponse
+	71, // 85: restante.v1.AdminService.ListStandingHolds:output_type -> restante.v1.ListStandingHoldsResponse
+	72, // 86: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
+	73, // 87: restante.v1.AdminService.RerouteQueued:output_type -> restante.v1.RerouteQueuedResponse
+	74, // 88: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
+	34, // 89: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
+	75, // 90: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
+	76, // 91: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
+	36, // 92: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
+	38, // 93: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
+	77, // 94: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
+	40, // 95: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
+	63, // [63:96] is the sub-list for method output_type
+	30, // [30:63] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_admin_proto_init() }
@@ -3363,6 +2957,7 @@ func file_restante_v1_admin_proto_init() {
 	}
 	file_restante_v1_checks_proto_init()
 	file_restante_v1_job_proto_init()
+	file_restante_v1_queue_proto_init()
 	file_restante_v1_reports_proto_init()
 	file_restante_v1_signing_proto_init()
 	file_restante_v1_submission_proto_init()
@@ -3371,11 +2966,7 @@ func file_restante_v1_admin_proto_init() {
 	file_restante_v1_admin_proto_msgTypes[6].OneofWrappers = []any{}
 	file_restante_v1_admin_proto_msgTypes[10].OneofWrappers = []any{}
 	file_restante_v1_admin_proto_msgTypes[16].OneofWrappers = []any{}
-	file_restante_v1_admin_proto_msgTypes[32].OneofWrappers = []any{
-		(*RetryQueuedRequest_TransportId)(nil),
-		(*RetryQueuedRequest_All)(nil),
-	}
-	file_restante_v1_admin_proto_msgTypes[36].OneofWrappers = []any{
+	file_restante_v1_admin_proto_msgTypes[29].OneofWrappers = []any{
 		(*TraceMessagesRequest_TransportId)(nil),
 		(*TraceMessagesRequest_InternetMessageId)(nil),
 		(*TraceMessagesRequest_Address)(nil),
@@ -3386,7 +2977,7 @@ func file_restante_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_admin_proto_rawDesc), len(file_restante_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   46,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -40,7 +40,12 @@ const (
 	AdminService_ListAliases_FullMethodName         = "/restante.v1.AdminService/ListAliases"
 	AdminService_DeleteAlias_FullMethodName         = "/restante.v1.AdminService/DeleteAlias"
 	AdminService_ListQueue_FullMethodName           = "/restante.v1.AdminService/ListQueue"
+	AdminService_GetQueuedMessage_FullMethodName    = "/restante.v1.AdminService/GetQueuedMessage"
+	AdminService_HoldQueued_FullMethodName          = "/restante.v1.AdminService/HoldQueued"
+	AdminService_ReleaseQueued_FullMethodName       = "/restante.v1.AdminService/ReleaseQueued"
+	AdminService_ListStandingHolds_FullMethodName   = "/restante.v1.AdminService/ListStandingHolds"
 	AdminService_RetryQueued_FullMethodName         = "/restante.v1.AdminService/RetryQueued"
+	AdminService_RerouteQueued_FullMethodName       = "/restante.v1.AdminService/RerouteQueued"
 	AdminService_RemoveQueued_FullMethodName        = "/restante.v1.AdminService/RemoveQueued"
 	AdminService_TraceMessages_FullMethodName       = "/restante.v1.AdminService/TraceMessages"
 	AdminService_ListDmarcReports_FullMethodName    = "/restante.v1.AdminService/ListDmarcReports"
@@ -102,13 +107,27 @@ type AdminServiceClient interface {
 	ListAliases(ctx context.Context, in *ListAliasesRequest, opts ...grpc.CallOption) (*ListAliasesResponse, error)
 	// Removes an alias. Errors: ALIAS_NOT_FOUND.
 	DeleteAlias(ctx context.Context, in *DeleteAliasRequest, opts ...grpc.CallOption) (*DeleteAliasResponse, error)
-	// Lists the recipients that wait in the queue, by next attempt.
+	// Lists the recipients that wait in the queue, by message. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
 	ListQueue(ctx context.Context, in *ListQueueRequest, opts ...grpc.CallOption) (*ListQueueResponse, error)
-	// Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
-	// INVALID_ARGUMENT (the request names no recipients).
+	// Gets a message of the queue with all its recipients, and on request its header or content. A read of either is
+	// traced with the reader's name. Errors: TRANSPORT_MESSAGE_NOT_FOUND, INVALID_ARGUMENT {part: it has left the queue}.
+	GetQueuedMessage(ctx context.Context, in *GetQueuedMessageRequest, opts ...grpc.CallOption) (*GetQueuedMessageResponse, error)
+	// Holds waiting recipients: they are neither delivered nor leased, and do not expire, until they are released. A
+	// standing hold also applies to mail to come. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+	HoldQueued(ctx context.Context, in *HoldQueuedRequest, opts ...grpc.CallOption) (*HoldQueuedResponse, error)
+	// Releases held recipients, which are due at once and have at least a day until they expire. Ends the standing holds
+	// that the selector names. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+	ReleaseQueued(ctx context.Context, in *ReleaseQueuedRequest, opts ...grpc.CallOption) (*ReleaseQueuedResponse, error)
+	// Lists the standing holds. Errors: INVALID_PAGE_TOKEN.
+	ListStandingHolds(ctx context.Context, in *ListStandingHoldsRequest, opts ...grpc.CallOption) (*ListStandingHoldsResponse, error)
+	// Makes pending recipients due now. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
 	RetryQueued(ctx context.Context, in *RetryQueuedRequest, opts ...grpc.CallOption) (*RetryQueuedResponse, error)
-	// Ends waiting recipients as failed, with a report, or discards them without one.
-	// Errors: TRANSPORT_MESSAGE_NOT_FOUND.
+	// Resolves waiting recipients anew, as if their message had just been accepted: an address may have become a mailbox,
+	// an alias, foreign or unknown. Pending ones are then due at once; held and scheduled ones stay so.
+	// Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+	RerouteQueued(ctx context.Context, in *RerouteQueuedRequest, opts ...grpc.CallOption) (*RerouteQueuedResponse, error)
+	// Ends waiting recipients as failed, with a report, or discards them without one. Leased ones are ended too, although
+	// an attempt that is under way may still succeed. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
 	RemoveQueued(ctx context.Context, in *RemoveQueuedRequest, opts ...grpc.CallOption) (*RemoveQueuedResponse, error)
 	// Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
 	// Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
@@ -329,10 +348,60 @@ func (c *adminServiceClient) ListQueue(ctx context.Context, in *ListQueueRequest
 	return out, nil
 }
 
+func (c *adminServiceClient) GetQueuedMessage(ctx context.Context, in *GetQueuedMessageRequest, opts ...grpc.CallOption) (*GetQueuedMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetQueuedMessageResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetQueuedMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) HoldQueued(ctx context.Context, in *HoldQueuedRequest, opts ...grpc.CallOption) (*HoldQueuedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HoldQueuedResponse)
+	err := c.cc.Invoke(ctx, AdminService_HoldQueued_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ReleaseQueued(ctx context.Context, in *ReleaseQueuedRequest, opts ...grpc.CallOption) (*ReleaseQueuedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseQueuedResponse)
+	err := c.cc.Invoke(ctx, AdminService_ReleaseQueued_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListStandingHolds(ctx context.Context, in *ListStandingHoldsRequest, opts ...grpc.CallOption) (*ListStandingHoldsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListStandingHoldsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListStandingHolds_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) RetryQueued(ctx context.Context, in *RetryQueuedRequest, opts ...grpc.CallOption) (*RetryQueuedResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RetryQueuedResponse)
 	err := c.cc.Invoke(ctx, AdminService_RetryQueued_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RerouteQueued(ctx context.Context, in *RerouteQueuedRequest, opts ...grpc.CallOption) (*RerouteQueuedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RerouteQueuedResponse)
+	err := c.cc.Invoke(ctx, AdminService_RerouteQueued_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -470,13 +539,27 @@ type AdminServiceServer interface {
 	ListAliases(context.Context, *ListAliasesRequest) (*ListAliasesResponse, error)
 	// Removes an alias. Errors: ALIAS_NOT_FOUND.
 	DeleteAlias(context.Context, *DeleteAliasRequest) (*DeleteAliasResponse, error)
-	// Lists the recipients that wait in the queue, by next attempt.
+	// Lists the recipients that wait in the queue, by message. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
 	ListQueue(context.Context, *ListQueueRequest) (*ListQueueResponse, error)
-	// Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
-	// INVALID_ARGUMENT (the request names no recipients).
+	// Gets a message of the queue with all its recipients, and on request its header or content. A read of either is
+	// traced with the reader's name. Errors: TRANSPORT_MESSAGE_NOT_FOUND, INVALID_ARGUMENT {part: it has left the queue}.
+	GetQueuedMessage(context.Context, *GetQueuedMessageRequest) (*GetQueuedMessageResponse, error)
+	// Holds waiting recipients: they are neither delivered nor leased, and do not expire, until they are released. A
+	// standing hold also applies to mail to come. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+	HoldQueued(context.Context, *HoldQueuedRequest) (*HoldQueuedResponse, error)
+	// Releases held recipients, which are due at once and have at least a day until they expire. Ends the standing holds
+	// that the selector names. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+	ReleaseQueued(context.Context, *ReleaseQueuedRequest) (*ReleaseQueuedResponse, error)
+	// Lists the standing holds. Errors: INVALID_PAGE_TOKEN.
+	ListStandingHolds(context.Context, *ListStandingHoldsRequest) (*ListStandingHoldsResponse, error)
+	// Makes pending recipients due now. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
 	RetryQueued(context.Context, *RetryQueuedRequest) (*RetryQueuedResponse, error)
-	// Ends waiting recipients as failed, with a report, or discards them without one.
-	// Errors: TRANSPORT_MESSAGE_NOT_FOUND.
+	// Resolves waiting recipients anew, as if their message had just been accepted: an address may have become a mailbox,
+	// an alias, foreign or unknown. Pending ones are then due at once; held and scheduled ones stay so.
+	// Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+	RerouteQueued(context.Context, *RerouteQueuedRequest) (*RerouteQueuedResponse, error)
+	// Ends waiting recipients as failed, with a report, or discards them without one. Leased ones are ended too, although
+	// an attempt that is under way may still succeed. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
 	RemoveQueued(context.Context, *RemoveQueuedRequest) (*RemoveQueuedResponse, error)
 	// Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
 	// Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
@@ -564,8 +647,23 @@ func (UnimplementedAdminServiceServer) DeleteAlias(context.Context, *DeleteAlias
 func (UnimplementedAdminServiceServer) ListQueue(context.Context, *ListQueueRequest) (*ListQueueResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListQueue not implemented")
 }
+func (UnimplementedAdminServiceServer) GetQueuedMessage(context.Context, *GetQueuedMessageRequest) (*GetQueuedMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetQueuedMessage not implemented")
+}
+func (UnimplementedAdminServiceServer) HoldQueued(context.Context, *HoldQueuedRequest) (*HoldQueuedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method HoldQueued not implemented")
+}
+func (UnimplementedAdminServiceServer) ReleaseQueued(context.Context, *ReleaseQueuedRequest) (*ReleaseQueuedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseQueued not implemented")
+}
+func (UnimplementedAdminServiceServer) ListStandingHolds(context.Context, *ListStandingHoldsRequest) (*ListStandingHoldsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListStandingHolds not implemented")
+}
 func (UnimplementedAdminServiceServer) RetryQueued(context.Context, *RetryQueuedRequest) (*RetryQueuedResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetryQueued not implemented")
+}
+func (UnimplementedAdminServiceServer) RerouteQueued(context.Context, *RerouteQueuedRequest) (*RerouteQueuedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RerouteQueued not implemented")
 }
 func (UnimplementedAdminServiceServer) RemoveQueued(context.Context, *RemoveQueuedRequest) (*RemoveQueuedResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveQueued not implemented")
@@ -954,6 +1052,78 @@ func _AdminService_ListQueue_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_GetQueuedMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetQueuedMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetQueuedMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetQueuedMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetQueuedMessage(ctx, req.(*GetQueuedMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_HoldQueued_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HoldQueuedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).HoldQueued(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_HoldQueued_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).HoldQueued(ctx, req.(*HoldQueuedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ReleaseQueued_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseQueuedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ReleaseQueued(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ReleaseQueued_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ReleaseQueued(ctx, req.(*ReleaseQueuedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListStandingHolds_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListStandingHoldsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListStandingHolds(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListStandingHolds_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListStandingHolds(ctx, req.(*ListStandingHoldsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_RetryQueued_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RetryQueuedRequest)
 	if err := dec(in); err != nil {
@@ -968,6 +1138,24 @@ func _AdminService_RetryQueued_Handler(srv interface{}, ctx context.Context, dec
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).RetryQueued(ctx, req.(*RetryQueuedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RerouteQueued_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RerouteQueuedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RerouteQueued(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RerouteQueued_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RerouteQueued(ctx, req.(*RerouteQueuedRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1200,8 +1388,28 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_ListQueue_Handler,
 		},
 		{
+			MethodName: "GetQueuedMessage",
+			Handler:    _AdminService_GetQueuedMessage_Handler,
+		},
+		{
+			MethodName: "HoldQueued",
+			Handler:    _AdminService_HoldQueued_Handler,
+		},
+		{
+			MethodName: "ReleaseQueued",
+			Handler:    _AdminService_ReleaseQueued_Handler,
+		},
+		{
+			MethodName: "ListStandingHolds",
+			Handler:    _AdminService_ListStandingHolds_Handler,
+		},
+		{
 			MethodName: "RetryQueued",
 			Handler:    _AdminService_RetryQueued_Handler,
+		},
+		{
+			MethodName: "RerouteQueued",
+			Handler:    _AdminService_RerouteQueued_Handler,
 		},
 		{
 			MethodName: "RemoveQueued",

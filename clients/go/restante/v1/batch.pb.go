@@ -191,6 +191,11 @@ type Operation struct {
 	//	*Operation_ListQueue
 	//	*Operation_RetryQueued
 	//	*Operation_RemoveQueued
+	//	*Operation_HoldQueued
+	//	*Operation_ReleaseQueued
+	//	*Operation_RerouteQueued
+	//	*Operation_GetQueuedMessage
+	//	*Operation_ListStandingHolds
 	//	*Operation_TraceMessages
 	//	*Operation_GetStatistics
 	//	*Operation_GetChangeNumbers
@@ -917,6 +922,51 @@ func (x *Operation) GetRemoveQueued() *RemoveQueuedRequest {
 	return nil
 }
 
+func (x *Operation) GetHoldQueued() *HoldQueuedRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_HoldQueued); ok {
+			return x.HoldQueued
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetReleaseQueued() *ReleaseQueuedRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ReleaseQueued); ok {
+			return x.ReleaseQueued
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetRerouteQueued() *RerouteQueuedRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_RerouteQueued); ok {
+			return x.RerouteQueued
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetGetQueuedMessage() *GetQueuedMessageRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_GetQueuedMessage); ok {
+			return x.GetQueuedMessage
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetListStandingHolds() *ListStandingHoldsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListStandingHolds); ok {
+			return x.ListStandingHolds
+		}
+	}
+	return nil
+}
+
 func (x *Operation) GetTraceMessages() *TraceMessagesRequest {
 	if x != nil {
 		if x, ok := x.Request.(*Operation_TraceMessages); ok {
@@ -1337,6 +1387,26 @@ type Operation_RemoveQueued struct {
 	RemoveQueued *RemoveQueuedRequest `protobuf:"bytes,80,opt,name=remove_queued,json=removeQueued,proto3,oneof"` // RemoveQueued.
 }
 
+type Operation_HoldQueued struct {
+	HoldQueued *HoldQueuedRequest `protobuf:"bytes,120,opt,name=hold_queued,json=holdQueued,proto3,oneof"` // HoldQueued.
+}
+
+type Operation_ReleaseQueued struct {
+	ReleaseQueued *ReleaseQueuedRequest `protobuf:"bytes,121,opt,name=release_queued,json=releaseQueued,proto3,oneof"` // ReleaseQueued.
+}
+
+type Operation_RerouteQueued struct {
+	RerouteQueued *RerouteQueuedRequest `protobuf:"bytes,122,opt,name=reroute_queued,json=rerouteQueued,proto3,oneof"` // RerouteQueued.
+}
+
+type Operation_GetQueuedMessage struct {
+	GetQueuedMessage *GetQueuedMessageRequest `protobuf:"bytes,123,opt,name=get_queued_message,json=getQueuedMessage,proto3,oneof"` // GetQueuedMessage.
+}
+
+type Operation_ListStandingHolds struct {
+	ListStandingHolds *ListStandingHoldsRequest `protobuf:"bytes,124,opt,name=list_standing_holds,json=listStandingHolds,proto3,oneof"` // ListStandingHolds.
+}
+
 type Operation_TraceMessages struct {
 	TraceMessages *TraceMessagesRequest `protobuf:"bytes,81,opt,name=trace_messages,json=traceMessages,proto3,oneof"` // TraceMessages.
 }
@@ -1537,6 +1607,16 @@ func (*Operation_RetryQueued) isOperation_Request() {}
 
 func (*Operation_RemoveQueued) isOperation_Request() {}
 
+func (*Operation_HoldQueued) isOperation_Request() {}
+
+func (*Operation_ReleaseQueued) isOperation_Request() {}
+
+func (*Operation_RerouteQueued) isOperation_Request() {}
+
+func (*Operation_GetQueuedMessage) isOperation_Request() {}
+
+func (*Operation_ListStandingHolds) isOperation_Request() {}
+
 func (*Operation_TraceMessages) isOperation_Request() {}
 
 func (*Operation_GetStatistics) isOperation_Request() {}
@@ -1650,6 +1730,11 @@ type OperationResult struct {
 	//	*OperationResult_ListQueue
 	//	*OperationResult_RetryQueued
 	//	*OperationResult_RemoveQueued
+	//	*OperationResult_HoldQueued
+	//	*OperationResult_ReleaseQueued
+	//	*OperationResult_RerouteQueued
+	//	*OperationResult_GetQueuedMessage
+	//	*OperationResult_ListStandingHolds
 	//	*OperationResult_TraceMessages
 	//	*OperationResult_GetStatistics
 	//	*OperationResult_GetChangeNumbers
@@ -2341,6 +2426,51 @@ func (x *OperationResult) GetRemoveQueued() *RemoveQueuedResponse {
 	return nil
 }
 
+func (x *OperationResult) GetHoldQueued() *HoldQueuedResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_HoldQueued); ok {
+			return x.HoldQueued
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetReleaseQueued() *ReleaseQueuedResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ReleaseQueued); ok {
+			return x.ReleaseQueued
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetRerouteQueued() *RerouteQueuedResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_RerouteQueued); ok {
+			return x.RerouteQueued
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetGetQueuedMessage() *GetQueuedMessageResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_GetQueuedMessage); ok {
+			return x.GetQueuedMessage
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetListStandingHolds() *ListStandingHoldsResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListStandingHolds); ok {
+			return x.ListStandingHolds
+		}
+	}
+	return nil
+}
+
 func (x *OperationResult) GetTraceMessages() *TraceMessagesResponse {
 	if x != nil {
 		if x, ok := x.Response.(*OperationResult_TraceMessages); ok {
@@ -2761,6 +2891,26 @@ type OperationResult_RemoveQueued struct {
 	RemoveQueued *RemoveQueuedResponse `protobuf:"bytes,80,opt,name=remove_queued,json=removeQueued,proto3,oneof"` // RemoveQueued.
 }
 
+type OperationResult_HoldQueued struct {
+	HoldQueued *HoldQueuedResponse `protobuf:"bytes,120,opt,name=hold_queued,json=holdQueued,proto3,oneof"` // HoldQueued.
+}
+
+type OperationResult_ReleaseQueued struct {
+	ReleaseQueued *ReleaseQueuedResponse `protobuf:"bytes,121,opt,name=release_queued,json=releaseQueued,proto3,oneof"` // ReleaseQueued.
+}
+
+type OperationResult_RerouteQueued struct {
+	RerouteQueued *RerouteQueuedResponse `protobuf:"bytes,122,opt,name=reroute_queued,json=rerouteQueued,proto3,oneof"` // RerouteQueued.
+}
+
+type OperationResult_GetQueuedMessage struct {
+	GetQueuedMessage *GetQueuedMessageResponse `protobuf:"bytes,123,opt,name=get_queued_message,json=getQueuedMessage,proto3,oneof"` // GetQueuedMessage.
+}
+
+type OperationResult_ListStandingHolds struct {
+	ListStandingHolds *ListStandingHoldsResponse `protobuf:"bytes,124,opt,name=list_standing_holds,json=listStandingHolds,proto3,oneof"` // ListStandingHolds.
+}
+
 type OperationResult_TraceMessages struct {
 	TraceMessages *TraceMessagesResponse `protobuf:"bytes,81,opt,name=trace_messages,json=traceMessages,proto3,oneof"` // TraceMessages.
 }
@@ -2960,6 +3110,16 @@ func (*OperationResult_ListQueue) isOperationResult_Response() {}
 func (*OperationResult_RetryQueued) isOperationResult_Response() {}
 
 func (*OperationResult_RemoveQueued) isOperationResult_Response() {}
+
+func (*OperationResult_HoldQueued) isOperationResult_Response() {}
+
+func (*OperationResult_ReleaseQueued) isOperationResult_Response() {}
+
+func (*OperationResult_RerouteQueued) isOperationResult_Response() {}
+
+func (*OperationResult_GetQueuedMessage) isOperationResult_Response() {}
+
+func (*OperationResult_ListStandingHolds) isOperationResult_Response() {}
 
 func (*OperationResult_TraceMessages) isOperationResult_Response() {}
 
@@ -3193,11 +3353,11 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
 	"\tReference\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12%\n" +
 	"\x0eresponse_field\x18\x02 \x01(\tR\rresponseField\x12#\n" +
-	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xe14\n" +
+	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xeb7\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -3284,7 +3444,13 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
 	"list_queue\x18N \x01(\v2\x1d.restante.v1.ListQueueRequestH\x00R\tlistQueue\x12D\n" +
 	"\fretry_queued\x18O \x01(\v2\x1f.restante.v1.RetryQueuedRequestH\x00R\vretryQueued\x12G\n" +
-	"\rremove_queued\x18P \x01(\v2 .restante.v1.RemoveQueuedRequestH\x00R\fremoveQueued\x12J\n" +
+	"\rremove_queued\x18P \x01(\v2 .restante.v1.RemoveQueuedRequestH\x00R\fremoveQueued\x12A\n" +
+	"\vhold_queued\x18x \x01(\v2\x1e.restante.v1.HoldQueuedRequestH\x00R\n" +
+	"holdQueued\x12J\n" +
+	"\x0erelease_queued\x18y \x01(\v2!.restante.v1.ReleaseQueuedRequestH\x00R\rreleaseQueued\x12J\n" +
+	"\x0ereroute_queued\x18z \x01(\v2!.restante.v1.RerouteQueuedRequestH\x00R\rrerouteQueued\x12T\n" +
+	"\x12get_queued_message\x18{ \x01(\v2$.restante.v1.GetQueuedMessageRequestH\x00R\x10getQueuedMessage\x12W\n" +
+	"\x13list_standing_holds\x18| \x01(\v2%.restante.v1.ListStandingHoldsRequestH\x00R\x11listStandingHolds\x12J\n" +
 	"\x0etrace_messages\x18Q \x01(\v2!.restante.v1.TraceMessagesRequestH\x00R\rtraceMessages\x12J\n" +
 	"\x0eget_statistics\x18R \x01(\v2!.restante.v1.GetStatisticsRequestH\x00R\rgetStatistics\x12T\n" +
 	"\x12get_change_numbers\x18S \x01(\v2$.restante.v1.GetChangeNumbersRequestH\x00R\x10getChangeNumbers\x12>\n" +
@@ -3304,7 +3470,7 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x10store_sts_policy\x18\x83\x01 \x01(\v2\".restante.v1.StoreStsPolicyRequestH\x00R\x0estoreStsPolicy\x12X\n" +
 	"\x13report_tls_sessions\x18\x84\x01 \x01(\v2%.restante.v1.ReportTlsSessionsRequestH\x00R\x11reportTlsSessions\x12R\n" +
 	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2#.restante.v1.ListTlsSessionsRequestH\x00R\x0flistTlsSessionsB\t\n" +
-	"\arequest\"\xe33\n" +
+	"\arequest\"\xf26\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -3384,7 +3550,13 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
 	"list_queue\x18N \x01(\v2\x1e.restante.v1.ListQueueResponseH\x00R\tlistQueue\x12E\n" +
 	"\fretry_queued\x18O \x01(\v2 .restante.v1.RetryQueuedResponseH\x00R\vretryQueued\x12H\n" +
-	"\rremove_queued\x18P \x01(\v2!.restante.v1.RemoveQueuedResponseH\x00R\fremoveQueued\x12K\n" +
+	"\rremove_queued\x18P \x01(\v2!.restante.v1.RemoveQueuedResponseH\x00R\fremoveQueued\x12B\n" +
+	"\vhold_queued\x18x \x01(\v2\x1f.restante.v1.HoldQueuedResponseH\x00R\n" +
+	"holdQueued\x12K\n" +
+	"\x0erelease_queued\x18y \x01(\v2\".restante.v1.ReleaseQueuedResponseH\x00R\rreleaseQueued\x12K\n" +
+	"\x0ereroute_queued\x18z \x01(\v2\".restante.v1.RerouteQueuedResponseH\x00R\rrerouteQueued\x12U\n" +
+	"\x12get_queued_message\x18{ \x01(\v2%.restante.v1.GetQueuedMessageResponseH\x00R\x10getQueuedMessage\x12X\n" +
+	"\x13list_standing_holds\x18| \x01(\v2&.restante.v1.ListStandingHoldsResponseH\x00R\x11listStandingHolds\x12K\n" +
 	"\x0etrace_messages\x18Q \x01(\v2\".restante.v1.TraceMessagesResponseH\x00R\rtraceMessages\x12K\n" +
 	"\x0eget_statistics\x18R \x01(\v2\".restante.v1.GetStatisticsResponseH\x00R\rgetStatistics\x12U\n" +
 	"\x12get_change_numbers\x18S \x01(\v2%.restante.v1.GetChangeNumbersResponseH\x00R\x10getChangeNumbers\x12?\n" +
@@ -3515,107 +3687,117 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*ListQueueRequest)(nil),                 // 72: restante.v1.ListQueueRequest
 	(*RetryQueuedRequest)(nil),               // 73: restante.v1.RetryQueuedRequest
 	(*RemoveQueuedRequest)(nil),              // 74: restante.v1.RemoveQueuedRequest
-	(*TraceMessagesRequest)(nil),             // 75: restante.v1.TraceMessagesRequest
-	(*GetStatisticsRequest)(nil),             // 76: restante.v1.GetStatisticsRequest
-	(*GetChangeNumbersRequest)(nil),          // 77: restante.v1.GetChangeNumbersRequest
-	(*GetServerRequest)(nil),                 // 78: restante.v1.GetServerRequest
-	(*AcceptSubmissionRequest)(nil),          // 79: restante.v1.AcceptSubmissionRequest
-	(*AcceptMessageRequest)(nil),             // 80: restante.v1.AcceptMessageRequest
-	(*CheckStoreRequest)(nil),                // 81: restante.v1.CheckStoreRequest
-	(*BackupStoreRequest)(nil),               // 82: restante.v1.BackupStoreRequest
-	(*GetJobRequest)(nil),                    // 83: restante.v1.GetJobRequest
-	(*ListJobsRequest)(nil),                  // 84: restante.v1.ListJobsRequest
-	(*ListJobFindingsRequest)(nil),           // 85: restante.v1.ListJobFindingsRequest
-	(*CancelJobRequest)(nil),                 // 86: restante.v1.CancelJobRequest
-	(*GetStsPolicyRequest)(nil),              // 87: restante.v1.GetStsPolicyRequest
-	(*StoreStsPolicyRequest)(nil),            // 88: restante.v1.StoreStsPolicyRequest
-	(*ReportTlsSessionsRequest)(nil),         // 89: restante.v1.ReportTlsSessionsRequest
-	(*ListTlsSessionsRequest)(nil),           // 90: restante.v1.ListTlsSessionsRequest
-	(*status.Status)(nil),                    // 91: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 92: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 93: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 94: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 95: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 96: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 97: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 98: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 99: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 100: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 101: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 102: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 103: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 104: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 105: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 106: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 107: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 108: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 109: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 110: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 111: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 112: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 113: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 114: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 115: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 116: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 117: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 118: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 119: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 120: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 121: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 122: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 123: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 124: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 125: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 126: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 127: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 128: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 129: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 130: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 131: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 132: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 133: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 134: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 135: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 136: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 137: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 138: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 139: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 140: restante.v1.DeleteDomainResponse
-	(*CreateDomainKeysResponse)(nil),         // 141: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),           // 142: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),       // 143: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),          // 144: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),          // 145: restante.v1.DeleteDomainKeyResponse
-	(*ListDmarcReportsResponse)(nil),         // 146: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil),      // 147: restante.v1.ListDmarcReportRowsResponse
-	(*CreateAccountResponse)(nil),            // 148: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 149: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 150: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 151: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 152: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 153: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 154: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 155: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 156: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 157: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 158: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 159: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesResponse)(nil),            // 160: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 161: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 162: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 163: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 164: restante.v1.AcceptSubmissionResponse
-	(*AcceptMessageResponse)(nil),            // 165: restante.v1.AcceptMessageResponse
-	(*CheckStoreResponse)(nil),               // 166: restante.v1.CheckStoreResponse
-	(*BackupStoreResponse)(nil),              // 167: restante.v1.BackupStoreResponse
-	(*GetJobResponse)(nil),                   // 168: restante.v1.GetJobResponse
-	(*ListJobsResponse)(nil),                 // 169: restante.v1.ListJobsResponse
-	(*ListJobFindingsResponse)(nil),          // 170: restante.v1.ListJobFindingsResponse
-	(*CancelJobResponse)(nil),                // 171: restante.v1.CancelJobResponse
-	(*GetStsPolicyResponse)(nil),             // 172: restante.v1.GetStsPolicyResponse
-	(*StoreStsPolicyResponse)(nil),           // 173: restante.v1.StoreStsPolicyResponse
-	(*ReportTlsSessionsResponse)(nil),        // 174: restante.v1.ReportTlsSessionsResponse
-	(*ListTlsSessionsResponse)(nil),          // 175: restante.v1.ListTlsSessionsResponse
+	(*HoldQueuedRequest)(nil),                // 75: restante.v1.HoldQueuedRequest
+	(*ReleaseQueuedRequest)(nil),             // 76: restante.v1.ReleaseQueuedRequest
+	(*RerouteQueuedRequest)(nil),             // 77: restante.v1.RerouteQueuedRequest
+	(*GetQueuedMessageRequest)(nil),          // 78: restante.v1.GetQueuedMessageRequest
+	(*ListStandingHoldsRequest)(nil),         // 79: restante.v1.ListStandingHoldsRequest
+	(*TraceMessagesRequest)(nil),             // 80: restante.v1.TraceMessagesRequest
+	(*GetStatisticsRequest)(nil),             // 81: restante.v1.GetStatisticsRequest
+	(*GetChangeNumbersRequest)(nil),          // 82: restante.v1.GetChangeNumbersRequest
+	(*GetServerRequest)(nil),                 // 83: restante.v1.GetServerRequest
+	(*AcceptSubmissionRequest)(nil),          // 84: restante.v1.AcceptSubmissionRequest
+	(*AcceptMessageRequest)(nil),             // 85: restante.v1.AcceptMessageRequest
+	(*CheckStoreRequest)(nil),                // 86: restante.v1.CheckStoreRequest
+	(*BackupStoreRequest)(nil),               // 87: restante.v1.BackupStoreRequest
+	(*GetJobRequest)(nil),                    // 88: restante.v1.GetJobRequest
+	(*ListJobsRequest)(nil),                  // 89: restante.v1.ListJobsRequest
+	(*ListJobFindingsRequest)(nil),           // 90: restante.v1.ListJobFindingsRequest
+	(*CancelJobRequest)(nil),                 // 91: restante.v1.CancelJobRequest
+	(*GetStsPolicyRequest)(nil),              // 92: restante.v1.GetStsPolicyRequest
+	(*StoreStsPolicyRequest)(nil),            // 93: restante.v1.StoreStsPolicyRequest
+	(*ReportTlsSessionsRequest)(nil),         // 94: restante.v1.ReportTlsSessionsRequest
+	(*ListTlsSessionsRequest)(nil),           // 95: restante.v1.ListTlsSessionsRequest
+	(*status.Status)(nil),                    // 96: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 97: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 98: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 99: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 100: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 101: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 102: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 103: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 104: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 105: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 106: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 107: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 108: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 109: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 110: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 111: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 112: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 113: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 114: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 115: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 116: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 117: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 118: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 119: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 120: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 121: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 122: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 123: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 124: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 125: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 126: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 127: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 128: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 129: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 130: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 131: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 132: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 133: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 134: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 135: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 136: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 137: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 138: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 139: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 140: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 141: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 142: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 143: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 144: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 145: restante.v1.DeleteDomainResponse
+	(*CreateDomainKeysResponse)(nil),         // 146: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),           // 147: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),       // 148: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),          // 149: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),          // 150: restante.v1.DeleteDomainKeyResponse
+	(*ListDmarcReportsResponse)(nil),         // 151: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),      // 152: restante.v1.ListDmarcReportRowsResponse
+	(*CreateAccountResponse)(nil),            // 153: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 154: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 155: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 156: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 157: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 158: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 159: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 160: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 161: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 162: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 163: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 164: restante.v1.RemoveQueuedResponse
+	(*HoldQueuedResponse)(nil),               // 165: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),            // 166: restante.v1.ReleaseQueuedResponse
+	(*RerouteQueuedResponse)(nil),            // 167: restante.v1.RerouteQueuedResponse
+	(*GetQueuedMessageResponse)(nil),         // 168: restante.v1.GetQueuedMessageResponse
+	(*ListStandingHoldsResponse)(nil),        // 169: restante.v1.ListStandingHoldsResponse
+	(*TraceMessagesResponse)(nil),            // 170: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 171: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 172: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 173: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 174: restante.v1.AcceptSubmissionResponse
+	(*AcceptMessageResponse)(nil),            // 175: restante.v1.AcceptMessageResponse
+	(*CheckStoreResponse)(nil),               // 176: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 177: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 178: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 179: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 180: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 181: restante.v1.CancelJobResponse
+	(*GetStsPolicyResponse)(nil),             // 182: restante.v1.GetStsPolicyResponse
+	(*StoreStsPolicyResponse)(nil),           // 183: restante.v1.StoreStsPolicyResponse
+	(*ReportTlsSessionsResponse)(nil),        // 184: restante.v1.ReportTlsSessionsResponse
+	(*ListTlsSessionsResponse)(nil),          // 185: restante.v1.ListTlsSessionsResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	0,   // 0: restante.v1.Operation.references:type_name -> restante.v1.Reference
@@ -3687,120 +3869,130 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	72,  // 66: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
 	73,  // 67: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
 	74,  // 68: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
-	75,  // 69: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
-	76,  // 70: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
-	77,  // 71: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
-	78,  // 72: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
-	79,  // 73: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
-	80,  // 74: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
-	81,  // 75: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
-	82,  // 76: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
-	83,  // 77: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
-	84,  // 78: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
-	85,  // 79: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
-	86,  // 80: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
-	87,  // 81: restante.v1.Operation.get_sts_policy:type_name -> restante.v1.GetStsPolicyRequest
-	88,  // 82: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
-	89,  // 83: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
-	90,  // 84: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
-	91,  // 85: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	92,  // 86: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	93,  // 87: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	94,  // 88: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	95,  // 89: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	96,  // 90: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	97,  // 91: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	98,  // 92: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	99,  // 93: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	100, // 94: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	101, // 95: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	102, // 96: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	103, // 97: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	104, // 98: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	105, // 99: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	106, // 100: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	107, // 101: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	108, // 102: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	109, // 103: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	110, // 104: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	111, // 105: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	112, // 106: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	113, // 107: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	114, // 108: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	115, // 109: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	116, // 110: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	117, // 111: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	118, // 112: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	119, // 113: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	120, // 114: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	121, // 115: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	122, // 116: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	123, // 117: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	124, // 118: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	125, // 119: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	126, // 120: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	127, // 121: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	128, // 122: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	129, // 123: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	130, // 124: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	131, // 125: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	132, // 126: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	133, // 127: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	134, // 128: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	135, // 129: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	136, // 130: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	137, // 131: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	138, // 132: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	139, // 133: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	140, // 134: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	141, // 135: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
-	142, // 136: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
-	143, // 137: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
-	144, // 138: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
-	145, // 139: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
-	146, // 140: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
-	147, // 141: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
-	148, // 142: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	149, // 143: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	150, // 144: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	151, // 145: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	152, // 146: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	153, // 147: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	154, // 148: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	155, // 149: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	156, // 150: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	157, // 151: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	158, // 152: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	159, // 153: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	160, // 154: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	161, // 155: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	162, // 156: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	163, // 157: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	164, // 158: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	165, // 159: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
-	166, // 160: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
-	167, // 161: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
-	168, // 162: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
-	169, // 163: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
-	170, // 164: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
-	171, // 165: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
-	172, // 166: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
-	173, // 167: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
-	174, // 168: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
-	175, // 169: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
-	1,   // 170: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	2,   // 171: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	1,   // 172: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	2,   // 173: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	3,   // 174: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	5,   // 175: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	4,   // 176: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	6,   // 177: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	176, // [176:178] is the sub-list for method output_type
-	174, // [174:176] is the sub-list for method input_type
-	174, // [174:174] is the sub-list for extension type_name
-	174, // [174:174] is the sub-list for extension extendee
-	0,   // [0:174] is the sub-list for field type_name
+	75,  // 69: restante.v1.Operation.hold_queued:type_name -> restante.v1.HoldQueuedRequest
+	76,  // 70: restante.v1.Operation.release_queued:type_name -> restante.v1.ReleaseQueuedRequest
+	77,  // 71: restante.v1.Operation.reroute_queued:type_name -> restante.v1.RerouteQueuedRequest
+	78,  // 72: restante.v1.Operation.get_queued_message:type_name -> restante.v1.GetQueuedMessageRequest
+	79,  // 73: restante.v1.Operation.list_standing_holds:type_name -> restante.v1.ListStandingHoldsRequest
+	80,  // 74: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
+	81,  // 75: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
+	82,  // 76: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
+	83,  // 77: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
+	84,  // 78: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
+	85,  // 79: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
+	86,  // 80: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
+	87,  // 81: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
+	88,  // 82: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
+	89,  // 83: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
+	90,  // 84: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
+	91,  // 85: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
+	92,  // 86: restante.v1.Operation.get_sts_policy:type_name -> restante.v1.GetStsPolicyRequest
+	93,  // 87: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
+	94,  // 88: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
+	95,  // 89: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
+	96,  // 90: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	97,  // 91: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	98,  // 92: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	99,  // 93: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	100, // 94: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	101, // 95: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	102, // 96: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	103, // 97: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	104, // 98: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	105, // 99: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	106, // 100: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	107, // 101: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	108, // 102: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	109, // 103: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	110, // 104: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	111, // 105: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	112, // 106: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	113, // 107: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	114, // 108: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	115, // 109: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	116, // 110: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	117, // 111: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	118, // 112: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	119, // 113: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	120, // 114: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	121, // 115: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	122, // 116: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	123, // 117: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	124, // 118: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	125, // 119: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	126, // 120: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	127, // 121: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	128, // 122: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	129, // 123: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	130, // 124: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	131, // 125: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	132, // 126: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	133, // 127: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	134, // 128: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	135, // 129: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	136, // 130: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	137, // 131: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	138, // 132: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	139, // 133: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	140, // 134: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	141, // 135: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	142, // 136: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	143, // 137: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	144, // 138: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	145, // 139: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	146, // 140: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
+	147, // 141: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
+	148, // 142: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
+	149, // 143: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
+	150, // 144: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
+	151, // 145: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
+	152, // 146: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
+	153, // 147: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	154, // 148: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	155, // 149: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	156, // 150: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	157, // 151: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	158, // 152: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	159, // 153: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	160, // 154: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	161, // 155: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	162, // 156: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	163, // 157: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	164, // 158: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	165, // 159: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
+	166, // 160: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
+	167, // 161: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
+	168, // 162: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
+	169, // 163: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
+	170, // 164: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	171, // 165: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	172, // 166: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	173, // 167: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	174, // 168: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	175, // 169: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
+	176, // 170: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	177, // 171: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	178, // 172: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	179, // 173: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	180, // 174: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	181, // 175: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	182, // 176: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
+	183, // 177: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
+	184, // 178: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
+	185, // 179: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
+	1,   // 180: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	2,   // 181: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	1,   // 182: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	2,   // 183: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	3,   // 184: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	5,   // 185: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	4,   // 186: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	6,   // 187: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	186, // [186:188] is the sub-list for method output_type
+	184, // [184:186] is the sub-list for method input_type
+	184, // [184:184] is the sub-list for extension type_name
+	184, // [184:184] is the sub-list for extension extendee
+	0,   // [0:184] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -3815,6 +4007,7 @@ func file_restante_v1_batch_proto_init() {
 	file_restante_v1_job_proto_init()
 	file_restante_v1_mailbox_proto_init()
 	file_restante_v1_message_proto_init()
+	file_restante_v1_queue_proto_init()
 	file_restante_v1_reports_proto_init()
 	file_restante_v1_session_proto_init()
 	file_restante_v1_signing_proto_init()
@@ -3890,6 +4083,11 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_ListQueue)(nil),
 		(*Operation_RetryQueued)(nil),
 		(*Operation_RemoveQueued)(nil),
+		(*Operation_HoldQueued)(nil),
+		(*Operation_ReleaseQueued)(nil),
+		(*Operation_RerouteQueued)(nil),
+		(*Operation_GetQueuedMessage)(nil),
+		(*Operation_ListStandingHolds)(nil),
 		(*Operation_TraceMessages)(nil),
 		(*Operation_GetStatistics)(nil),
 		(*Operation_GetChangeNumbers)(nil),
@@ -3976,6 +4174,11 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_ListQueue)(nil),
 		(*OperationResult_RetryQueued)(nil),
 		(*OperationResult_RemoveQueued)(nil),
+		(*OperationResult_HoldQueued)(nil),
+		(*OperationResult_ReleaseQueued)(nil),
+		(*OperationResult_RerouteQueued)(nil),
+		(*OperationResult_GetQueuedMessage)(nil),
+		(*OperationResult_ListStandingHolds)(nil),
 		(*OperationResult_TraceMessages)(nil),
 		(*OperationResult_GetStatistics)(nil),
 		(*OperationResult_GetChangeNumbers)(nil),

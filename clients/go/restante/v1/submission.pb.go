@@ -24,7 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// RecipientState is the state of a recipient of an accepted message. The last five are final.
+// RecipientState is the state of a recipient of an accepted message. DELIVERED to FAILED are final.
 type RecipientState int32
 
 const (
@@ -37,6 +37,7 @@ const (
 	RecipientState_RECIPIENT_STATE_EXPANDED    RecipientState = 6 // Replaced by other recipients, each with a state of its own.
 	RecipientState_RECIPIENT_STATE_DISCARDED   RecipientState = 7 // Cancelled by the sender or an administrator.
 	RecipientState_RECIPIENT_STATE_FAILED      RecipientState = 8 // Not deliverable; reported where the sender wanted a report.
+	RecipientState_RECIPIENT_STATE_HELD        RecipientState = 9 // Waits until an administrator releases it.
 )
 
 // Enum value maps for RecipientState.
@@ -51,6 +52,7 @@ var (
 		6: "RECIPIENT_STATE_EXPANDED",
 		7: "RECIPIENT_STATE_DISCARDED",
 		8: "RECIPIENT_STATE_FAILED",
+		9: "RECIPIENT_STATE_HELD",
 	}
 	RecipientState_value = map[string]int32{
 		"RECIPIENT_STATE_UNSPECIFIED": 0,
@@ -62,6 +64,7 @@ var (
 		"RECIPIENT_STATE_EXPANDED":    6,
 		"RECIPIENT_STATE_DISCARDED":   7,
 		"RECIPIENT_STATE_FAILED":      8,
+		"RECIPIENT_STATE_HELD":        9,
 	}
 )
 
@@ -1078,7 +1081,7 @@ const file_restante_v1_submission_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"\x82\x01\n" +
 	"\x17ListSubmissionsResponse\x12?\n" +
 	"\vsubmissions\x18\x01 \x03(\v2\x1d.restante.v1.SubmissionRecordR\vsubmissions\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\x9e\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xb8\x02\n" +
 	"\x0eRecipientState\x12\x1f\n" +
 	"\x1bRECIPIENT_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19RECIPIENT_STATE_SCHEDULED\x10\x01\x12\x1b\n" +
@@ -1088,7 +1091,8 @@ const file_restante_v1_submission_proto_rawDesc = "" +
 	"\x17RECIPIENT_STATE_RELAYED\x10\x05\x12\x1c\n" +
 	"\x18RECIPIENT_STATE_EXPANDED\x10\x06\x12\x1d\n" +
 	"\x19RECIPIENT_STATE_DISCARDED\x10\a\x12\x1a\n" +
-	"\x16RECIPIENT_STATE_FAILED\x10\b*\xa7\x01\n" +
+	"\x16RECIPIENT_STATE_FAILED\x10\b\x12\x18\n" +
+	"\x14RECIPIENT_STATE_HELD\x10\t*\xa7\x01\n" +
 	"\x0fNotifyCondition\x12 \n" +
 	"\x1cNOTIFY_CONDITION_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16NOTIFY_CONDITION_NEVER\x10\x01\x12\x1c\n" +

@@ -960,214 +960,8 @@ class DeleteAliasResponse(_message.Message):
 Global___DeleteAliasResponse: _TypeAlias = DeleteAliasResponse  # noqa: Y015
 
 @_typing.final
-class QueueEntry(_message.Message):
-    """QueueEntry is a waiting recipient."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TRANSPORT_ID_FIELD_NUMBER: _builtins.int
-    RECIPIENT_ID_FIELD_NUMBER: _builtins.int
-    REVERSE_PATH_FIELD_NUMBER: _builtins.int
-    DESTINATION_FIELD_NUMBER: _builtins.int
-    SIZE_OCTETS_FIELD_NUMBER: _builtins.int
-    ACCEPTED_AT_FIELD_NUMBER: _builtins.int
-    RECIPIENT_FIELD_NUMBER: _builtins.int
-    transport_id: _builtins.int
-    """The message."""
-    recipient_id: _builtins.int
-    """The recipient within it."""
-    reverse_path: _builtins.str
-    """The reverse-path; empty: the null path."""
-    destination: _builtins.str
-    """The recipient's domain."""
-    size_octets: _builtins.int
-    """Of the message."""
-    @_builtins.property
-    def accepted_at(self) -> _timestamp_pb2.Timestamp:
-        """Time of acceptance."""
-
-    @_builtins.property
-    def recipient(self) -> _submission_pb2.SubmissionRecipient:
-        """Its state and the last reply."""
-
-    def __init__(
-        self,
-        *,
-        transport_id: _builtins.int = ...,
-        recipient_id: _builtins.int = ...,
-        reverse_path: _builtins.str = ...,
-        destination: _builtins.str = ...,
-        size_octets: _builtins.int = ...,
-        accepted_at: _timestamp_pb2.Timestamp | None = ...,
-        recipient: _submission_pb2.SubmissionRecipient | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "recipient", b"recipient"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "destination", b"destination", "recipient", b"recipient", "recipient_id", b"recipient_id", "reverse_path", b"reverse_path", "size_octets", b"size_octets", "transport_id", b"transport_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___QueueEntry: _TypeAlias = QueueEntry  # noqa: Y015
-
-@_typing.final
-class ListQueueRequest(_message.Message):
-    """ListQueueRequest pages."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    DESTINATION_FIELD_NUMBER: _builtins.int
-    page_size: _builtins.int
-    """Default 100, at most 1000."""
-    page_token: _builtins.str
-    """From the answer before."""
-    destination: _builtins.str
-    """Only this domain; empty: all."""
-    def __init__(
-        self,
-        *,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-        destination: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListQueueRequest: _TypeAlias = ListQueueRequest  # noqa: Y015
-
-@_typing.final
-class ListQueueResponse(_message.Message):
-    """ListQueueResponse is a page."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ENTRIES_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
-    """Empty at the end."""
-    @_builtins.property
-    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueEntry]:
-        """The page."""
-
-    def __init__(
-        self,
-        *,
-        entries: _abc.Iterable[Global___QueueEntry] | None = ...,
-        next_page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListQueueResponse: _TypeAlias = ListQueueResponse  # noqa: Y015
-
-@_typing.final
-class RetryQueuedRequest(_message.Message):
-    """RetryQueuedRequest names the recipients to retry."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TRANSPORT_ID_FIELD_NUMBER: _builtins.int
-    ALL_FIELD_NUMBER: _builtins.int
-    transport_id: _builtins.int
-    """Those of one message."""
-    all: _builtins.bool
-    """True: all that wait."""
-    def __init__(
-        self,
-        *,
-        transport_id: _builtins.int = ...,
-        all: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "recipients", b"recipients", "transport_id", b"transport_id"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "recipients", b"recipients", "transport_id", b"transport_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_recipients: _TypeAlias = _typing.Literal["transport_id", "all"]  # noqa: Y015
-    _WhichOneofArgType_recipients: _TypeAlias = _typing.Literal["recipients", b"recipients"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_recipients) -> _WhichOneofReturnType_recipients | None: ...
-
-Global___RetryQueuedRequest: _TypeAlias = RetryQueuedRequest  # noqa: Y015
-
-@_typing.final
-class RetryQueuedResponse(_message.Message):
-    """RetryQueuedResponse counts."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RECIPIENT_COUNT_FIELD_NUMBER: _builtins.int
-    recipient_count: _builtins.int
-    """Recipients made due."""
-    def __init__(
-        self,
-        *,
-        recipient_count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["recipient_count", b"recipient_count"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RetryQueuedResponse: _TypeAlias = RetryQueuedResponse  # noqa: Y015
-
-@_typing.final
-class RemoveQueuedRequest(_message.Message):
-    """RemoveQueuedRequest names a message."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TRANSPORT_ID_FIELD_NUMBER: _builtins.int
-    SILENTLY_FIELD_NUMBER: _builtins.int
-    transport_id: _builtins.int
-    """The message."""
-    silently: _builtins.bool
-    """Discard them without a report to the sender."""
-    def __init__(
-        self,
-        *,
-        transport_id: _builtins.int = ...,
-        silently: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["silently", b"silently", "transport_id", b"transport_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RemoveQueuedRequest: _TypeAlias = RemoveQueuedRequest  # noqa: Y015
-
-@_typing.final
-class RemoveQueuedResponse(_message.Message):
-    """RemoveQueuedResponse counts."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RECIPIENT_COUNT_FIELD_NUMBER: _builtins.int
-    recipient_count: _builtins.int
-    """Recipients ended."""
-    def __init__(
-        self,
-        *,
-        recipient_count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["recipient_count", b"recipient_count"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RemoveQueuedResponse: _TypeAlias = RemoveQueuedResponse  # noqa: Y015
-
-@_typing.final
 class TraceMessagesRequest(_message.Message):
-    """TraceMessagesRequest has one search term, or none for the latest messages."""
+    """TraceMessagesRequest has one search term, or none for the latest messages, and filters. All must match."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1176,6 +970,10 @@ class TraceMessagesRequest(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FROM_FIELD_NUMBER: _builtins.int
+    ACCEPTED_BEFORE_FIELD_NUMBER: _builtins.int
     transport_id: _builtins.int
     """One message."""
     internet_message_id: _builtins.str
@@ -1186,6 +984,18 @@ class TraceMessagesRequest(_message.Message):
     """Default 100, at most 1000."""
     page_token: _builtins.str
     """From the answer before."""
+    sender: _builtins.str
+    """Only messages with this reverse-path; empty: the null path."""
+    recipient: _builtins.str
+    """Only messages with this recipient."""
+    @_builtins.property
+    def accepted_from(self) -> _timestamp_pb2.Timestamp:
+        """Only messages accepted at this time or later."""
+
+    @_builtins.property
+    def accepted_before(self) -> _timestamp_pb2.Timestamp:
+        """Only messages accepted earlier."""
+
     def __init__(
         self,
         *,
@@ -1194,20 +1004,29 @@ class TraceMessagesRequest(_message.Message):
         address: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        sender: _builtins.str | None = ...,
+        recipient: _builtins.str = ...,
+        accepted_from: _timestamp_pb2.Timestamp | None = ...,
+        accepted_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "internet_message_id", b"internet_message_id", "term", b"term", "transport_id", b"transport_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sender", b"_sender", "accepted_before", b"accepted_before", "accepted_from", b"accepted_from", "address", b"address", "internet_message_id", b"internet_message_id", "sender", b"sender", "term", b"term", "transport_id", b"transport_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "internet_message_id", b"internet_message_id", "page_size", b"page_size", "page_token", b"page_token", "term", b"term", "transport_id", b"transport_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sender", b"_sender", "accepted_before", b"accepted_before", "accepted_from", b"accepted_from", "address", b"address", "internet_message_id", b"internet_message_id", "page_size", b"page_size", "page_token", b"page_token", "recipient", b"recipient", "sender", b"sender", "term", b"term", "transport_id", b"transport_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__sender: _TypeAlias = _typing.Literal["sender"]  # noqa: Y015
+    _WhichOneofArgType__sender: _TypeAlias = _typing.Literal["_sender", b"_sender"]  # noqa: Y015
     _WhichOneofReturnType_term: _TypeAlias = _typing.Literal["transport_id", "internet_message_id", "address"]  # noqa: Y015
     _WhichOneofArgType_term: _TypeAlias = _typing.Literal["term", b"term"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sender) -> _WhichOneofReturnType__sender | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_term) -> _WhichOneofReturnType_term | None: ...
 
 Global___TraceMessagesRequest: _TypeAlias = TraceMessagesRequest  # noqa: Y015
 
 @_typing.final
 class TraceEvent(_message.Message):
-    """TraceEvent is one step of one recipient."""
+    """TraceEvent is one step of one recipient, or a note on the message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1221,7 +1040,7 @@ class TraceEvent(_message.Message):
     forward_path: _builtins.str
     """The recipient's path."""
     state: _submission_pb2.RecipientState.ValueType
-    """The recipient's state after the step."""
+    """The recipient's state after the step; of a note, UNSPECIFIED."""
     detail: _builtins.str
     """Status code, reply, mailbox or reason."""
     @_builtins.property

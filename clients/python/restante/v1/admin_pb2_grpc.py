@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from restante.v1 import admin_pb2 as restante_dot_v1_dot_admin__pb2
+from restante.v1 import queue_pb2 as restante_dot_v1_dot_queue__pb2
 from restante.v1 import reports_pb2 as restante_dot_v1_dot_reports__pb2
 from restante.v1 import signing_pb2 as restante_dot_v1_dot_signing__pb2
 from restante.v1 import tls_pb2 as restante_dot_v1_dot_tls__pb2
@@ -131,18 +132,43 @@ class AdminServiceStub:
                 _registered_method=True)
         self.ListQueue = channel.unary_unary(
                 '/restante.v1.AdminService/ListQueue',
-                request_serializer=restante_dot_v1_dot_admin__pb2.ListQueueRequest.SerializeToString,
-                response_deserializer=restante_dot_v1_dot_admin__pb2.ListQueueResponse.FromString,
+                request_serializer=restante_dot_v1_dot_queue__pb2.ListQueueRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_queue__pb2.ListQueueResponse.FromString,
+                _registered_method=True)
+        self.GetQueuedMessage = channel.unary_unary(
+                '/restante.v1.AdminService/GetQueuedMessage',
+                request_serializer=restante_dot_v1_dot_queue__pb2.GetQueuedMessageRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_queue__pb2.GetQueuedMessageResponse.FromString,
+                _registered_method=True)
+        self.HoldQueued = channel.unary_unary(
+                '/restante.v1.AdminService/HoldQueued',
+                request_serializer=restante_dot_v1_dot_queue__pb2.HoldQueuedRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_queue__pb2.HoldQueuedResponse.FromString,
+                _registered_method=True)
+        self.ReleaseQueued = channel.unary_unary(
+                '/restante.v1.AdminService/ReleaseQueued',
+                request_serializer=restante_dot_v1_dot_queue__pb2.ReleaseQueuedRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_queue__pb2.ReleaseQueuedResponse.FromString,
+                _registered_method=True)
+        self.ListStandingHolds = channel.unary_unary(
+                '/restante.v1.AdminService/ListStandingHolds',
+                request_serializer=restante_dot_v1_dot_queue__pb2.ListStandingHoldsRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_queue__pb2.ListStandingHoldsResponse.FromString,
                 _registered_method=True)
         self.RetryQueued = channel.unary_unary(
                 '/restante.v1.AdminService/RetryQueued',
-                request_serializer=restante_dot_v1_dot_admin__pb2.RetryQueuedRequest.SerializeToString,
-                response_deserializer=restante_dot_v1_dot_admin__pb2.RetryQueuedResponse.FromString,
+                request_serializer=restante_dot_v1_dot_queue__pb2.RetryQueuedRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_queue__pb2.RetryQueuedResponse.FromString,
+                _registered_method=True)
+        self.RerouteQueued = channel.unary_unary(
+                '/restante.v1.AdminService/RerouteQueued',
+                request_serializer=restante_dot_v1_dot_queue__pb2.RerouteQueuedRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_queue__pb2.RerouteQueuedResponse.FromString,
                 _registered_method=True)
         self.RemoveQueued = channel.unary_unary(
                 '/restante.v1.AdminService/RemoveQueued',
-                request_serializer=restante_dot_v1_dot_admin__pb2.RemoveQueuedRequest.SerializeToString,
-                response_deserializer=restante_dot_v1_dot_admin__pb2.RemoveQueuedResponse.FromString,
+                request_serializer=restante_dot_v1_dot_queue__pb2.RemoveQueuedRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_queue__pb2.RemoveQueuedResponse.FromString,
                 _registered_method=True)
         self.TraceMessages = channel.unary_unary(
                 '/restante.v1.AdminService/TraceMessages',
@@ -321,23 +347,62 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListQueue(self, request, context):
-        """Lists the recipients that wait in the queue, by next attempt.
+        """Lists the recipients that wait in the queue, by message. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQueuedMessage(self, request, context):
+        """Gets a message of the queue with all its recipients, and on request its header or content. A read of either is
+        traced with the reader's name. Errors: TRANSPORT_MESSAGE_NOT_FOUND, INVALID_ARGUMENT {part: it has left the queue}.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HoldQueued(self, request, context):
+        """Holds waiting recipients: they are neither delivered nor leased, and do not expire, until they are released. A
+        standing hold also applies to mail to come. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseQueued(self, request, context):
+        """Releases held recipients, which are due at once and have at least a day until they expire. Ends the standing holds
+        that the selector names. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStandingHolds(self, request, context):
+        """Lists the standing holds. Errors: INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetryQueued(self, request, context):
-        """Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
-        INVALID_ARGUMENT (the request names no recipients).
+        """Makes pending recipients due now. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RerouteQueued(self, request, context):
+        """Resolves waiting recipients anew, as if their message had just been accepted: an address may have become a mailbox,
+        an alias, foreign or unknown. Pending ones are then due at once; held and scheduled ones stay so.
+        Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveQueued(self, request, context):
-        """Ends waiting recipients as failed, with a report, or discards them without one.
-        Errors: TRANSPORT_MESSAGE_NOT_FOUND.
+        """Ends waiting recipients as failed, with a report, or discards them without one. Leased ones are ended too, although
+        an attempt that is under way may still succeed. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -492,18 +557,43 @@ def add_AdminServiceServicer_to_server(servicer, server):
             ),
             'ListQueue': grpc.unary_unary_rpc_method_handler(
                     servicer.ListQueue,
-                    request_deserializer=restante_dot_v1_dot_admin__pb2.ListQueueRequest.FromString,
-                    response_serializer=restante_dot_v1_dot_admin__pb2.ListQueueResponse.SerializeToString,
+                    request_deserializer=restante_dot_v1_dot_queue__pb2.ListQueueRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_queue__pb2.ListQueueResponse.SerializeToString,
+            ),
+            'GetQueuedMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQueuedMessage,
+                    request_deserializer=restante_dot_v1_dot_queue__pb2.GetQueuedMessageRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_queue__pb2.GetQueuedMessageResponse.SerializeToString,
+            ),
+            'HoldQueued': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldQueued,
+                    request_deserializer=restante_dot_v1_dot_queue__pb2.HoldQueuedRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_queue__pb2.HoldQueuedResponse.SerializeToString,
+            ),
+            'ReleaseQueued': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseQueued,
+                    request_deserializer=restante_dot_v1_dot_queue__pb2.ReleaseQueuedRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_queue__pb2.ReleaseQueuedResponse.SerializeToString,
+            ),
+            'ListStandingHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStandingHolds,
+                    request_deserializer=restante_dot_v1_dot_queue__pb2.ListStandingHoldsRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_queue__pb2.ListStandingHoldsResponse.SerializeToString,
             ),
             'RetryQueued': grpc.unary_unary_rpc_method_handler(
                     servicer.RetryQueued,
-                    request_deserializer=restante_dot_v1_dot_admin__pb2.RetryQueuedRequest.FromString,
-                    response_serializer=restante_dot_v1_dot_admin__pb2.RetryQueuedResponse.SerializeToString,
+                    request_deserializer=restante_dot_v1_dot_queue__pb2.RetryQueuedRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_queue__pb2.RetryQueuedResponse.SerializeToString,
+            ),
+            'RerouteQueued': grpc.unary_unary_rpc_method_handler(
+                    servicer.RerouteQueued,
+                    request_deserializer=restante_dot_v1_dot_queue__pb2.RerouteQueuedRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_queue__pb2.RerouteQueuedResponse.SerializeToString,
             ),
             'RemoveQueued': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveQueued,
-                    request_deserializer=restante_dot_v1_dot_admin__pb2.RemoveQueuedRequest.FromString,
-                    response_serializer=restante_dot_v1_dot_admin__pb2.RemoveQueuedResponse.SerializeToString,
+                    request_deserializer=restante_dot_v1_dot_queue__pb2.RemoveQueuedRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_queue__pb2.RemoveQueuedResponse.SerializeToString,
             ),
             'TraceMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.TraceMessages,
@@ -1054,8 +1144,116 @@ class AdminService:
             request,
             target,
             '/restante.v1.AdminService/ListQueue',
-            restante_dot_v1_dot_admin__pb2.ListQueueRequest.SerializeToString,
-            restante_dot_v1_dot_admin__pb2.ListQueueResponse.FromString,
+            restante_dot_v1_dot_queue__pb2.ListQueueRequest.SerializeToString,
+            restante_dot_v1_dot_queue__pb2.ListQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQueuedMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/GetQueuedMessage',
+            restante_dot_v1_dot_queue__pb2.GetQueuedMessageRequest.SerializeToString,
+            restante_dot_v1_dot_queue__pb2.GetQueuedMessageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldQueued(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/HoldQueued',
+            restante_dot_v1_dot_queue__pb2.HoldQueuedRequest.SerializeToString,
+            restante_dot_v1_dot_queue__pb2.HoldQueuedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseQueued(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ReleaseQueued',
+            restante_dot_v1_dot_queue__pb2.ReleaseQueuedRequest.SerializeToString,
+            restante_dot_v1_dot_queue__pb2.ReleaseQueuedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStandingHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ListStandingHolds',
+            restante_dot_v1_dot_queue__pb2.ListStandingHoldsRequest.SerializeToString,
+            restante_dot_v1_dot_queue__pb2.ListStandingHoldsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1081,8 +1279,35 @@ class AdminService:
             request,
             target,
             '/restante.v1.AdminService/RetryQueued',
-            restante_dot_v1_dot_admin__pb2.RetryQueuedRequest.SerializeToString,
-            restante_dot_v1_dot_admin__pb2.RetryQueuedResponse.FromString,
+            restante_dot_v1_dot_queue__pb2.RetryQueuedRequest.SerializeToString,
+            restante_dot_v1_dot_queue__pb2.RetryQueuedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RerouteQueued(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/RerouteQueued',
+            restante_dot_v1_dot_queue__pb2.RerouteQueuedRequest.SerializeToString,
+            restante_dot_v1_dot_queue__pb2.RerouteQueuedResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1108,8 +1333,8 @@ class AdminService:
             request,
             target,
             '/restante.v1.AdminService/RemoveQueued',
-            restante_dot_v1_dot_admin__pb2.RemoveQueuedRequest.SerializeToString,
-            restante_dot_v1_dot_admin__pb2.RemoveQueuedResponse.FromString,
+            restante_dot_v1_dot_queue__pb2.RemoveQueuedRequest.SerializeToString,
+            restante_dot_v1_dot_queue__pb2.RemoveQueuedResponse.FromString,
             options,
             channel_credentials,
             insecure,

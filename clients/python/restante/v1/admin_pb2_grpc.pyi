@@ -6,6 +6,7 @@ Administration of the whole installation."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from restante.v1 import admin_pb2 as _admin_pb2
+from restante.v1 import queue_pb2 as _queue_pb2
 from restante.v1 import reports_pb2 as _reports_pb2
 from restante.v1 import signing_pb2 as _signing_pb2
 from restante.v1 import tls_pb2 as _tls_pb2
@@ -87,15 +88,32 @@ class AdminServiceStub:
     """Lists the aliases, by address."""
     DeleteAlias: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteAliasRequest, _admin_pb2.DeleteAliasResponse]
     """Removes an alias. Errors: ALIAS_NOT_FOUND."""
-    ListQueue: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListQueueRequest, _admin_pb2.ListQueueResponse]
-    """Lists the recipients that wait in the queue, by next attempt."""
-    RetryQueued: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RetryQueuedRequest, _admin_pb2.RetryQueuedResponse]
-    """Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
-    INVALID_ARGUMENT (the request names no recipients).
+    ListQueue: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ListQueueRequest, _queue_pb2.ListQueueResponse]
+    """Lists the recipients that wait in the queue, by message. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN."""
+    GetQueuedMessage: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetQueuedMessageRequest, _queue_pb2.GetQueuedMessageResponse]
+    """Gets a message of the queue with all its recipients, and on request its header or content. A read of either is
+    traced with the reader's name. Errors: TRANSPORT_MESSAGE_NOT_FOUND, INVALID_ARGUMENT {part: it has left the queue}.
     """
-    RemoveQueued: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveQueuedRequest, _admin_pb2.RemoveQueuedResponse]
-    """Ends waiting recipients as failed, with a report, or discards them without one.
-    Errors: TRANSPORT_MESSAGE_NOT_FOUND.
+    HoldQueued: _grpc.UnaryUnaryMultiCallable[_queue_pb2.HoldQueuedRequest, _queue_pb2.HoldQueuedResponse]
+    """Holds waiting recipients: they are neither delivered nor leased, and do not expire, until they are released. A
+    standing hold also applies to mail to come. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+    """
+    ReleaseQueued: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ReleaseQueuedRequest, _queue_pb2.ReleaseQueuedResponse]
+    """Releases held recipients, which are due at once and have at least a day until they expire. Ends the standing holds
+    that the selector names. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+    """
+    ListStandingHolds: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ListStandingHoldsRequest, _queue_pb2.ListStandingHoldsResponse]
+    """Lists the standing holds. Errors: INVALID_PAGE_TOKEN."""
+    RetryQueued: _grpc.UnaryUnaryMultiCallable[_queue_pb2.RetryQueuedRequest, _queue_pb2.RetryQueuedResponse]
+    """Makes pending recipients due now. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN."""
+    RerouteQueued: _grpc.UnaryUnaryMultiCallable[_queue_pb2.RerouteQueuedRequest, _queue_pb2.RerouteQueuedResponse]
+    """Resolves waiting recipients anew, as if their message had just been accepted: an address may have become a mailbox,
+    an alias, foreign or unknown. Pending ones are then due at once; held and scheduled ones stay so.
+    Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+    """
+    RemoveQueued: _grpc.UnaryUnaryMultiCallable[_queue_pb2.RemoveQueuedRequest, _queue_pb2.RemoveQueuedResponse]
+    """Ends waiting recipients as failed, with a report, or discards them without one. Leased ones are ended too, although
+    an attempt that is under way may still succeed. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
     """
     TraceMessages: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TraceMessagesRequest, _admin_pb2.TraceMessagesResponse]
     """Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
@@ -176,15 +194,32 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists the aliases, by address."""
     DeleteAlias: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteAliasRequest, _admin_pb2.DeleteAliasResponse]  # type: ignore[assignment]
     """Removes an alias. Errors: ALIAS_NOT_FOUND."""
-    ListQueue: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListQueueRequest, _admin_pb2.ListQueueResponse]  # type: ignore[assignment]
-    """Lists the recipients that wait in the queue, by next attempt."""
-    RetryQueued: _aio.UnaryUnaryMultiCallable[_admin_pb2.RetryQueuedRequest, _admin_pb2.RetryQueuedResponse]  # type: ignore[assignment]
-    """Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
-    INVALID_ARGUMENT (the request names no recipients).
+    ListQueue: _aio.UnaryUnaryMultiCallable[_queue_pb2.ListQueueRequest, _queue_pb2.ListQueueResponse]  # type: ignore[assignment]
+    """Lists the recipients that wait in the queue, by message. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN."""
+    GetQueuedMessage: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetQueuedMessageRequest, _queue_pb2.GetQueuedMessageResponse]  # type: ignore[assignment]
+    """Gets a message of the queue with all its recipients, and on request its header or content. A read of either is
+    traced with the reader's name. Errors: TRANSPORT_MESSAGE_NOT_FOUND, INVALID_ARGUMENT {part: it has left the queue}.
     """
-    RemoveQueued: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveQueuedRequest, _admin_pb2.RemoveQueuedResponse]  # type: ignore[assignment]
-    """Ends waiting recipients as failed, with a report, or discards them without one.
-    Errors: TRANSPORT_MESSAGE_NOT_FOUND.
+    HoldQueued: _aio.UnaryUnaryMultiCallable[_queue_pb2.HoldQueuedRequest, _queue_pb2.HoldQueuedResponse]  # type: ignore[assignment]
+    """Holds waiting recipients: they are neither delivered nor leased, and do not expire, until they are released. A
+    standing hold also applies to mail to come. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+    """
+    ReleaseQueued: _aio.UnaryUnaryMultiCallable[_queue_pb2.ReleaseQueuedRequest, _queue_pb2.ReleaseQueuedResponse]  # type: ignore[assignment]
+    """Releases held recipients, which are due at once and have at least a day until they expire. Ends the standing holds
+    that the selector names. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+    """
+    ListStandingHolds: _aio.UnaryUnaryMultiCallable[_queue_pb2.ListStandingHoldsRequest, _queue_pb2.ListStandingHoldsResponse]  # type: ignore[assignment]
+    """Lists the standing holds. Errors: INVALID_PAGE_TOKEN."""
+    RetryQueued: _aio.UnaryUnaryMultiCallable[_queue_pb2.RetryQueuedRequest, _queue_pb2.RetryQueuedResponse]  # type: ignore[assignment]
+    """Makes pending recipients due now. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN."""
+    RerouteQueued: _aio.UnaryUnaryMultiCallable[_queue_pb2.RerouteQueuedRequest, _queue_pb2.RerouteQueuedResponse]  # type: ignore[assignment]
+    """Resolves waiting recipients anew, as if their message had just been accepted: an address may have become a mailbox,
+    an alias, foreign or unknown. Pending ones are then due at once; held and scheduled ones stay so.
+    Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+    """
+    RemoveQueued: _aio.UnaryUnaryMultiCallable[_queue_pb2.RemoveQueuedRequest, _queue_pb2.RemoveQueuedResponse]  # type: ignore[assignment]
+    """Ends waiting recipients as failed, with a report, or discards them without one. Leased ones are ended too, although
+    an attempt that is under way may still succeed. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
     """
     TraceMessages: _aio.UnaryUnaryMultiCallable[_admin_pb2.TraceMessagesRequest, _admin_pb2.TraceMessagesResponse]  # type: ignore[assignment]
     """Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
@@ -374,29 +409,76 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListQueue(
         self,
-        request: _admin_pb2.ListQueueRequest,
+        request: _queue_pb2.ListQueueRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_admin_pb2.ListQueueResponse, _abc.Awaitable[_admin_pb2.ListQueueResponse]]:
-        """Lists the recipients that wait in the queue, by next attempt."""
+    ) -> _typing.Union[_queue_pb2.ListQueueResponse, _abc.Awaitable[_queue_pb2.ListQueueResponse]]:
+        """Lists the recipients that wait in the queue, by message. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN."""
+
+    @_abc_1.abstractmethod
+    def GetQueuedMessage(
+        self,
+        request: _queue_pb2.GetQueuedMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.GetQueuedMessageResponse, _abc.Awaitable[_queue_pb2.GetQueuedMessageResponse]]:
+        """Gets a message of the queue with all its recipients, and on request its header or content. A read of either is
+        traced with the reader's name. Errors: TRANSPORT_MESSAGE_NOT_FOUND, INVALID_ARGUMENT {part: it has left the queue}.
+        """
+
+    @_abc_1.abstractmethod
+    def HoldQueued(
+        self,
+        request: _queue_pb2.HoldQueuedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.HoldQueuedResponse, _abc.Awaitable[_queue_pb2.HoldQueuedResponse]]:
+        """Holds waiting recipients: they are neither delivered nor leased, and do not expire, until they are released. A
+        standing hold also applies to mail to come. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseQueued(
+        self,
+        request: _queue_pb2.ReleaseQueuedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.ReleaseQueuedResponse, _abc.Awaitable[_queue_pb2.ReleaseQueuedResponse]]:
+        """Releases held recipients, which are due at once and have at least a day until they expire. Ends the standing holds
+        that the selector names. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ListStandingHolds(
+        self,
+        request: _queue_pb2.ListStandingHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.ListStandingHoldsResponse, _abc.Awaitable[_queue_pb2.ListStandingHoldsResponse]]:
+        """Lists the standing holds. Errors: INVALID_PAGE_TOKEN."""
 
     @_abc_1.abstractmethod
     def RetryQueued(
         self,
-        request: _admin_pb2.RetryQueuedRequest,
+        request: _queue_pb2.RetryQueuedRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_admin_pb2.RetryQueuedResponse, _abc.Awaitable[_admin_pb2.RetryQueuedResponse]]:
-        """Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
-        INVALID_ARGUMENT (the request names no recipients).
+    ) -> _typing.Union[_queue_pb2.RetryQueuedResponse, _abc.Awaitable[_queue_pb2.RetryQueuedResponse]]:
+        """Makes pending recipients due now. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN."""
+
+    @_abc_1.abstractmethod
+    def RerouteQueued(
+        self,
+        request: _queue_pb2.RerouteQueuedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.RerouteQueuedResponse, _abc.Awaitable[_queue_pb2.RerouteQueuedResponse]]:
+        """Resolves waiting recipients anew, as if their message had just been accepted: an address may have become a mailbox,
+        an alias, foreign or unknown. Pending ones are then due at once; held and scheduled ones stay so.
+        Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
     def RemoveQueued(
         self,
-        request: _admin_pb2.RemoveQueuedRequest,
+        request: _queue_pb2.RemoveQueuedRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_admin_pb2.RemoveQueuedResponse, _abc.Awaitable[_admin_pb2.RemoveQueuedResponse]]:
-        """Ends waiting recipients as failed, with a report, or discards them without one.
-        Errors: TRANSPORT_MESSAGE_NOT_FOUND.
+    ) -> _typing.Union[_queue_pb2.RemoveQueuedResponse, _abc.Awaitable[_queue_pb2.RemoveQueuedResponse]]:
+        """Ends waiting recipients as failed, with a report, or discards them without one. Leased ones are ended too, although
+        an attempt that is under way may still succeed. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod

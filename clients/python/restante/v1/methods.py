@@ -3,7 +3,7 @@
 from typing import Any
 
 from restante.methods import Method
-from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, transport_pb2
+from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, queue_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, transport_pb2
 
 GET_JOB = Method(
     "JobService", "GetJob", job_pb2.GetJobRequest, job_pb2.GetJobResponse, "get_job"
@@ -120,13 +120,28 @@ DELETE_ALIAS = Method(
     "AdminService", "DeleteAlias", admin_pb2.DeleteAliasRequest, admin_pb2.DeleteAliasResponse, "delete_alias"
 )
 LIST_QUEUE = Method(
-    "AdminService", "ListQueue", admin_pb2.ListQueueRequest, admin_pb2.ListQueueResponse, "list_queue"
+    "AdminService", "ListQueue", queue_pb2.ListQueueRequest, queue_pb2.ListQueueResponse, "list_queue"
+)
+GET_QUEUED_MESSAGE = Method(
+    "AdminService", "GetQueuedMessage", queue_pb2.GetQueuedMessageRequest, queue_pb2.GetQueuedMessageResponse, "get_queued_message"
+)
+HOLD_QUEUED = Method(
+    "AdminService", "HoldQueued", queue_pb2.HoldQueuedRequest, queue_pb2.HoldQueuedResponse, "hold_queued"
+)
+RELEASE_QUEUED = Method(
+    "AdminService", "ReleaseQueued", queue_pb2.ReleaseQueuedRequest, queue_pb2.ReleaseQueuedResponse, "release_queued"
+)
+LIST_STANDING_HOLDS = Method(
+    "AdminService", "ListStandingHolds", queue_pb2.ListStandingHoldsRequest, queue_pb2.ListStandingHoldsResponse, "list_standing_holds"
 )
 RETRY_QUEUED = Method(
-    "AdminService", "RetryQueued", admin_pb2.RetryQueuedRequest, admin_pb2.RetryQueuedResponse, "retry_queued"
+    "AdminService", "RetryQueued", queue_pb2.RetryQueuedRequest, queue_pb2.RetryQueuedResponse, "retry_queued"
+)
+REROUTE_QUEUED = Method(
+    "AdminService", "RerouteQueued", queue_pb2.RerouteQueuedRequest, queue_pb2.RerouteQueuedResponse, "reroute_queued"
 )
 REMOVE_QUEUED = Method(
-    "AdminService", "RemoveQueued", admin_pb2.RemoveQueuedRequest, admin_pb2.RemoveQueuedResponse, "remove_queued"
+    "AdminService", "RemoveQueued", queue_pb2.RemoveQueuedRequest, queue_pb2.RemoveQueuedResponse, "remove_queued"
 )
 TRACE_MESSAGES = Method(
     "AdminService", "TraceMessages", admin_pb2.TraceMessagesRequest, admin_pb2.TraceMessagesResponse, "trace_messages"
@@ -298,7 +313,12 @@ ALL: tuple[Method[Any, Any], ...] = (
     LIST_ALIASES,
     DELETE_ALIAS,
     LIST_QUEUE,
+    GET_QUEUED_MESSAGE,
+    HOLD_QUEUED,
+    RELEASE_QUEUED,
+    LIST_STANDING_HOLDS,
     RETRY_QUEUED,
+    REROUTE_QUEUED,
     REMOVE_QUEUED,
     TRACE_MESSAGES,
     LIST_DMARC_REPORTS,

@@ -46,9 +46,11 @@ class _RecipientStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recipi
     """Cancelled by the sender or an administrator."""
     RECIPIENT_STATE_FAILED: _RecipientState.ValueType  # 8
     """Not deliverable; reported where the sender wanted a report."""
+    RECIPIENT_STATE_HELD: _RecipientState.ValueType  # 9
+    """Waits until an administrator releases it."""
 
 class RecipientState(_RecipientState, metaclass=_RecipientStateEnumTypeWrapper):
-    """RecipientState is the state of a recipient of an accepted message. The last five are final."""
+    """RecipientState is the state of a recipient of an accepted message. DELIVERED to FAILED are final."""
 
 RECIPIENT_STATE_UNSPECIFIED: RecipientState.ValueType  # 0
 """Not a state."""
@@ -68,6 +70,8 @@ RECIPIENT_STATE_DISCARDED: RecipientState.ValueType  # 7
 """Cancelled by the sender or an administrator."""
 RECIPIENT_STATE_FAILED: RecipientState.ValueType  # 8
 """Not deliverable; reported where the sender wanted a report."""
+RECIPIENT_STATE_HELD: RecipientState.ValueType  # 9
+"""Waits until an administrator releases it."""
 Global___RecipientState: _TypeAlias = RecipientState  # noqa: Y015
 
 class _NotifyCondition:

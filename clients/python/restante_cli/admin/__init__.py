@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from restante_cli.admin import accounts, aliases, domains, jobs, queue, reports, store
+from restante_cli.admin import accounts, aliases, domains, jobs, queue, reports, store, trace
 from restante_cli.admin.context import Admin
 from restante_cli.main import Commands
 
@@ -66,7 +66,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     queue.queue,
     jobs.job_group,
     reports.reports,
-    *queue.COMMANDS,
+    *trace.COMMANDS,
     *store.COMMANDS,
 )
 for _command in _COMMANDS:

@@ -29,6 +29,7 @@ from restante_server.api.services import (
     submission,
     sync,
     tls,
+    trace,
     watch,
 )
 
@@ -48,6 +49,7 @@ SERVICES: Final[tuple[Handlers, ...]] = (
     messages.handlers,
     outbound.handlers,
     queue.handlers,
+    trace.handlers,
     recipients.handlers,
     recoverable.handlers,
     search.handlers,

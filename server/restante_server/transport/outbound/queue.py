@@ -18,7 +18,7 @@ from restante_server.db.effects import events
 from restante_server.db.schema import transport_message, transport_recipient
 from restante_server.directory import domain_keys
 from restante_server.transport import rows
-from restante_server.transport.outbound import candidates, recipients
+from restante_server.transport.outbound import candidates, holds, recipients
 from restante_server.transport.outbound.dsn import Action
 from restante_server.transport.outbound.recipients import Postponement, Row, Settlement
 from restante_server.transport.outbound.turns import Turns
@@ -46,6 +46,11 @@ _lend = (
     update(_r)
     .where(_r.c.transport_id == bindparam("message"), _r.c.recipient_id == bindparam("recipient"))
     .values(state=int(State.LEASED), lease_id=bindparam("lease"), lease_expires_at=bindparam("until"))
+)
+_hold = (
+    update(_r)
+    .where(_r.c.transport_id == bindparam("message"), _r.c.recipient_id == bindparam("recipient"))
+    .values(state=int(State.HELD))
 )
 _leased = (_r.c.lease_id == bindparam("lease"), _r.c.state == int(State.LEASED))
 _of_lease = select(_r.c.transport_id).where(_r.c.lease_id == bindparam("lease")).limit(1)
@@ -128,8 +133,9 @@ def lease(tx: Connection, now: int, turns: Turns, seconds: int) -> Leased:
     if not chosen:
         return Leased([])
     claimed = {row[0]: row for row in tx.execute(_claim, {"ids": sorted({one.transport_id for one in chosen})})}
+    ready = recipients.of_messages(tx, claimed, candidates.WAITS, _r.c.next_attempt_at <= now)
     due: dict[tuple[int, str], list[Row]] = {}
-    for row in recipients.of_messages(tx, claimed, candidates.WAITS, _r.c.next_attempt_at <= now):
+    for row in _not_held(tx, ready, {transport_id: row.reverse_path for transport_id, row in claimed.items()}, now):
         due.setdefault((row.transport_id, row.destination), []).append(row)
     signing = domain_keys.with_keys(tx, {row.signing_domain for row in claimed.values() if row.signing_domain})
     leases: list[Lease] = []
@@ -148,6 +154,22 @@ def lease(tx: Connection, now: int, turns: Turns, seconds: int) -> Leased:
         ]
         tx.execute(_lend, lent_rows)
     return Leased(leases, passed_over=not leases)
+
+
+def _not_held(tx: Connection, ready: Sequence[Row], reverse_paths: dict[int, str], now: int) -> list[Row]:
+    """The recipients under no standing hold; the others become held."""
+    standing_holds = holds.load(tx)
+    free, held = list[Row](), list[tuple[Row, str]]()
+    for row in ready:
+        name = standing_holds.name(row, reverse_paths[row.transport_id])
+        if name:
+            held.append((row, name))
+        else:
+            free.append(row)
+    if held:
+        tx.execute(_hold, [{"message": row.transport_id, "recipient": row.recipient_id} for row, _ in held])
+        rows.trace(tx, [(row.transport_id, row.recipient_id, State.HELD, name) for row, name in held], now)
+    return free
 
 
 def outbound(tx: Connection, lease_id: int) -> Outbound:

@@ -8,7 +8,8 @@ import secrets
 import pytest
 
 from restante.errors import InvalidArgument, LeaseLost, PermissionDenied, TransportMessageNotFound
-from restante.v1.admin_pb2 import ListQueueRequest, RemoveQueuedRequest, RetryQueuedRequest, TraceMessagesRequest
+from restante.v1.admin_pb2 import TraceMessagesRequest
+from restante.v1.queue_pb2 import ListQueueRequest, QueueSelector, RemoveQueuedRequest, RetryQueuedRequest
 from restante.v1.submission_pb2 import EnvelopeRecipient, NotifyCondition
 from restante.v1.transport_pb2 import (
     LeaseOutboundRequest,
@@ -226,30 +227,31 @@ async def test_the_administrator_sees_hurries_and_ends_the_queue(world: World) -
         if not (token := page.next_page_token):
             break
     assert sorted(seen) == [*((first, number) for number in range(1, 6)), (second, 1)]
-    of_one = await world.run(ListQueueRequest(destination="EXAMPLE.org"), admin)
+    of_one = await world.run(ListQueueRequest(selector=QueueSelector(destination="EXAMPLE.org")), admin)
     assert [entry.transport_id for entry in of_one.entries] == [second]
     assert await world.lease() == []
-    assert (await world.run(RetryQueuedRequest(transport_id=second), admin)).recipient_count == 1
+    of_first, of_second = QueueSelector(transport_id=first), QueueSelector(transport_id=second)
+    assert (await world.run(RetryQueuedRequest(selector=of_second), admin)).step.recipient_count == 1
     assert [lease.destination for lease in await world.lease()] == ["example.org"]
-    assert (await world.run(RetryQueuedRequest(all=True), admin)).recipient_count == 5
-    assert (await world.run(RemoveQueuedRequest(transport_id=first), admin)).recipient_count == 5
-    assert (await world.run(RemoveQueuedRequest(transport_id=second, silently=True), admin)).recipient_count == 1
+    assert (await world.run(RetryQueuedRequest(selector=QueueSelector(all=True)), admin)).step.recipient_count == 5
+    assert (await world.run(RemoveQueuedRequest(selector=of_first), admin)).step.recipient_count == 5
+    assert (await world.run(RemoveQueuedRequest(selector=of_second, silently=True), admin)).step.recipient_count == 1
     await world.settle()
     (report,) = await world.letters("alice")
     assert report.content.count(b"Action: failed") == 5
     assert await world.states(second) == [("dave@example.org", State.DISCARDED, "2.0.0")]
 
 
-@pytest.mark.parametrize("request_", [RetryQueuedRequest(), RetryQueuedRequest(all=False)])
+@pytest.mark.parametrize("request_", [RetryQueuedRequest(), RetryQueuedRequest(selector=QueueSelector(all=False))])
 async def test_a_retry_that_names_no_recipients_retries_none(world: World, request_: RetryQueuedRequest) -> None:
     await send(world, "eve@example.net")
     for lease in await world.lease():
         await world.report_all(lease, DEFERRED, "4.4.1", diagnostic="no answer")
     with pytest.raises(InvalidArgument) as caught:
         await world.run(request_, world.gateway("admin"))
-    assert caught.value.metadata["field"] == "recipients"
-    with pytest.raises(TransportMessageNotFound):  # 0 is no message, and never all of them
-        await world.run(RetryQueuedRequest(transport_id=0), world.gateway("admin"))
+    assert caught.value.metadata["field"] == "selector"
+    with pytest.raises(TransportMessageNotFound):
+        await world.run(RetryQueuedRequest(selector=QueueSelector(transport_id=999)), world.gateway("admin"))
     assert await world.lease() == []
 
 

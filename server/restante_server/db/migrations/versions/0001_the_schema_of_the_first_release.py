@@ -428,6 +428,15 @@ def upgrade() -> None:
         op.f("ix_trace_event_transport_id_event_id"), "trace_event", ["transport_id", "event_id"], unique=False
     )
     op.create_table(
+        "transport_hold",
+        sa.Column("kind", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "value", name=op.f("pk_transport_hold")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "transport_message",
         sa.Column("transport_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("reverse_path", sa.Text(), nullable=False),
@@ -536,6 +545,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("state = 2 AND destination > ''"),
         postgresql_where=sa.text("state = 2 AND destination > ''"),
+    )
+    op.create_index(
+        "ix_transport_recipient_waiting",
+        "transport_recipient",
+        ["transport_id", "recipient_id"],
+        unique=False,
+        sqlite_where=sa.text("next_attempt_at IS NOT NULL"),
+        postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
     )
     op.create_table(
         "upload",

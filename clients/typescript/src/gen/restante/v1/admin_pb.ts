@@ -12,11 +12,13 @@ import type { FailedCheckPolicy, MessageChecks } from "./checks_pb.js";
 import { file_restante_v1_checks } from "./checks_pb.js";
 import type { Job } from "./job_pb.js";
 import { file_restante_v1_job } from "./job_pb.js";
+import type { GetQueuedMessageRequestSchema, GetQueuedMessageResponseSchema, HoldQueuedRequestSchema, HoldQueuedResponseSchema, ListQueueRequestSchema, ListQueueResponseSchema, ListStandingHoldsRequestSchema, ListStandingHoldsResponseSchema, ReleaseQueuedRequestSchema, ReleaseQueuedResponseSchema, RemoveQueuedRequestSchema, RemoveQueuedResponseSchema, RerouteQueuedRequestSchema, RerouteQueuedResponseSchema, RetryQueuedRequestSchema, RetryQueuedResponseSchema } from "./queue_pb.js";
+import { file_restante_v1_queue } from "./queue_pb.js";
 import type { ListDmarcReportRowsRequestSchema, ListDmarcReportRowsResponseSchema, ListDmarcReportsRequestSchema, ListDmarcReportsResponseSchema } from "./reports_pb.js";
 import { file_restante_v1_reports } from "./reports_pb.js";
 import type { ActivateDomainKeysRequestSchema, ActivateDomainKeysResponseSchema, CreateDomainKeysRequestSchema, CreateDomainKeysResponseSchema, DeleteDomainKeyRequestSchema, DeleteDomainKeyResponseSchema, ListDomainKeysRequestSchema, ListDomainKeysResponseSchema, RevokeDomainKeyRequestSchema, RevokeDomainKeyResponseSchema } from "./signing_pb.js";
 import { file_restante_v1_signing } from "./signing_pb.js";
-import type { RecipientState, SubmissionRecipient } from "./submission_pb.js";
+import type { RecipientState } from "./submission_pb.js";
 import { file_restante_v1_submission } from "./submission_pb.js";
 import type { ListTlsSessionsRequestSchema, ListTlsSessionsResponseSchema } from "./tls_pb.js";
 import { file_restante_v1_tls } from "./tls_pb.js";
@@ -26,7 +28,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/admin.proto.
  */
 export const file_restante_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChdyZXN0YW50ZS92MS9hZG1pbi5wcm90bxILcmVzdGFudGUudjEijwIKBkRvbWFpbhIMCgRuYW1lGAEgASgJEhIKCmFzY2lpX25hbWUYAiABKAkSEQoJY2F0Y2hfYWxsGAMgASgJEhkKDWFjY291bnRfY291bnQYBCABKANCAjABEhcKC2FsaWFzX2NvdW50GAUgASgDQgIwARIvCglyZXNlbmRpbmcYBiABKA4yHC5yZXN0YW50ZS52MS5SZXNlbmRpbmdQb2xpY3kSNAoMZmFpbGVkX2RtYXJjGAcgASgOMh4ucmVzdGFudGUudjEuRmFpbGVkQ2hlY2tQb2xpY3kSNQoNZm9yZ2VkX3NlbmRlchgIIAEoDjIeLnJlc3RhbnRlLnYxLkZhaWxlZENoZWNrUG9saWN5IswCCgdBY2NvdW50EhYKCmFjY291bnRfaWQYASABKANCAjABEg8KB2FkZHJlc3MYAiABKAkSFAoMZGlzcGxheV9uYW1lGAMgASgJEg8KB2VuYWJsZWQYBCABKAgSFQoNYWRtaW5pc3RyYXRvchgFIAEoCBIuCglzZW50X2NvcHkYBiABKA4yGy5yZXN0YW50ZS52MS5TZW50Q29weVBvbGljeRIWCgptYWlsYm94X2lkGAcgASgDQgIwARIdCgxxdW90YV9vY3RldHMYCCABKANCAjABSACIAQESFwoLdXNlZF9vY3RldHMYCSABKANCAjABEhkKDW1lc3NhZ2VfY291bnQYCiABKANCAjABEi4KCmNyZWF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQg8KDV9xdW90YV9vY3RldHMiNwoTQ3JlYXRlRG9tYWluUmVxdWVzdBIMCgRuYW1lGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAwiOwoUQ3JlYXRlRG9tYWluUmVzcG9uc2USIwoGZG9tYWluGAEgASgLMhMucmVzdGFudGUudjEuRG9tYWluIjsKEkxpc3REb21haW5zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJUChNMaXN0RG9tYWluc1Jlc3BvbnNlEiQKB2RvbWFpbnMYASADKAsyEy5yZXN0YW50ZS52MS5Eb21haW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqcCChNVcGRhdGVEb21haW5SZXF1ZXN0EgwKBG5hbWUYASABKAkSFgoJY2F0Y2hfYWxsGAIgASgJSACIAQESNAoJcmVzZW5kaW5nGAMgASgOMhwucmVzdGFudGUudjEuUmVzZW5kaW5nUG9saWN5SAGIAQESOQoMZmFpbGVkX2RtYXJjGAQgASgOMh4ucmVzdGFudGUudjEuRmFpbGVkQ2hlY2tQb2xpY3lIAogBARI6Cg1mb3JnZWRfc2VuZGVyGAUgASgOMh4ucmVzdGFudGUudjEuRmFpbGVkQ2hlY2tQb2xpY3lIA4gBAUIMCgpfY2F0Y2hfYWxsQgwKCl9yZXNlbmRpbmdCDwoNX2ZhaWxlZF9kbWFyY0IQCg5fZm9yZ2VkX3NlbmRlciI7ChRVcGRhdGVEb21haW5SZXNwb25zZRIjCgZkb21haW4YASABKAsyEy5yZXN0YW50ZS52MS5Eb21haW4iIwoTRGVsZXRlRG9tYWluUmVxdWVzdBIMCgRuYW1lGAEgASgJIhYKFERlbGV0ZURvbWFpblJlc3BvbnNlIvEBChRDcmVhdGVBY2NvdW50UmVxdWVzdBIPCgdhZGRyZXNzGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRIQCghwYXNzd29yZBgDIAEoCRIVCg1wYXNzd29yZF9oYXNoGAQgASgJEh0KDHF1b3RhX29jdGV0cxgFIAEoA0ICMAFIAIgBARIuCglzZW50X2NvcHkYBiABKA4yGy5yZXN0YW50ZS52MS5TZW50Q29weVBvbGljeRIVCg1hZG1pbmlzdHJhdG9yGAcgASgIEhIKCnJlcXVlc3RfaWQYCCABKAxCDwoNX3F1b3RhX29jdGV0cyI+ChVDcmVhdGVBY2NvdW50UmVzcG9uc2USJQoHYWNjb3VudBgBIAEoCzIULnJlc3RhbnRlLnYxLkFjY291bnQiJAoRR2V0QWNjb3VudFJlcXVlc3QSDwoHYWRkcmVzcxgBIAEoCSI7ChJHZXRBY2NvdW50UmVzcG9uc2USJQoHYWNjb3VudBgBIAEoCzIULnJlc3RhbnRlLnYxLkFjY291bnQiTAoTTGlzdEFjY291bnRzUmVxdWVzdBIOCgZkb21haW4YASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiVwoUTGlzdEFjY291bnRzUmVzcG9uc2USJgoIYWNjb3VudHMYASADKAsyFC5yZXN0YW50ZS52MS5BY2NvdW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKWAgoUVXBkYXRlQWNjb3VudFJlcXVlc3QSDwoHYWRkcmVzcxgBIAEoCRIZCgxkaXNwbGF5X25hbWUYAiABKAlIAIgBARIUCgdlbmFibGVkGAMgASgISAGIAQESGgoNYWRtaW5pc3RyYXRvchgEIAEoCEgCiAEBEjMKCXNlbnRfY29weRgFIAEoDjIbLnJlc3RhbnRlLnYxLlNlbnRDb3B5UG9saWN5SAOIAQESHQoMcXVvdGFfb2N0ZXRzGAYgASgDQgIwAUgEiAEBQg8KDV9kaXNwbGF5X25hbWVCCgoIX2VuYWJsZWRCEAoOX2FkbWluaXN0cmF0b3JCDAoKX3NlbnRfY29weUIPCg1fcXVvdGFfb2N0ZXRzIj4KFVVwZGF0ZUFjY291bnRSZXNwb25zZRIlCgdhY2NvdW50GAEgASgLMhQucmVzdGFudGUudjEuQWNjb3VudCI3ChJTZXRQYXNzd29yZFJlcXVlc3QSDwoHYWRkcmVzcxgBIAEoCRIQCghwYXNzd29yZBgCIAEoCSIVChNTZXRQYXNzd29yZFJlc3BvbnNlIjsKFERlbGV0ZUFjY291bnRSZXF1ZXN0Eg8KB2FkZHJlc3MYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoDCI2ChVEZWxldGVBY2NvdW50UmVzcG9uc2USHQoDam9iGAEgASgLMhAucmVzdGFudGUudjEuSm9iIikKBUFsaWFzEg8KB2FkZHJlc3MYASABKAkSDwoHdGFyZ2V0cxgCIAMoCSJKChJDcmVhdGVBbGlhc1JlcXVlc3QSDwoHYWRkcmVzcxgBIAEoCRIPCgd0YXJnZXRzGAIgAygJEhIKCnJlcXVlc3RfaWQYAyABKAwiOgoTQ3JlYXRlQWxpYXNSZXNwb25zZRIjCgdjcmVhdGVkGAEgASgLMhIucmVzdGFudGUudjEuQWxpYXMiSwoSTGlzdEFsaWFzZXNSZXF1ZXN0Eg4KBmRvbWFpbhgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJTChNMaXN0QWxpYXNlc1Jlc3BvbnNlEiMKB2FsaWFzZXMYASADKAsyEi5yZXN0YW50ZS52MS5BbGlhcxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiJQoSRGVsZXRlQWxpYXNSZXF1ZXN0Eg8KB2FkZHJlc3MYASABKAkiFQoTRGVsZXRlQWxpYXNSZXNwb25zZSLqAQoKUXVldWVFbnRyeRIYCgx0cmFuc3BvcnRfaWQYASABKANCAjABEhgKDHJlY2lwaWVudF9pZBgCIAEoA0ICMAESFAoMcmV2ZXJzZV9wYXRoGAMgASgJEhMKC2Rlc3RpbmF0aW9uGAQgASgJEhcKC3NpemVfb2N0ZXRzGAUgASgDQgIwARIvCgthY2NlcHRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoJcmVjaXBpZW50GAcgASgLMiAucmVzdGFudGUudjEuU3VibWlzc2lvblJlY2lwaWVudCJOChBMaXN0UXVldWVSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJEhMKC2Rlc3RpbmF0aW9uGAMgASgJIlYKEUxpc3RRdWV1ZVJlc3BvbnNlEigKB2VudHJpZXMYASADKAsyFy5yZXN0YW50ZS52MS5RdWV1ZUVudHJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJNChJSZXRyeVF1ZXVlZFJlcXVlc3QSGgoMdHJhbnNwb3J0X2lkGAEgASgDQgIwAUgAEg0KA2FsbBgCIAEoCEgAQgwKCnJlY2lwaWVudHMiMgoTUmV0cnlRdWV1ZWRSZXNwb25zZRIbCg9yZWNpcGllbnRfY291bnQYASABKANCAjABIkEKE1JlbW92ZVF1ZXVlZFJlcXVlc3QSGAoMdHJhbnNwb3J0X2lkGAEgASgDQgIwARIQCghzaWxlbnRseRgCIAEoCCIzChRSZW1vdmVRdWV1ZWRSZXNwb25zZRIbCg9yZWNpcGllbnRfY291bnQYASABKANCAjABIpMBChRUcmFjZU1lc3NhZ2VzUmVxdWVzdBIaCgx0cmFuc3BvcnRfaWQYASABKANCAjABSAASHQoTaW50ZXJuZXRfbWVzc2FnZV9pZBgCIAEoCUgAEhEKB2FkZHJlc3MYAyABKAlIABIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCUIGCgR0ZXJtIqkBCgpUcmFjZUV2ZW50Ei8KC2hhcHBlbmVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYCgxyZWNpcGllbnRfaWQYAiABKANCAjABEhQKDGZvcndhcmRfcGF0aBgDIAEoCRIqCgVzdGF0ZRgEIAEoDjIbLnJlc3RhbnRlLnYxLlJlY2lwaWVudFN0YXRlEg4KBmRldGFpbBgFIAEoCSKKAgoMTWVzc2FnZVRyYWNlEhgKDHRyYW5zcG9ydF9pZBgBIAEoA0ICMAESLwoLYWNjZXB0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHJldmVyc2VfcGF0aBgDIAEoCRIbChNpbnRlcm5ldF9tZXNzYWdlX2lkGAQgASgJEhcKC3NpemVfb2N0ZXRzGAUgASgDQgIwARIOCgZzb3VyY2UYBiABKAkSJwoGZXZlbnRzGAcgAygLMhcucmVzdGFudGUudjEuVHJhY2VFdmVudBIqCgZjaGVja3MYCCABKAsyGi5yZXN0YW50ZS52MS5NZXNzYWdlQ2hlY2tzIlsKFVRyYWNlTWVzc2FnZXNSZXNwb25zZRIpCgZ0cmFjZXMYASADKAsyGS5yZXN0YW50ZS52MS5NZXNzYWdlVHJhY2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjgKEUNoZWNrU3RvcmVSZXF1ZXN0Eg8KB2RpZ2VzdHMYASABKAgSEgoKcmVxdWVzdF9pZBgCIAEoDCIzChJDaGVja1N0b3JlUmVzcG9uc2USHQoDam9iGAEgASgLMhAucmVzdGFudGUudjEuSm9iIjsKEkJhY2t1cFN0b3JlUmVxdWVzdBIRCglkaXJlY3RvcnkYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoDCI0ChNCYWNrdXBTdG9yZVJlc3BvbnNlEh0KA2pvYhgBIAEoCzIQLnJlc3RhbnRlLnYxLkpvYiIWChRHZXRTdGF0aXN0aWNzUmVxdWVzdCLtAQoVR2V0U3RhdGlzdGljc1Jlc3BvbnNlEhgKDGRvbWFpbl9jb3VudBgBIAEoA0ICMAESGQoNYWNjb3VudF9jb3VudBgCIAEoA0ICMAESGQoNbWVzc2FnZV9jb3VudBgDIAEoA0ICMAESFwoLc2l6ZV9vY3RldHMYBCABKANCAjABEhkKDWNvbnRlbnRfY291bnQYBSABKANCAjABEhoKDmNvbnRlbnRfb2N0ZXRzGAYgASgDQgIwARIiChZxdWV1ZWRfcmVjaXBpZW50X2NvdW50GAcgASgDQgIwARIQCghkYXRhYmFzZRgIIAEoCSqSAQoPUmVzZW5kaW5nUG9saWN5EiAKHFJFU0VORElOR19QT0xJQ1lfVU5TUEVDSUZJRUQQABIaChZSRVNFTkRJTkdfUE9MSUNZX05FVkVSEAESIgoeUkVTRU5ESU5HX1BPTElDWV9XSVRISU5fRE9NQUlOEAISHQoZUkVTRU5ESU5HX1BPTElDWV9BTllXSEVSRRADKoUBCg5TZW50Q29weVBvbGljeRIgChxTRU5UX0NPUFlfUE9MSUNZX1VOU1BFQ0lGSUVEEAASGAoUU0VOVF9DT1BZX1BPTElDWV9BUEkQARIbChdTRU5UX0NPUFlfUE9MSUNZX0FMV0FZUxACEhoKFlNFTlRfQ09QWV9QT0xJQ1lfTkVWRVIQAzKfEwoMQWRtaW5TZXJ2aWNlElMKDENyZWF0ZURvbWFpbhIgLnJlc3RhbnRlLnYxLkNyZWF0ZURvbWFpblJlcXVlc3QaIS5yZXN0YW50ZS52MS5DcmVhdGVEb21haW5SZXNwb25zZRJQCgtMaXN0RG9tYWlucxIfLnJlc3RhbnRlLnYxLkxpc3REb21haW5zUmVxdWVzdBogLnJlc3RhbnRlLnYxLkxpc3REb21haW5zUmVzcG9uc2USUwoMVXBkYXRlRG9tYWluEiAucmVzdGFudGUudjEuVXBkYXRlRG9tYWluUmVxdWVzdBohLnJlc3RhbnRlLnYxLlVwZGF0ZURvbWFpblJlc3BvbnNlElMKDERlbGV0ZURvbWFpbhIgLnJlc3RhbnRlLnYxLkRlbGV0ZURvbWFpblJlcXVlc3QaIS5yZXN0YW50ZS52MS5EZWxldGVEb21haW5SZXNwb25zZRJfChBDcmVhdGVEb21haW5LZXlzEiQucmVzdGFudGUudjEuQ3JlYXRlRG9tYWluS2V5c1JlcXVlc3QaJS5yZXN0YW50ZS52MS5DcmVhdGVEb21haW5LZXlzUmVzcG9uc2USWQoOTGlzdERvbWFpbktleXMSIi5yZXN0YW50ZS52MS5MaXN0RG9tYWluS2V5c1JlcXVlc3QaIy5yZXN0YW50ZS52MS5MaXN0RG9tYWluS2V5c1Jlc3BvbnNlEmUKEkFjdGl2YXRlRG9tYWluS2V5cxImLnJlc3RhbnRlLnYxLkFjdGl2YXRlRG9tYWluS2V5c1JlcXVlc3QaJy5yZXN0YW50ZS52MS5BY3RpdmF0ZURvbWFpbktleXNSZXNwb25zZRJcCg9SZXZva2VEb21haW5LZXkSIy5yZXN0YW50ZS52MS5SZXZva2VEb21haW5LZXlSZXF1ZXN0GiQucmVzdGFudGUudjEuUmV2b2tlRG9tYWluS2V5UmVzcG9uc2USXAoPRGVsZXRlRG9tYWluS2V5EiMucmVzdGFudGUudjEuRGVsZXRlRG9tYWluS2V5UmVxdWVzdBokLnJlc3RhbnRlLnYxLkRlbGV0ZURvbWFpbktleVJlc3BvbnNlElYKDUNyZWF0ZUFjY291bnQSIS5yZXN0YW50ZS52MS5DcmVhdGVBY2NvdW50UmVxdWVzdBoiLnJlc3RhbnRlLnYxLkNyZWF0ZUFjY291bnRSZXNwb25zZRJNCgpHZXRBY2NvdW50Eh4ucmVzdGFudGUudjEuR2V0QWNjb3VudFJlcXVlc3QaHy5yZXN0YW50ZS52MS5HZXRBY2NvdW50UmVzcG9uc2USUwoMTGlzdEFjY291bnRzEiAucmVzdGFudGUudjEuTGlzdEFjY291bnRzUmVxdWVzdBohLnJlc3RhbnRlLnYxLkxpc3RBY2NvdW50c1Jlc3BvbnNlElYKDVVwZGF0ZUFjY291bnQSIS5yZXN0YW50ZS52MS5VcGRhdGVBY2NvdW50UmVxdWVzdBoiLnJlc3RhbnRlLnYxLlVwZGF0ZUFjY291bnRSZXNwb25zZRJQCgtTZXRQYXNzd29yZBIfLnJlc3RhbnRlLnYxLlNldFBhc3N3b3JkUmVxdWVzdBogLnJlc3RhbnRlLnYxLlNldFBhc3N3b3JkUmVzcG9uc2USVgoNRGVsZXRlQWNjb3VudBIhLnJlc3RhbnRlLnYxLkRlbGV0ZUFjY291bnRSZXF1ZXN0GiIucmVzdGFudGUudjEuRGVsZXRlQWNjb3VudFJlc3BvbnNlElAKC0NyZWF0ZUFsaWFzEh8ucmVzdGFudGUudjEuQ3JlYXRlQWxpYXNSZXF1ZXN0GiAucmVzdGFudGUudjEuQ3JlYXRlQWxpYXNSZXNwb25zZRJQCgtMaXN0QWxpYXNlcxIfLnJlc3RhbnRlLnYxLkxpc3RBbGlhc2VzUmVxdWVzdBogLnJlc3RhbnRlLnYxLkxpc3RBbGlhc2VzUmVzcG9uc2USUAoLRGVsZXRlQWxpYXMSHy5yZXN0YW50ZS52MS5EZWxldGVBbGlhc1JlcXVlc3QaIC5yZXN0YW50ZS52MS5EZWxldGVBbGlhc1Jlc3BvbnNlEkoKCUxpc3RRdWV1ZRIdLnJlc3RhbnRlLnYxLkxpc3RRdWV1ZVJlcXVlc3QaHi5yZXN0YW50ZS52MS5MaXN0UXVldWVSZXNwb25zZRJQCgtSZXRyeVF1ZXVlZBIfLnJlc3RhbnRlLnYxLlJldHJ5UXVldWVkUmVxdWVzdBogLnJlc3RhbnRlLnYxLlJldHJ5UXVldWVkUmVzcG9uc2USUwoMUmVtb3ZlUXVldWVkEiAucmVzdGFudGUudjEuUmVtb3ZlUXVldWVkUmVxdWVzdBohLnJlc3RhbnRlLnYxLlJlbW92ZVF1ZXVlZFJlc3BvbnNlElYKDVRyYWNlTWVzc2FnZXMSIS5yZXN0YW50ZS52MS5UcmFjZU1lc3NhZ2VzUmVxdWVzdBoiLnJlc3RhbnRlLnYxLlRyYWNlTWVzc2FnZXNSZXNwb25zZRJfChBMaXN0RG1hcmNSZXBvcnRzEiQucmVzdGFudGUudjEuTGlzdERtYXJjUmVwb3J0c1JlcXVlc3QaJS5yZXN0YW50ZS52MS5MaXN0RG1hcmNSZXBvcnRzUmVzcG9uc2USaAoTTGlzdERtYXJjUmVwb3J0Um93cxInLnJlc3RhbnRlLnYxLkxpc3REbWFyY1JlcG9ydFJvd3NSZXF1ZXN0GigucmVzdGFudGUudjEuTGlzdERtYXJjUmVwb3J0Um93c1Jlc3BvbnNlEk0KCkNoZWNrU3RvcmUSHi5yZXN0YW50ZS52MS5DaGVja1N0b3JlUmVxdWVzdBofLnJlc3RhbnRlLnYxLkNoZWNrU3RvcmVSZXNwb25zZRJQCgtCYWNrdXBTdG9yZRIfLnJlc3RhbnRlLnYxLkJhY2t1cFN0b3JlUmVxdWVzdBogLnJlc3RhbnRlLnYxLkJhY2t1cFN0b3JlUmVzcG9uc2USXAoPTGlzdFRsc1Nlc3Npb25zEiMucmVzdGFudGUudjEuTGlzdFRsc1Nlc3Npb25zUmVxdWVzdBokLnJlc3RhbnRlLnYxLkxpc3RUbHNTZXNzaW9uc1Jlc3BvbnNlElYKDUdldFN0YXRpc3RpY3MSIS5yZXN0YW50ZS52MS5HZXRTdGF0aXN0aWNzUmVxdWVzdBoiLnJlc3RhbnRlLnYxLkdldFN0YXRpc3RpY3NSZXNwb25zZUKPAQoOaW8ucmVzdGFudGUudjFCCkFkbWluUHJvdG9QAVo+Z2l0aHViLmNvbS9yZXN0YW50ZS9yZXN0YW50ZS9jbGllbnRzL2dvL3Jlc3RhbnRlL3YxO3Jlc3RhbnRldjGiAgNSU1SqAgtSZXN0YW50ZS5WMcoCC1Jlc3RhbnRlXFYx6gIMUmVzdGFudGU6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_restante_v1_checks, file_restante_v1_job, file_restante_v1_reports, file_restante_v1_signing, file_restante_v1_submission, file_restante_v1_tls]);
+  fileDesc("ChdyZXN0YW50ZS92MS9hZG1pbi5wcm90bxILcmVzdGFudGUudjEijwIKBkRvbWFpbhIMCgRuYW1lGAEgASgJEhIKCmFzY2lpX25hbWUYAiABKAkSEQoJY2F0Y2hfYWxsGAMgASgJEhkKDWFjY291bnRfY291bnQYBCABKANCAjABEhcKC2FsaWFzX2NvdW50GAUgASgDQgIwARIvCglyZXNlbmRpbmcYBiABKA4yHC5yZXN0YW50ZS52MS5SZXNlbmRpbmdQb2xpY3kSNAoMZmFpbGVkX2RtYXJjGAcgASgOMh4ucmVzdGFudGUudjEuRmFpbGVkQ2hlY2tQb2xpY3kSNQoNZm9yZ2VkX3NlbmRlchgIIAEoDjIeLnJlc3RhbnRlLnYxLkZhaWxlZENoZWNrUG9saWN5IswCCgdBY2NvdW50EhYKCmFjY291bnRfaWQYASABKANCAjABEg8KB2FkZHJlc3MYAiABKAkSFAoMZGlzcGxheV9uYW1lGAMgASgJEg8KB2VuYWJsZWQYBCABKAgSFQoNYWRtaW5pc3RyYXRvchgFIAEoCBIuCglzZW50X2NvcHkYBiABKA4yGy5yZXN0YW50ZS52MS5TZW50Q29weVBvbGljeRIWCgptYWlsYm94X2lkGAcgASgDQgIwARIdCgxxdW90YV9vY3RldHMYCCABKANCAjABSACIAQESFwoLdXNlZF9vY3RldHMYCSABKANCAjABEhkKDW1lc3NhZ2VfY291bnQYCiABKANCAjABEi4KCmNyZWF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQg8KDV9xdW90YV9vY3RldHMiNwoTQ3JlYXRlRG9tYWluUmVxdWVzdBIMCgRuYW1lGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAwiOwoUQ3JlYXRlRG9tYWluUmVzcG9uc2USIwoGZG9tYWluGAEgASgLMhMucmVzdGFudGUudjEuRG9tYWluIjsKEkxpc3REb21haW5zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJUChNMaXN0RG9tYWluc1Jlc3BvbnNlEiQKB2RvbWFpbnMYASADKAsyEy5yZXN0YW50ZS52MS5Eb21haW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqcCChNVcGRhdGVEb21haW5SZXF1ZXN0EgwKBG5hbWUYASABKAkSFgoJY2F0Y2hfYWxsGAIgASgJSACIAQESNAoJcmVzZW5kaW5nGAMgASgOMhwucmVzdGFudGUudjEuUmVzZW5kaW5nUG9saWN5SAGIAQESOQoMZmFpbGVkX2RtYXJjGAQgASgOMh4ucmVzdGFudGUudjEuRmFpbGVkQ2hlY2tQb2xpY3lIAogBARI6Cg1mb3JnZWRfc2VuZGVyGAUgASgOMh4ucmVzdGFudGUudjEuRmFpbGVkQ2hlY2tQb2xpY3lIA4gBAUIMCgpfY2F0Y2hfYWxsQgwKCl9yZXNlbmRpbmdCDwoNX2ZhaWxlZF9kbWFyY0IQCg5fZm9yZ2VkX3NlbmRlciI7ChRVcGRhdGVEb21haW5SZXNwb25zZRIjCgZkb21haW4YASABKAsyEy5yZXN0YW50ZS52MS5Eb21haW4iIwoTRGVsZXRlRG9tYWluUmVxdWVzdBIMCgRuYW1lGAEgASgJIhYKFERlbGV0ZURvbWFpblJlc3BvbnNlIvEBChRDcmVhdGVBY2NvdW50UmVxdWVzdBIPCgdhZGRyZXNzGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRIQCghwYXNzd29yZBgDIAEoCRIVCg1wYXNzd29yZF9oYXNoGAQgASgJEh0KDHF1b3RhX29jdGV0cxgFIAEoA0ICMAFIAIgBARIuCglzZW50X2NvcHkYBiABKA4yGy5yZXN0YW50ZS52MS5TZW50Q29weVBvbGljeRIVCg1hZG1pbmlzdHJhdG9yGAcgASgIEhIKCnJlcXVlc3RfaWQYCCABKAxCDwoNX3F1b3RhX29jdGV0cyI+ChVDcmVhdGVBY2NvdW50UmVzcG9uc2USJQoHYWNjb3VudBgBIAEoCzIULnJlc3RhbnRlLnYxLkFjY291bnQiJAoRR2V0QWNjb3VudFJlcXVlc3QSDwoHYWRkcmVzcxgBIAEoCSI7ChJHZXRBY2NvdW50UmVzcG9uc2USJQoHYWNjb3VudBgBIAEoCzIULnJlc3RhbnRlLnYxLkFjY291bnQiTAoTTGlzdEFjY291bnRzUmVxdWVzdBIOCgZkb21haW4YASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiVwoUTGlzdEFjY291bnRzUmVzcG9uc2USJgoIYWNjb3VudHMYASADKAsyFC5yZXN0YW50ZS52MS5BY2NvdW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKWAgoUVXBkYXRlQWNjb3VudFJlcXVlc3QSDwoHYWRkcmVzcxgBIAEoCRIZCgxkaXNwbGF5X25hbWUYAiABKAlIAIgBARIUCgdlbmFibGVkGAMgASgISAGIAQESGgoNYWRtaW5pc3RyYXRvchgEIAEoCEgCiAEBEjMKCXNlbnRfY29weRgFIAEoDjIbLnJlc3RhbnRlLnYxLlNlbnRDb3B5UG9saWN5SAOIAQESHQoMcXVvdGFfb2N0ZXRzGAYgASgDQgIwAUgEiAEBQg8KDV9kaXNwbGF5X25hbWVCCgoIX2VuYWJsZWRCEAoOX2FkbWluaXN0cmF0b3JCDAoKX3NlbnRfY29weUIPCg1fcXVvdGFfb2N0ZXRzIj4KFVVwZGF0ZUFjY291bnRSZXNwb25zZRIlCgdhY2NvdW50GAEgASgLMhQucmVzdGFudGUudjEuQWNjb3VudCI3ChJTZXRQYXNzd29yZFJlcXVlc3QSDwoHYWRkcmVzcxgBIAEoCRIQCghwYXNzd29yZBgCIAEoCSIVChNTZXRQYXNzd29yZFJlc3BvbnNlIjsKFERlbGV0ZUFjY291bnRSZXF1ZXN0Eg8KB2FkZHJlc3MYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoDCI2ChVEZWxldGVBY2NvdW50UmVzcG9uc2USHQoDam9iGAEgASgLMhAucmVzdGFudGUudjEuSm9iIikKBUFsaWFzEg8KB2FkZHJlc3MYASABKAkSDwoHdGFyZ2V0cxgCIAMoCSJKChJDcmVhdGVBbGlhc1JlcXVlc3QSDwoHYWRkcmVzcxgBIAEoCRIPCgd0YXJnZXRzGAIgAygJEhIKCnJlcXVlc3RfaWQYAyABKAwiOgoTQ3JlYXRlQWxpYXNSZXNwb25zZRIjCgdjcmVhdGVkGAEgASgLMhIucmVzdGFudGUudjEuQWxpYXMiSwoSTGlzdEFsaWFzZXNSZXF1ZXN0Eg4KBmRvbWFpbhgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJTChNMaXN0QWxpYXNlc1Jlc3BvbnNlEiMKB2FsaWFzZXMYASADKAsyEi5yZXN0YW50ZS52MS5BbGlhcxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiJQoSRGVsZXRlQWxpYXNSZXF1ZXN0Eg8KB2FkZHJlc3MYASABKAkiFQoTRGVsZXRlQWxpYXNSZXNwb25zZSKuAgoUVHJhY2VNZXNzYWdlc1JlcXVlc3QSGgoMdHJhbnNwb3J0X2lkGAEgASgDQgIwAUgAEh0KE2ludGVybmV0X21lc3NhZ2VfaWQYAiABKAlIABIRCgdhZGRyZXNzGAMgASgJSAASEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkSEwoGc2VuZGVyGAYgASgJSAGIAQESEQoJcmVjaXBpZW50GAcgASgJEjEKDWFjY2VwdGVkX2Zyb20YCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD2FjY2VwdGVkX2JlZm9yZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBgoEdGVybUIJCgdfc2VuZGVyIqkBCgpUcmFjZUV2ZW50Ei8KC2hhcHBlbmVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYCgxyZWNpcGllbnRfaWQYAiABKANCAjABEhQKDGZvcndhcmRfcGF0aBgDIAEoCRIqCgVzdGF0ZRgEIAEoDjIbLnJlc3RhbnRlLnYxLlJlY2lwaWVudFN0YXRlEg4KBmRldGFpbBgFIAEoCSKKAgoMTWVzc2FnZVRyYWNlEhgKDHRyYW5zcG9ydF9pZBgBIAEoA0ICMAESLwoLYWNjZXB0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHJldmVyc2VfcGF0aBgDIAEoCRIbChNpbnRlcm5ldF9tZXNzYWdlX2lkGAQgASgJEhcKC3NpemVfb2N0ZXRzGAUgASgDQgIwARIOCgZzb3VyY2UYBiABKAkSJwoGZXZlbnRzGAcgAygLMhcucmVzdGFudGUudjEuVHJhY2VFdmVudBIqCgZjaGVja3MYCCABKAsyGi5yZXN0YW50ZS52MS5NZXNzYWdlQ2hlY2tzIlsKFVRyYWNlTWVzc2FnZXNSZXNwb25zZRIpCgZ0cmFjZXMYASADKAsyGS5yZXN0YW50ZS52MS5NZXNzYWdlVHJhY2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjgKEUNoZWNrU3RvcmVSZXF1ZXN0Eg8KB2RpZ2VzdHMYASABKAgSEgoKcmVxdWVzdF9pZBgCIAEoDCIzChJDaGVja1N0b3JlUmVzcG9uc2USHQoDam9iGAEgASgLMhAucmVzdGFudGUudjEuSm9iIjsKEkJhY2t1cFN0b3JlUmVxdWVzdBIRCglkaXJlY3RvcnkYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoDCI0ChNCYWNrdXBTdG9yZVJlc3BvbnNlEh0KA2pvYhgBIAEoCzIQLnJlc3RhbnRlLnYxLkpvYiIWChRHZXRTdGF0aXN0aWNzUmVxdWVzdCLtAQoVR2V0U3RhdGlzdGljc1Jlc3BvbnNlEhgKDGRvbWFpbl9jb3VudBgBIAEoA0ICMAESGQoNYWNjb3VudF9jb3VudBgCIAEoA0ICMAESGQoNbWVzc2FnZV9jb3VudBgDIAEoA0ICMAESFwoLc2l6ZV9vY3RldHMYBCABKANCAjABEhkKDWNvbnRlbnRfY291bnQYBSABKANCAjABEhoKDmNvbnRlbnRfb2N0ZXRzGAYgASgDQgIwARIiChZxdWV1ZWRfcmVjaXBpZW50X2NvdW50GAcgASgDQgIwARIQCghkYXRhYmFzZRgIIAEoCSqSAQoPUmVzZW5kaW5nUG9saWN5EiAKHFJFU0VORElOR19QT0xJQ1lfVU5TUEVDSUZJRUQQABIaChZSRVNFTkRJTkdfUE9MSUNZX05FVkVSEAESIgoeUkVTRU5ESU5HX1BPTElDWV9XSVRISU5fRE9NQUlOEAISHQoZUkVTRU5ESU5HX1BPTElDWV9BTllXSEVSRRADKoUBCg5TZW50Q29weVBvbGljeRIgChxTRU5UX0NPUFlfUE9MSUNZX1VOU1BFQ0lGSUVEEAASGAoUU0VOVF9DT1BZX1BPTElDWV9BUEkQARIbChdTRU5UX0NPUFlfUE9MSUNZX0FMV0FZUxACEhoKFlNFTlRfQ09QWV9QT0xJQ1lfTkVWRVIQAzLjFgoMQWRtaW5TZXJ2aWNlElMKDENyZWF0ZURvbWFpbhIgLnJlc3RhbnRlLnYxLkNyZWF0ZURvbWFpblJlcXVlc3QaIS5yZXN0YW50ZS52MS5DcmVhdGVEb21haW5SZXNwb25zZRJQCgtMaXN0RG9tYWlucxIfLnJlc3RhbnRlLnYxLkxpc3REb21haW5zUmVxdWVzdBogLnJlc3RhbnRlLnYxLkxpc3REb21haW5zUmVzcG9uc2USUwoMVXBkYXRlRG9tYWluEiAucmVzdGFudGUudjEuVXBkYXRlRG9tYWluUmVxdWVzdBohLnJlc3RhbnRlLnYxLlVwZGF0ZURvbWFpblJlc3BvbnNlElMKDERlbGV0ZURvbWFpbhIgLnJlc3RhbnRlLnYxLkRlbGV0ZURvbWFpblJlcXVlc3QaIS5yZXN0YW50ZS52MS5EZWxldGVEb21haW5SZXNwb25zZRJfChBDcmVhdGVEb21haW5LZXlzEiQucmVzdGFudGUudjEuQ3JlYXRlRG9tYWluS2V5c1JlcXVlc3QaJS5yZXN0YW50ZS52MS5DcmVhdGVEb21haW5LZXlzUmVzcG9uc2USWQoOTGlzdERvbWFpbktleXMSIi5yZXN0YW50ZS52MS5MaXN0RG9tYWluS2V5c1JlcXVlc3QaIy5yZXN0YW50ZS52MS5MaXN0RG9tYWluS2V5c1Jlc3BvbnNlEmUKEkFjdGl2YXRlRG9tYWluS2V5cxImLnJlc3RhbnRlLnYxLkFjdGl2YXRlRG9tYWluS2V5c1JlcXVlc3QaJy5yZXN0YW50ZS52MS5BY3RpdmF0ZURvbWFpbktleXNSZXNwb25zZRJcCg9SZXZva2VEb21haW5LZXkSIy5yZXN0YW50ZS52MS5SZXZva2VEb21haW5LZXlSZXF1ZXN0GiQucmVzdGFudGUudjEuUmV2b2tlRG9tYWluS2V5UmVzcG9uc2USXAoPRGVsZXRlRG9tYWluS2V5EiMucmVzdGFudGUudjEuRGVsZXRlRG9tYWluS2V5UmVxdWVzdBokLnJlc3RhbnRlLnYxLkRlbGV0ZURvbWFpbktleVJlc3BvbnNlElYKDUNyZWF0ZUFjY291bnQSIS5yZXN0YW50ZS52MS5DcmVhdGVBY2NvdW50UmVxdWVzdBoiLnJlc3RhbnRlLnYxLkNyZWF0ZUFjY291bnRSZXNwb25zZRJNCgpHZXRBY2NvdW50Eh4ucmVzdGFudGUudjEuR2V0QWNjb3VudFJlcXVlc3QaHy5yZXN0YW50ZS52MS5HZXRBY2NvdW50UmVzcG9uc2USUwoMTGlzdEFjY291bnRzEiAucmVzdGFudGUudjEuTGlzdEFjY291bnRzUmVxdWVzdBohLnJlc3RhbnRlLnYxLkxpc3RBY2NvdW50c1Jlc3BvbnNlElYKDVVwZGF0ZUFjY291bnQSIS5yZXN0YW50ZS52MS5VcGRhdGVBY2NvdW50UmVxdWVzdBoiLnJlc3RhbnRlLnYxLlVwZGF0ZUFjY291bnRSZXNwb25zZRJQCgtTZXRQYXNzd29yZBIfLnJlc3RhbnRlLnYxLlNldFBhc3N3b3JkUmVxdWVzdBogLnJlc3RhbnRlLnYxLlNldFBhc3N3b3JkUmVzcG9uc2USVgoNRGVsZXRlQWNjb3VudBIhLnJlc3RhbnRlLnYxLkRlbGV0ZUFjY291bnRSZXF1ZXN0GiIucmVzdGFudGUudjEuRGVsZXRlQWNjb3VudFJlc3BvbnNlElAKC0NyZWF0ZUFsaWFzEh8ucmVzdGFudGUudjEuQ3JlYXRlQWxpYXNSZXF1ZXN0GiAucmVzdGFudGUudjEuQ3JlYXRlQWxpYXNSZXNwb25zZRJQCgtMaXN0QWxpYXNlcxIfLnJlc3RhbnRlLnYxLkxpc3RBbGlhc2VzUmVxdWVzdBogLnJlc3RhbnRlLnYxLkxpc3RBbGlhc2VzUmVzcG9uc2USUAoLRGVsZXRlQWxpYXMSHy5yZXN0YW50ZS52MS5EZWxldGVBbGlhc1JlcXVlc3QaIC5yZXN0YW50ZS52MS5EZWxldGVBbGlhc1Jlc3BvbnNlEkoKCUxpc3RRdWV1ZRIdLnJlc3RhbnRlLnYxLkxpc3RRdWV1ZVJlcXVlc3QaHi5yZXN0YW50ZS52MS5MaXN0UXVldWVSZXNwb25zZRJfChBHZXRRdWV1ZWRNZXNzYWdlEiQucmVzdGFudGUudjEuR2V0UXVldWVkTWVzc2FnZVJlcXVlc3QaJS5yZXN0YW50ZS52MS5HZXRRdWV1ZWRNZXNzYWdlUmVzcG9uc2USTQoKSG9sZFF1ZXVlZBIeLnJlc3RhbnRlLnYxLkhvbGRRdWV1ZWRSZXF1ZXN0Gh8ucmVzdGFudGUudjEuSG9sZFF1ZXVlZFJlc3BvbnNlElYKDVJlbGVhc2VRdWV1ZWQSIS5yZXN0YW50ZS52MS5SZWxlYXNlUXVldWVkUmVxdWVzdBoiLnJlc3RhbnRlLnYxLlJlbGVhc2VRdWV1ZWRSZXNwb25zZRJiChFMaXN0U3RhbmRpbmdIb2xkcxIlLnJlc3RhbnRlLnYxLkxpc3RTdGFuZGluZ0hvbGRzUmVxdWVzdBomLnJlc3RhbnRlLnYxLkxpc3RTdGFuZGluZ0hvbGRzUmVzcG9uc2USUAoLUmV0cnlRdWV1ZWQSHy5yZXN0YW50ZS52MS5SZXRyeVF1ZXVlZFJlcXVlc3QaIC5yZXN0YW50ZS52MS5SZXRyeVF1ZXVlZFJlc3BvbnNlElYKDVJlcm91dGVRdWV1ZWQSIS5yZXN0YW50ZS52MS5SZXJvdXRlUXVldWVkUmVxdWVzdBoiLnJlc3RhbnRlLnYxLlJlcm91dGVRdWV1ZWRSZXNwb25zZRJTCgxSZW1vdmVRdWV1ZWQSIC5yZXN0YW50ZS52MS5SZW1vdmVRdWV1ZWRSZXF1ZXN0GiEucmVzdGFudGUudjEuUmVtb3ZlUXVldWVkUmVzcG9uc2USVgoNVHJhY2VNZXNzYWdlcxIhLnJlc3RhbnRlLnYxLlRyYWNlTWVzc2FnZXNSZXF1ZXN0GiIucmVzdGFudGUudjEuVHJhY2VNZXNzYWdlc1Jlc3BvbnNlEl8KEExpc3REbWFyY1JlcG9ydHMSJC5yZXN0YW50ZS52MS5MaXN0RG1hcmNSZXBvcnRzUmVxdWVzdBolLnJlc3RhbnRlLnYxLkxpc3REbWFyY1JlcG9ydHNSZXNwb25zZRJoChNMaXN0RG1hcmNSZXBvcnRSb3dzEicucmVzdGFudGUudjEuTGlzdERtYXJjUmVwb3J0Um93c1JlcXVlc3QaKC5yZXN0YW50ZS52MS5MaXN0RG1hcmNSZXBvcnRSb3dzUmVzcG9uc2USTQoKQ2hlY2tTdG9yZRIeLnJlc3RhbnRlLnYxLkNoZWNrU3RvcmVSZXF1ZXN0Gh8ucmVzdGFudGUudjEuQ2hlY2tTdG9yZVJlc3BvbnNlElAKC0JhY2t1cFN0b3JlEh8ucmVzdGFudGUudjEuQmFja3VwU3RvcmVSZXF1ZXN0GiAucmVzdGFudGUudjEuQmFja3VwU3RvcmVSZXNwb25zZRJcCg9MaXN0VGxzU2Vzc2lvbnMSIy5yZXN0YW50ZS52MS5MaXN0VGxzU2Vzc2lvbnNSZXF1ZXN0GiQucmVzdGFudGUudjEuTGlzdFRsc1Nlc3Npb25zUmVzcG9uc2USVgoNR2V0U3RhdGlzdGljcxIhLnJlc3RhbnRlLnYxLkdldFN0YXRpc3RpY3NSZXF1ZXN0GiIucmVzdGFudGUudjEuR2V0U3RhdGlzdGljc1Jlc3BvbnNlQo8BCg5pby5yZXN0YW50ZS52MUIKQWRtaW5Qcm90b1ABWj5naXRodWIuY29tL3Jlc3RhbnRlL3Jlc3RhbnRlL2NsaWVudHMvZ28vcmVzdGFudGUvdjE7cmVzdGFudGV2MaICA1JTVKoCC1Jlc3RhbnRlLlYxygILUmVzdGFudGVcVjHqAgxSZXN0YW50ZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_restante_v1_checks, file_restante_v1_job, file_restante_v1_queue, file_restante_v1_reports, file_restante_v1_signing, file_restante_v1_submission, file_restante_v1_tls]);
 
 /**
  * Domain is a domain whose mail is delivered here.
@@ -951,240 +953,7 @@ export const DeleteAliasResponseSchema: GenMessage<DeleteAliasResponse> = /*@__P
   messageDesc(file_restante_v1_admin, 28);
 
 /**
- * QueueEntry is a waiting recipient.
- *
- * @generated from message restante.v1.QueueEntry
- */
-export type QueueEntry = Message<"restante.v1.QueueEntry"> & {
-  /**
-   * The message.
-   *
-   * @generated from field: int64 transport_id = 1 [jstype = JS_STRING];
-   */
-  transportId: string;
-
-  /**
-   * The recipient within it.
-   *
-   * @generated from field: int64 recipient_id = 2 [jstype = JS_STRING];
-   */
-  recipientId: string;
-
-  /**
-   * The reverse-path; empty: the null path.
-   *
-   * @generated from field: string reverse_path = 3;
-   */
-  reversePath: string;
-
-  /**
-   * The recipient's domain.
-   *
-   * @generated from field: string destination = 4;
-   */
-  destination: string;
-
-  /**
-   * Of the message.
-   *
-   * @generated from field: int64 size_octets = 5 [jstype = JS_STRING];
-   */
-  sizeOctets: string;
-
-  /**
-   * Time of acceptance.
-   *
-   * @generated from field: google.protobuf.Timestamp accepted_at = 6;
-   */
-  acceptedAt?: Timestamp | undefined;
-
-  /**
-   * Its state and the last reply.
-   *
-   * @generated from field: restante.v1.SubmissionRecipient recipient = 7;
-   */
-  recipient?: SubmissionRecipient | undefined;
-};
-
-/**
- * Describes the message restante.v1.QueueEntry.
- * Use `create(QueueEntrySchema)` to create a new message.
- */
-export const QueueEntrySchema: GenMessage<QueueEntry> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 29);
-
-/**
- * ListQueueRequest pages.
- *
- * @generated from message restante.v1.ListQueueRequest
- */
-export type ListQueueRequest = Message<"restante.v1.ListQueueRequest"> & {
-  /**
-   * Default 100, at most 1000.
-   *
-   * @generated from field: int32 page_size = 1;
-   */
-  pageSize: number;
-
-  /**
-   * From the answer before.
-   *
-   * @generated from field: string page_token = 2;
-   */
-  pageToken: string;
-
-  /**
-   * Only this domain; empty: all.
-   *
-   * @generated from field: string destination = 3;
-   */
-  destination: string;
-};
-
-/**
- * Describes the message restante.v1.ListQueueRequest.
- * Use `create(ListQueueRequestSchema)` to create a new message.
- */
-export const ListQueueRequestSchema: GenMessage<ListQueueRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 30);
-
-/**
- * ListQueueResponse is a page.
- *
- * @generated from message restante.v1.ListQueueResponse
- */
-export type ListQueueResponse = Message<"restante.v1.ListQueueResponse"> & {
-  /**
-   * The page.
-   *
-   * @generated from field: repeated restante.v1.QueueEntry entries = 1;
-   */
-  entries: QueueEntry[];
-
-  /**
-   * Empty at the end.
-   *
-   * @generated from field: string next_page_token = 2;
-   */
-  nextPageToken: string;
-};
-
-/**
- * Describes the message restante.v1.ListQueueResponse.
- * Use `create(ListQueueResponseSchema)` to create a new message.
- */
-export const ListQueueResponseSchema: GenMessage<ListQueueResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 31);
-
-/**
- * RetryQueuedRequest names the recipients to retry.
- *
- * @generated from message restante.v1.RetryQueuedRequest
- */
-export type RetryQueuedRequest = Message<"restante.v1.RetryQueuedRequest"> & {
-  /**
-   * The recipients. Required: a request that names none retries none.
-   *
-   * @generated from oneof restante.v1.RetryQueuedRequest.recipients
-   */
-  recipients: {
-    /**
-     * Those of one message.
-     *
-     * @generated from field: int64 transport_id = 1 [jstype = JS_STRING];
-     */
-    value: string;
-    case: "transportId";
-  } | {
-    /**
-     * True: all that wait.
-     *
-     * @generated from field: bool all = 2;
-     */
-    value: boolean;
-    case: "all";
-  } | { case: undefined; value?: undefined };
-};
-
-/**
- * Describes the message restante.v1.RetryQueuedRequest.
- * Use `create(RetryQueuedRequestSchema)` to create a new message.
- */
-export const RetryQueuedRequestSchema: GenMessage<RetryQueuedRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 32);
-
-/**
- * RetryQueuedResponse counts.
- *
- * @generated from message restante.v1.RetryQueuedResponse
- */
-export type RetryQueuedResponse = Message<"restante.v1.RetryQueuedResponse"> & {
-  /**
-   * Recipients made due.
-   *
-   * @generated from field: int64 recipient_count = 1 [jstype = JS_STRING];
-   */
-  recipientCount: string;
-};
-
-/**
- * Describes the message restante.v1.RetryQueuedResponse.
- * Use `create(RetryQueuedResponseSchema)` to create a new message.
- */
-export const RetryQueuedResponseSchema: GenMessage<RetryQueuedResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 33);
-
-/**
- * RemoveQueuedRequest names a message.
- *
- * @generated from message restante.v1.RemoveQueuedRequest
- */
-export type RemoveQueuedRequest = Message<"restante.v1.RemoveQueuedRequest"> & {
-  /**
-   * The message.
-   *
-   * @generated from field: int64 transport_id = 1 [jstype = JS_STRING];
-   */
-  transportId: string;
-
-  /**
-   * Discard them without a report to the sender.
-   *
-   * @generated from field: bool silently = 2;
-   */
-  silently: boolean;
-};
-
-/**
- * Describes the message restante.v1.RemoveQueuedRequest.
- * Use `create(RemoveQueuedRequestSchema)` to create a new message.
- */
-export const RemoveQueuedRequestSchema: GenMessage<RemoveQueuedRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 34);
-
-/**
- * RemoveQueuedResponse counts.
- *
- * @generated from message restante.v1.RemoveQueuedResponse
- */
-export type RemoveQueuedResponse = Message<"restante.v1.RemoveQueuedResponse"> & {
-  /**
-   * Recipients ended.
-   *
-   * @generated from field: int64 recipient_count = 1 [jstype = JS_STRING];
-   */
-  recipientCount: string;
-};
-
-/**
- * Describes the message restante.v1.RemoveQueuedResponse.
- * Use `create(RemoveQueuedResponseSchema)` to create a new message.
- */
-export const RemoveQueuedResponseSchema: GenMessage<RemoveQueuedResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 35);
-
-/**
- * TraceMessagesRequest has one search term, or none for the latest messages.
+ * TraceMessagesRequest has one search term, or none for the latest messages, and filters. All must match.
  *
  * @generated from message restante.v1.TraceMessagesRequest
  */
@@ -1233,6 +1002,34 @@ export type TraceMessagesRequest = Message<"restante.v1.TraceMessagesRequest"> &
    * @generated from field: string page_token = 5;
    */
   pageToken: string;
+
+  /**
+   * Only messages with this reverse-path; empty: the null path.
+   *
+   * @generated from field: optional string sender = 6;
+   */
+  sender?: string | undefined;
+
+  /**
+   * Only messages with this recipient.
+   *
+   * @generated from field: string recipient = 7;
+   */
+  recipient: string;
+
+  /**
+   * Only messages accepted at this time or later.
+   *
+   * @generated from field: google.protobuf.Timestamp accepted_from = 8;
+   */
+  acceptedFrom?: Timestamp | undefined;
+
+  /**
+   * Only messages accepted earlier.
+   *
+   * @generated from field: google.protobuf.Timestamp accepted_before = 9;
+   */
+  acceptedBefore?: Timestamp | undefined;
 };
 
 /**
@@ -1240,10 +1037,10 @@ export type TraceMessagesRequest = Message<"restante.v1.TraceMessagesRequest"> &
  * Use `create(TraceMessagesRequestSchema)` to create a new message.
  */
 export const TraceMessagesRequestSchema: GenMessage<TraceMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 36);
+  messageDesc(file_restante_v1_admin, 29);
 
 /**
- * TraceEvent is one step of one recipient.
+ * TraceEvent is one step of one recipient, or a note on the message.
  *
  * @generated from message restante.v1.TraceEvent
  */
@@ -1270,7 +1067,7 @@ export type TraceEvent = Message<"restante.v1.TraceEvent"> & {
   forwardPath: string;
 
   /**
-   * The recipient's state after the step.
+   * The recipient's state after the step; of a note, UNSPECIFIED.
    *
    * @generated from field: restante.v1.RecipientState state = 4;
    */
@@ -1289,7 +1086,7 @@ export type TraceEvent = Message<"restante.v1.TraceEvent"> & {
  * Use `create(TraceEventSchema)` to create a new message.
  */
 export const TraceEventSchema: GenMessage<TraceEvent> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 37);
+  messageDesc(file_restante_v1_admin, 30);
 
 /**
  * MessageTrace is the history of one message.
@@ -1359,7 +1156,7 @@ export type MessageTrace = Message<"restante.v1.MessageTrace"> & {
  * Use `create(MessageTraceSchema)` to create a new message.
  */
 export const MessageTraceSchema: GenMessage<MessageTrace> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 38);
+  messageDesc(file_restante_v1_admin, 31);
 
 /**
  * TraceMessagesResponse is a page.
@@ -1387,7 +1184,7 @@ export type TraceMessagesResponse = Message<"restante.v1.TraceMessagesResponse">
  * Use `create(TraceMessagesResponseSchema)` to create a new message.
  */
 export const TraceMessagesResponseSchema: GenMessage<TraceMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 39);
+  messageDesc(file_restante_v1_admin, 32);
 
 /**
  * CheckStoreRequest has the depth of the check.
@@ -1415,7 +1212,7 @@ export type CheckStoreRequest = Message<"restante.v1.CheckStoreRequest"> & {
  * Use `create(CheckStoreRequestSchema)` to create a new message.
  */
 export const CheckStoreRequestSchema: GenMessage<CheckStoreRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 40);
+  messageDesc(file_restante_v1_admin, 33);
 
 /**
  * CheckStoreResponse holds the job.
@@ -1436,7 +1233,7 @@ export type CheckStoreResponse = Message<"restante.v1.CheckStoreResponse"> & {
  * Use `create(CheckStoreResponseSchema)` to create a new message.
  */
 export const CheckStoreResponseSchema: GenMessage<CheckStoreResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 41);
+  messageDesc(file_restante_v1_admin, 34);
 
 /**
  * BackupStoreRequest names the target.
@@ -1465,7 +1262,7 @@ export type BackupStoreRequest = Message<"restante.v1.BackupStoreRequest"> & {
  * Use `create(BackupStoreRequestSchema)` to create a new message.
  */
 export const BackupStoreRequestSchema: GenMessage<BackupStoreRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 42);
+  messageDesc(file_restante_v1_admin, 35);
 
 /**
  * BackupStoreResponse holds the job.
@@ -1486,7 +1283,7 @@ export type BackupStoreResponse = Message<"restante.v1.BackupStoreResponse"> & {
  * Use `create(BackupStoreResponseSchema)` to create a new message.
  */
 export const BackupStoreResponseSchema: GenMessage<BackupStoreResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 43);
+  messageDesc(file_restante_v1_admin, 36);
 
 /**
  * GetStatisticsRequest is empty.
@@ -1501,7 +1298,7 @@ export type GetStatisticsRequest = Message<"restante.v1.GetStatisticsRequest"> &
  * Use `create(GetStatisticsRequestSchema)` to create a new message.
  */
 export const GetStatisticsRequestSchema: GenMessage<GetStatisticsRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 44);
+  messageDesc(file_restante_v1_admin, 37);
 
 /**
  * GetStatisticsResponse holds counts.
@@ -1571,7 +1368,7 @@ export type GetStatisticsResponse = Message<"restante.v1.GetStatisticsResponse">
  * Use `create(GetStatisticsResponseSchema)` to create a new message.
  */
 export const GetStatisticsResponseSchema: GenMessage<GetStatisticsResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_admin, 45);
+  messageDesc(file_restante_v1_admin, 38);
 
 /**
  * ResendingPolicy limits the recipients of mail that a domain's users resend: mail with their own Resent-From and another
@@ -1852,7 +1649,7 @@ export const AdminService: GenService<{
     output: typeof DeleteAliasResponseSchema;
   },
   /**
-   * Lists the recipients that wait in the queue, by next attempt.
+   * Lists the recipients that wait in the queue, by message. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
    *
    * @generated from rpc restante.v1.AdminService.ListQueue
    */
@@ -1862,8 +1659,50 @@ export const AdminService: GenService<{
     output: typeof ListQueueResponseSchema;
   },
   /**
-   * Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
-   * INVALID_ARGUMENT (the request names no recipients).
+   * Gets a message of the queue with all its recipients, and on request its header or content. A read of either is
+   * traced with the reader's name. Errors: TRANSPORT_MESSAGE_NOT_FOUND, INVALID_ARGUMENT {part: it has left the queue}.
+   *
+   * @generated from rpc restante.v1.AdminService.GetQueuedMessage
+   */
+  getQueuedMessage: {
+    methodKind: "unary";
+    input: typeof GetQueuedMessageRequestSchema;
+    output: typeof GetQueuedMessageResponseSchema;
+  },
+  /**
+   * Holds waiting recipients: they are neither delivered nor leased, and do not expire, until they are released. A
+   * standing hold also applies to mail to come. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+   *
+   * @generated from rpc restante.v1.AdminService.HoldQueued
+   */
+  holdQueued: {
+    methodKind: "unary";
+    input: typeof HoldQueuedRequestSchema;
+    output: typeof HoldQueuedResponseSchema;
+  },
+  /**
+   * Releases held recipients, which are due at once and have at least a day until they expire. Ends the standing holds
+   * that the selector names. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+   *
+   * @generated from rpc restante.v1.AdminService.ReleaseQueued
+   */
+  releaseQueued: {
+    methodKind: "unary";
+    input: typeof ReleaseQueuedRequestSchema;
+    output: typeof ReleaseQueuedResponseSchema;
+  },
+  /**
+   * Lists the standing holds. Errors: INVALID_PAGE_TOKEN.
+   *
+   * @generated from rpc restante.v1.AdminService.ListStandingHolds
+   */
+  listStandingHolds: {
+    methodKind: "unary";
+    input: typeof ListStandingHoldsRequestSchema;
+    output: typeof ListStandingHoldsResponseSchema;
+  },
+  /**
+   * Makes pending recipients due now. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
    *
    * @generated from rpc restante.v1.AdminService.RetryQueued
    */
@@ -1873,8 +1712,20 @@ export const AdminService: GenService<{
     output: typeof RetryQueuedResponseSchema;
   },
   /**
-   * Ends waiting recipients as failed, with a report, or discards them without one.
-   * Errors: TRANSPORT_MESSAGE_NOT_FOUND.
+   * Resolves waiting recipients anew, as if their message had just been accepted: an address may have become a mailbox,
+   * an alias, foreign or unknown. Pending ones are then due at once; held and scheduled ones stay so.
+   * Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
+   *
+   * @generated from rpc restante.v1.AdminService.RerouteQueued
+   */
+  rerouteQueued: {
+    methodKind: "unary";
+    input: typeof RerouteQueuedRequestSchema;
+    output: typeof RerouteQueuedResponseSchema;
+  },
+  /**
+   * Ends waiting recipients as failed, with a report, or discards them without one. Leased ones are ended too, although
+   * an attempt that is under way may still succeed. Errors: INVALID_ARGUMENT {selector}, INVALID_PAGE_TOKEN.
    *
    * @generated from rpc restante.v1.AdminService.RemoveQueued
    */
