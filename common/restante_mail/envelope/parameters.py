@@ -12,6 +12,7 @@ MAX_ORIGINAL_RECIPIENT_CHARACTERS = 500  # RFC 3461 4.2
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]+")
 _UTF_8_FORM = re.compile(r"[!-<>-~]+")
 _NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")
+_EMBEDDED = re.compile(r"\\x\{(0?[0-9A-F]{2}|[1-9A-F][0-9A-F]{2,3}|10[0-9A-F]{4}|[1-9A-F][0-9A-F]{4})\}")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
@@ -48,9 +49,22 @@ def encode_utf_8_address(address: str) -> str:
     return _NOT_QCHAR.sub(_embedded, address)
 
 
+def decode_utf_8_address(address: str) -> str:
+    """The address of a utf-8-addr-xtext or utf-8-addr-unitext (RFC 6533 3).
+
+    Codes of control characters and of no character stay encoded, so that the text is one line.
+    """
+    return _EMBEDDED.sub(_decoded, address)
+
+
 def in_ascii(value: str) -> str:
     """The utf-8-addr-xtext of a utf-8-addr-unitext, whose ASCII characters are encoded already (RFC 6533 3)."""
     return _NOT_ASCII.sub(_embedded, value)
+
+
+def _decoded(found: re.Match[str]) -> str:
+    character = chr(int(found[1], 16))
+    return character if character.isprintable() and not character.isspace() else found[0]
 
 
 def _embedded(found: re.Match[str]) -> str:

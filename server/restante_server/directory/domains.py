@@ -102,6 +102,12 @@ def listing(tx: Connection, after: str, limit: int) -> list[Domain]:
     return [_domain(row) for row in tx.execute(statement).mappings()]
 
 
+def oldest(tx: Connection) -> str:
+    """The domain that was added first, in A-labels; "" when there is none. The bare address `postmaster` is in it."""
+    found: str | None = tx.execute(select(domain.c.ascii_name).order_by(domain.c.domain_id).limit(1)).scalar()
+    return found or ""
+
+
 def set_catch_all(tx: Connection, name: str, address: str) -> Domain:
     """Set the address that receives mail for unknown recipients; "": none.
 

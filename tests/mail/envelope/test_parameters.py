@@ -50,6 +50,7 @@ def test_a_path_as_original_recipient_stays_within_the_limit() -> None:
 def test_an_address_in_the_ascii_form_of_utf_8(address: str, encoded: str) -> None:
     assert parameters.encode_utf_8_address(address) == encoded
     assert parameters.in_ascii(encoded) == encoded
+    assert parameters.decode_utf_8_address(encoded).replace("\\x{20}", " ") == address
     assert parameters.is_original_recipient(f"utf-8;{encoded}")
 
 

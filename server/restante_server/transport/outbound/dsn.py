@@ -4,20 +4,22 @@ A report must pass through any server, because nobody learns that a report has f
 has a transfer encoding that its type permits, and a non-ASCII address has the ASCII form of RFC 6533 3. There are two
 exceptions. A report to a non-ASCII address needs servers with SMTPUTF8, which all accept 8-bit content (RFC 6531 3.1);
 it has the media types of RFC 6533. A whole returned message with 8-bit content stays unchanged, because message/rfc822
-permits no encoding (RFC 2046 5.2.1); only reports that stay in this store return one.
+permits no encoding (RFC 2046 5.2.1); only reports that stay in this store return one. One with a header in UTF-8 is
+message/global (RFC 6532 3.7).
 """
 
 from __future__ import annotations
 
 import binascii
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from enum import Enum
 
-from restante_mail.envelope.parameters import encode_utf_8_address
+from restante_mail.envelope.parameters import decode_utf_8_address, encode_utf_8_address, is_utf_8
 from restante_mail.envelope.xtext import decode_xtext
 
 LINE = 76  # octets of a folded field's line
@@ -51,6 +53,8 @@ class Report:
     """The facts of a report. `returned` is the message or its header, canonical octets."""
 
     reporting_mta: str  # this server's host name
+    postmaster: str  # address of the people who run it, in ASCII
+    log_id: str  # the message's id in queue and trace
     to: str  # the reverse-path of the message
     envelope_id: str  # ENVID as given, xtext; empty when there was none
     arrived_at: datetime
@@ -70,7 +74,7 @@ TITLES = {
     Action.EXPANDED: "Expanded mail: your message was passed on to several recipients",
 }
 SENTENCES = {
-    Action.FAILED: "Your message could not be delivered to the recipients below. No further attempt follows.",
+    Action.FAILED: "Your message could not be delivered to the recipients below.\r\nNo further attempt follows.",
     Action.DELAYED: "Your message has not been delivered to the recipients below yet. You need not send it\r\n"
     "again: delivery attempts continue.",
     Action.DELIVERED: "Your message was delivered to the recipients below.",
@@ -87,7 +91,7 @@ def build(report: Report) -> bytes:
     parts = [_encoded_part("text/plain; charset=utf-8", _text(report).encode()), _machine(report), _returned(report)]
     body_is_8bit = not all(part.isascii() for part in parts)
     header = [
-        f"From: Mail Delivery System <MAILER-DAEMON@{report.reporting_mta}>",
+        f"From: Mail Delivery System <{report.postmaster}>",  # RFC 3464 2: a reply must reach somebody
         f"To: <{report.to}>",
         f"Subject: {TITLES[action]}",
         f"Date: {format_datetime(report.now)}",
@@ -123,20 +127,21 @@ def _machine(report: Report) -> bytes:
 
 
 def _returned(report: Report) -> bytes:
+    """The returned message or header (RFC 6522 3, 4), or one with a header in UTF-8 (RFC 6533 6)."""
     if report.returned_whole:
-        return _part("message/rfc822", report.returned, "7bit" if report.returned.isascii() else "8bit")
-    return _encoded_part(_header_type(report.returned), report.returned)
+        header = report.returned.partition(b"\r\n\r\n")[0]
+        media_type = "message/global" if _has_utf_8(header) else "message/rfc822"
+        return _part(media_type, report.returned, "7bit" if report.returned.isascii() else "8bit")
+    media_type = "message/global-headers" if _has_utf_8(report.returned) else "text/rfc822-headers"
+    return _encoded_part(media_type, report.returned)
 
 
-def _header_type(header: bytes) -> str:
-    """The media type of a returned header (RFC 6522 4), or of one in UTF-8 (RFC 6533 6)."""
-    if header.isascii():
-        return "text/rfc822-headers"
+def _has_utf_8(header: bytes) -> bool:
+    """Whether a header is UTF-8 beyond ASCII. Octets of an unknown charset, as old programs send them, are not."""
     try:
-        header.decode()
-    except UnicodeDecodeError:  # octets of an unknown charset, as old programs send them
-        return "text/rfc822-headers"
-    return "message/global-headers"
+        return not header.decode().isascii()
+    except UnicodeDecodeError:
+        return False
 
 
 def _text(report: Report) -> str:
@@ -145,7 +150,8 @@ def _text(report: Report) -> str:
     for item in report.recipients:
         said = f"{clean(item.remote_host)} said: " if item.remote_host else ""
         reason = clean(item.diagnostic)
-        lines.append(f"<{clean(item.final_recipient)}>: {item.status}" + (f" {said}{reason}" if reason else ""))
+        told = f"<{clean(item.final_recipient)}>: {item.status}" + (f" {said}{reason}" if reason else "")
+        lines += textwrap.wrap(told, LINE, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
         if item.will_retry_until is not None:
             lines.append(f"    attempts continue until {format_datetime(item.will_retry_until)}")
     return "\r\n".join(lines) + "\r\n"
@@ -163,8 +169,7 @@ def _status(report: Report) -> str:
     for item in report.recipients:
         block = []
         if item.original_recipient:
-            kind, _, address = item.original_recipient.partition(";")
-            block.append(f"Original-Recipient: {_typed(kind, clean(decode_xtext(address)), in_utf8=in_utf8)}")
+            block.append(f"Original-Recipient: {_original(item.original_recipient, in_utf8=in_utf8)}")
         block += [
             f"Final-Recipient: {_typed('rfc822', clean(item.final_recipient), in_utf8=in_utf8)}",
             f"Action: {item.action.value}",
@@ -175,6 +180,7 @@ def _status(report: Report) -> str:
         if item.diagnostic:
             kind = "smtp" if item.remote_host else "x-restante"
             block.append(_fold(f"Diagnostic-Code: {kind}; {clean(item.diagnostic)}"))
+        block.append(f"Final-Log-ID: {report.log_id}")
         if item.will_retry_until is not None:
             block.append(f"Will-Retry-Until: {format_datetime(item.will_retry_until)}")
         blocks.append(block)
@@ -184,6 +190,14 @@ def _status(report: Report) -> str:
 def clean(text: str) -> str:
     """Text from a remote party without control characters, so that it stays within its line."""
     return _UNSAFE.sub(" ", text).strip()
+
+
+def _original(value: str, *, in_utf8: bool) -> str:
+    """ORCPT as given, for a report: the sender's own spelling of the address (RFC 3464 2.3.1, RFC 6533 3)."""
+    kind, _, address = value.partition(";")
+    if is_utf_8(kind):  # which is no xtext: a "+" is a "+"
+        return f"utf-8; {clean(decode_utf_8_address(address) if in_utf8 else address)}"
+    return _typed(kind, clean(decode_xtext(address)), in_utf8=in_utf8)
 
 
 def _typed(kind: str, address: str, *, in_utf8: bool) -> str:

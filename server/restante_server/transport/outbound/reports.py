@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from restante_mail.mime.sections import Kind
+from restante_server.directory import domains
 from restante_server.store import contents
 from restante_server.store.contents import Wanted
 from restante_server.store.listing import EPOCH
@@ -94,6 +95,8 @@ def _send(
     octets = dsn.build(
         dsn.Report(
             reporting_mta=settings.hostname,
+            postmaster=f"postmaster@{domains.oldest(tx) or settings.hostname}",
+            log_id=str(origin.transport_id),
             to=origin.reverse_path,
             envelope_id=origin.envelope_id,
             arrived_at=_moment(origin.accepted_at),

@@ -59,7 +59,7 @@ async def test_a_failure_is_reported_with_its_reason_and_the_header(world: World
     (letter,) = await world.letters("alice")
     assert letter.head.startswith(b"Return-Path: <>\r\nDelivered-To: alice@example.test\r\n")
     report, (of_message, of_eve), returned = read(letter.content)
-    assert report["From"] == "Mail Delivery System <MAILER-DAEMON@mx.example.test>"
+    assert report["From"] == "Mail Delivery System <postmaster@example.test>"
     assert report["To"] == "alice@example.test"
     assert of_message["Reporting-MTA"] == "dns; mx.example.test"
     assert of_message["Original-Envelope-Id"] == "a-b"
@@ -246,7 +246,7 @@ async def test_an_8_bit_message_is_returned_whole_within_this_store(world: World
     await world.report_all(lease, FAILED, "5.1.1")
     await world.settle()
     (letter,) = await world.letters("alice")
-    assert read(letter.content)[2].get_content_type() == "message/rfc822"
+    assert read(letter.content)[2].get_content_type() == "message/global"  # its header is UTF-8: RFC 6532 3.7
     assert "Schöne Grüße.\r\n".encode() in letter.content
 
 
