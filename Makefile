@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.restante-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint protos docs sdk conformance bench bench-growth bench-sdk lock clean
+.PHONY: help setup run test lint protos docs sdk conformance kill-queue bench bench-growth bench-sdk lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -51,6 +51,9 @@ sdk: setup ## generate the contract's half of every SDK that has a generator, an
 
 conformance: setup ## every SDK plays the conformance scenario; prints a table, language by step
 	$(BIN)/python -m tests.conformance
+
+kill-queue: setup ## kill processes twelve times beside 100,000 queued recipients of a dead domain, and count every message
+	$(BIN)/python -m tests.faults.kill_rounds --rounds 12 --queued 100000
 
 bench: setup ## measure; prints JSON and a table (BENCH="--store sqlite,postgresql" for other options)
 	$(BIN)/python -m tests.bench $(BENCH)

@@ -1,10 +1,12 @@
 """Kill the processes of a running platform at random moments under load, and count every message afterwards.
 
-    python -m tests.faults.kill_rounds [--rounds 100] [--postgres | --store postgresql://...] [--seed N]
+    python -m tests.faults.kill_rounds [--rounds 100] [--queued 100000] [--postgres | --store URL] [--seed N]
 
 Each message is sent once, with a unique header, and never repeated. A message answered 250 or OK must be found exactly
 once for each recipient; a refused one, never; one whose answer was lost, at most once. After each round the core must
 be ready within five seconds, a whole IMAP and SMTP conversation must work soon after, and the store must pass `check`.
+With `--queued`, so many recipients of a domain that takes no mail wait beside the load, are attempted again and again,
+and must all still wait after each round.
 Prints a JSON line a round; exits 1 at the first violation.
 """
 
@@ -33,16 +35,23 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from sqlalchemy import func, select
 
 from restante.calls import Calls
 from restante.jobs import Jobs
+from restante.queue import Queue
+from restante.v1.queue_pb2 import QueueSelector
 from restante_cli.connect import admin_link
 from restante_process.options import read_config
+from restante_server.db.engine import open_backend
+from restante_server.db.schema import transport_recipient
 from tests.bench.platforms import free_base, platform
+from tests.harness import stuck
 from tests.harness.postgres import PostgresServer, running_cluster
 
 PEOPLE = ("alice", "bob", "carol")
 DOMAIN = "example.test"
+DEAD = "dead.example"  # the demo sends no mail to other servers: every attempt is deferred
 HEADER = "X-Kill-Id"
 BACK_SECONDS = 5.0  # until the core is ready
 CONVERSATION_SECONDS = 15.0  # until a conversation works: every gateway has restarted too
@@ -247,10 +256,47 @@ async def check(directory: Path) -> list[str]:
         await link.close()
 
 
+async def still_queued(directory: Path) -> int:
+    """The number of waiting recipients of DEAD. Makes them due, so that the next round attempts them again."""
+    link = await admin_link(read_config(None, directory, ()))
+    try:
+        queue, dead = Queue(Calls(link)), QueueSelector(destination=DEAD)
+        counted = await queue.remove(dead, dry_run=True)
+        await queue.retry(dead)
+        return counted.recipients
+    finally:
+        await link.close()
+
+
+def fill_queue(directory: Path, base: int, store: str, queued: int) -> None:
+    """Put `queued` recipients of DEAD into the queue of a platform, which runs before and after, but not meanwhile."""
+    with platform(directory, base, store), contextlib.closing(_smtp(base + 587)) as client:
+        client.login(f"alice@{DOMAIN}", "alice-demo")
+        client.sendmail(f"alice@{DOMAIN}", [f"someone@{DEAD}"], _message("0", f"alice@{DOMAIN}"))
+    backend = open_backend(store or read_config(None, directory, ()).store_url)
+    try:
+        with backend.writer_engine.begin() as tx:
+            like = tx.execute(
+                select(func.max(transport_recipient.c.transport_id)).where(transport_recipient.c.destination == DEAD)
+            ).scalar_one()
+            sender = tx.execute(
+                select(transport_recipient.c.sender).where(transport_recipient.c.transport_id == like)
+            ).scalar_one()
+            due_at = time.time_ns() // 1_000
+            stuck.fill(tx, like, queued - 1, due_at=due_at, destination=stuck.one(DEAD), sender=stuck.by(sender))
+    finally:
+        backend.close()
+
+
 def one_round(
-    supervisor: subprocess.Popen[bytes], base: int, directory: Path, victim: str, ready_within: float = BACK_SECONDS
+    supervisor: subprocess.Popen[bytes],
+    base: int,
+    directory: Path,
+    victim: str,
+    ready_within: float = BACK_SECONDS,
+    queued: int = 0,
 ) -> dict[str, object]:
-    """Kill once under load. Raises AssertionError."""
+    """Kill once under load, with `queued` recipients of DEAD in the queue. Raises AssertionError."""
     load = Load(base)
     threads = load.run(LOAD_SECONDS)
     moment = random.uniform(0.1, LOAD_SECONDS - 0.3)
@@ -266,6 +312,9 @@ def one_round(
     assert not wrong, wrong[:10]
     findings = asyncio.run(check(directory))
     assert not findings, findings[:10]
+    if queued:
+        waiting = asyncio.run(still_queued(directory))
+        assert waiting == queued, f"{waiting} recipients wait, of {queued}"
     assert ready <= ready_within, f"the core was ready only after {ready:.1f} s"
     answers: dict[str, int] = dict(Counter(message.answer for message in load.sent))
     times = {"killed_after": round(moment, 2), "ready_seconds": round(ready, 2), "back_seconds": round(back, 2)}
@@ -273,11 +322,13 @@ def one_round(
 
 
 @contextlib.contextmanager
-def running(store: str) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
-    """A fresh platform: its supervisor, base port and directory."""
+def running(store: str, queued: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
+    """A fresh platform with `queued` recipients of DEAD: its supervisor, base port and directory."""
     base = free_base()
     with tempfile.TemporaryDirectory(prefix="restante-kill-") as scratch:
         directory = Path(scratch) / "data"
+        if queued:
+            fill_queue(directory, base, store, queued)
         with platform(directory, base, store) as supervisor:
             yield supervisor, base, directory
 
@@ -285,6 +336,7 @@ def running(store: str) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--queued", type=int, default=0, help="recipients of a dead domain that wait beside the load")
     parser.add_argument("--store", default="", help="URL of an empty PostgreSQL database; without it SQLite")
     parser.add_argument("--postgres", action="store_true", help="a PostgreSQL server of its own, for this run")
     parser.add_argument("--seed", type=int, default=None)
@@ -294,11 +346,11 @@ def main() -> int:
         store = arguments.store
         if arguments.postgres:
             store = PostgresServer(stack.enter_context(running_cluster())).create_database()
-        supervisor, base, directory = stack.enter_context(running(store))
+        supervisor, base, directory = stack.enter_context(running(store, arguments.queued))
         for number in range(1, arguments.rounds + 1):
             victim = VICTIMS[number % len(VICTIMS)]
             try:
-                outcome = one_round(supervisor, base, directory, victim)
+                outcome = one_round(supervisor, base, directory, victim, queued=arguments.queued)
             except (AssertionError, TimeoutError) as problem:
                 print(json.dumps({"round": number, "victim": victim, "problem": str(problem)}), flush=True)
                 return 1

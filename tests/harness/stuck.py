@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Text, cast, func, insert, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, cast, func, insert, literal, null, select
 
 from restante_server.db.schema import transport_message, transport_recipient
 from restante_server.transport.states import State
@@ -40,6 +40,8 @@ def fill(
         "sender": sender(number),
         "state": literal(int(State.PENDING)),
         "next_attempt_at": literal(due_at),
+        "lease_id": null(),
+        "lease_expires_at": null(),
     }
     for table, key in ((transport_message, {"transport_id": transport_id}), (transport_recipient, changed)):
         values = {column.name: key.get(column.name, column) for column in table.c}
