@@ -5,7 +5,9 @@ Only the server's first fields differ: Return-Path, Delivered-To and Received.
 
 from __future__ import annotations
 
+import base64
 import imaplib
+import json
 import os
 import re
 import secrets
@@ -225,3 +227,95 @@ def test_git_send_email(demo: Demo, port: str, tmp_path: Path) -> None:
     came = less_the_head(arrived(demo, token), demo).replace(b"\r\n", b"\n")
     patch = (tmp_path / "a.patch").read_bytes()
     assert came.partition(b"\n\n")[2].rstrip(b"\n") == patch.partition(b"\n\n")[2].rstrip(b"\n")
+
+
+@pytest.mark.needs("msmtp")
+@pytest.mark.parametrize("port", PORTS)
+def test_msmtp(demo: Demo, port: str, tmp_path: Path) -> None:
+    token, octets = hard_mail(demo)
+    run(
+        [
+            "msmtp", "--file=/dev/null", "--host=localhost", f"--port={demo.port(port)}", "--auth=on", "--tls=on",
+            f"--tls-starttls={'off' if port == 'submissions' else 'on'}", f"--tls-trust-file={demo.ca}",
+            f"--user={demo.address('alice')}", f"--passwordeval=echo {demo.password('alice')}",
+            f"--from={demo.address('alice')}", "--domain=client.example", "--dsn-notify=success", "--dsn-return=hdrs",
+            "--", demo.address("bob"),
+        ],
+        text=octets.decode().replace("\r\n", "\n"),
+    )  # fmt: skip
+    assert less_the_head(arrived(demo, token), demo) == octets
+    report = message_from_bytes(arrived_about(demo, token), policy=policy.default)
+    status = list(report.iter_parts())[1].as_string()
+    assert "Action: delivered" in status and f"Final-Recipient: rfc822; {demo.address('bob')}" in status  # RFC 3461 4.1
+
+
+def arrived_about(demo: Demo, token: str) -> bytes:
+    """Wait for the report to alice about the message with a Message-ID of this token, and return it."""
+    until = time.monotonic() + 15
+    with imaplib.IMAP4_SSL("localhost", demo.port("imaps"), ssl_context=demo.tls()) as client:
+        client.login(demo.address("alice"), demo.password("alice"))
+        while time.monotonic() < until:
+            client.select("INBOX", readonly=True)
+            _, found = client.search(None, "FROM", "MAILER-DAEMON")
+            for number in found[0].split():
+                _, answer = client.fetch(number.decode(), "(BODY.PEEK[])")
+                part = answer[0]
+                assert isinstance(part, tuple)
+                if token.encode() in part[1]:
+                    return bytes(part[1])
+            time.sleep(0.1)
+    raise AssertionError(f"no report about {token} has come")
+
+
+NODEMAILER = Path(__file__).parent / "nodemailer"
+
+
+@pytest.mark.builds
+@pytest.mark.needs("node", "npm")
+@pytest.mark.parametrize("port", PORTS)
+def test_nodemailer(demo: Demo, port: str) -> None:
+    lock, installed = NODEMAILER / "package-lock.json", NODEMAILER / "node_modules" / ".installed-lock.json"
+    if not installed.exists() or installed.read_bytes() != lock.read_bytes():
+        run(["npm", "--prefix", NODEMAILER, "ci", "--ignore-scripts", "--no-progress"])
+        installed.write_bytes(lock.read_bytes())
+    token, attachment = secrets.token_hex(8), bytes(range(256)) * 400
+    message = {
+        "from": {"name": "Alice Müller", "address": demo.address("alice")},
+        "to": [demo.address("bob"), "jörg@elsewhere.example"],
+        "subject": f"{token} Grüße",
+        "messageId": f"<{token}@client.example>",
+        "text": HARD,
+        "html": "<p>Grüße</p>",
+        "attachments": [
+            {
+                "filename": "Übersicht.bin",
+                "content": base64.b64encode(attachment).decode(),
+                "encoding": "base64",
+                "contentType": "application/octet-stream",
+            }
+        ],
+        "dsn": {"id": "QQ+1", "return": "headers", "notify": ["success"], "recipient": demo.address("alice")},
+    }
+    transport = {
+        "host": "localhost",
+        "port": demo.port(port),
+        "secure": port == "submissions",
+        "requireTLS": True,
+        "auth": {"user": demo.address("alice"), "pass": demo.password("alice")},
+        "tls": {"ca": Path(demo.ca).read_text()},
+    }
+    said = run(["node", NODEMAILER / "send.js"], text=json.dumps({"transport": transport, "messages": [message]}))
+    (answer,) = json.loads(said)
+    assert (answer["accepted"], answer["rejected"]) == (message["to"], [])  # the second by SMTPUTF8 (RFC 6531 3.1)
+    assert answer["response"].startswith("250 2.6.0")
+    octets = arrived(demo, token)
+    assert b"with UTF8SMTPSA" in octets[:400]
+    came = message_from_bytes(octets, policy=policy.default)
+    assert isinstance(came, EmailMessage)
+    assert (came["Subject"], came["From"].addresses[0].display_name) == (message["subject"], "Alice Müller")
+    body, attached = came.get_body(("plain",)), list(came.iter_attachments())
+    assert body is not None and body.get_content().replace("\r\n", "\n").rstrip("\n") == HARD.replace(
+        "\r\n", "\n"
+    ).rstrip("\n")
+    assert [(one.get_filename(), one.get_content()) for one in attached] == [("Übersicht.bin", attachment)]
+    assert b"Action: delivered" in arrived_about(demo, token)

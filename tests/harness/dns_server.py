@@ -132,9 +132,9 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 @contextlib.asynccontextmanager
 async def dns_server(
-    zone: str = "", host: str = "127.0.0.1", *, server: DnsServer | None = None
+    zone: str = "", host: str = "127.0.0.1", port: int = 0, *, server: DnsServer | None = None
 ) -> AsyncIterator[DnsServer]:
-    """A server, for the time of the context, on a free port that is the same for UDP and TCP; or `server`."""
+    """A server, or `server`, for the time of the context; port 0 is a free port that is the same for UDP and TCP."""
     server = server or DnsServer(zone, host)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -149,7 +149,7 @@ async def dns_server(
                     await writer.drain()
         writer.close()
 
-    stream = await asyncio.start_server(serve, host, 0)
+    stream = await asyncio.start_server(serve, host, port)
     server.port = stream.sockets[0].getsockname()[1]
     datagrams, _ = await asyncio.get_running_loop().create_datagram_endpoint(
         lambda: _Datagrams(server), local_addr=(host, server.port)

@@ -90,7 +90,7 @@ class Organisation:
         return context
 
     def port(self, listener: str) -> int:
-        """The port of mx, submission, submissions, imap, imaps, pop3 or pop3s."""
+        """The port of mx, submission, submissions, lmtp, imap, imaps, pop3 or pop3s."""
         gateways = (self.settings.smtp.listeners, self.settings.imap.listeners, self.settings.pop3.listeners)
         return next(found[listener].port for found in gateways if listener in found)
 
@@ -203,6 +203,7 @@ def _write_config(directory: Path, domain: str, mx: tuple[str, int], overrides: 
     names = (
         "submission",
         "submissions",
+        "lmtp",
         "imap",
         "imaps",
         "pop3",
@@ -232,6 +233,7 @@ def _write_config(directory: Path, domain: str, mx: tuple[str, int], overrides: 
             "mx": {"host": mx[0], "port": mx[1], "role": "mx"},
             "submission": listener("submission", "starttls") | {"role": "submission"},
             "submissions": listener("submissions", "implicit") | {"role": "submission"},
+            "lmtp": listener("lmtp", "none") | {"role": "lmtp", "allow_from": ["127.0.0.1"]},
         },
         "imap.listeners": {"imap": listener("imap", "starttls"), "imaps": listener("imaps", "implicit")},
         "pop3.listeners": {"pop3": listener("pop3", "starttls"), "pop3s": listener("pop3s", "implicit")},

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from restante import errors
 from restante_gateways.smtp.chunks import BAD_CHUNK, Chunk, parse_chunk
@@ -52,6 +54,16 @@ def test_a_bad_argument_ends_the_session(argument: bytes) -> None:
     with pytest.raises(SessionOver) as over:
         parse_chunk(argument)
     assert over.value.reply is BAD_CHUNK
+
+
+@given(st.one_of(st.binary(max_size=40), st.from_regex(rb"[0-9 ]{0,30}(LAST|last)?[ 0-9]{0,3}", fullmatch=True)))
+def test_junk_is_a_chunk_or_the_end(argument: bytes) -> None:
+    try:
+        chunk = parse_chunk(argument)
+    except SessionOver:
+        return
+    number, _, last = argument.partition(b" ")
+    assert (int(number), last.strip(b" ").upper()) == (chunk.size_octets, b"LAST" if chunk.last else b"")
 
 
 async def test_chunks_make_a_message_without_any_meaning_of_dots(gateway: Gateway) -> None:

@@ -128,6 +128,25 @@ async def test_strangers_are_not_served(gateway: Gateway) -> None:
     await runtime.drain()
 
 
+async def test_processes_share_a_unix_socket_one_at_a_time(gateway: Gateway, tmp_path: Path) -> None:
+    path = str(tmp_path / "lmtp.sock")
+    listeners = {"lmtp": SmtpListener(Port(tls="none", path=path, allow_from=()), Role.LMTP)}
+    settings = SmtpSettings(listeners, SessionSettings(Role.LMTP, "mx.example.test"))
+    processes = [Runtime(RuntimeSettings("smtp", reuse_port=True, drain_seconds=1.0)) for _ in range(3)]
+    for process in processes[:2]:
+        listen(settings, gateway.core, process)
+    assert [len(process.listeners) for process in processes] == [1, 0, 0]
+    await processes[0].drain()
+    listen(settings, gateway.core, processes[2])  # the supervisor's next process
+    client = Client(*await asyncio.open_unix_connection(path))
+    assert (await client.reply()).startswith("220 mx.example.test LMTP")
+    alone = Runtime(RuntimeSettings("smtp"))
+    with pytest.raises(OSError, match="another program serves"):
+        listen(settings, gateway.core, alone)
+    await client.close()
+    await processes[2].drain()
+
+
 @pytest.mark.needs("swaks")
 async def test_swaks_delivers(gateway: Gateway) -> None:
     done = await call(
