@@ -1,6 +1,6 @@
 """CPU of the checks of one message, with a DNS that answers from memory, and of signing and sealing. Prints JSON.
 
-python tests/bench/bench_authentication.py [--rounds N] [--oracle]
+python -m tests.bench.bench_authentication [--rounds N] [--oracle]
 
 Each message has an rsa-2048 and an ed25519 signature. `all_checks` are SPF, DKIM, ARC (no chain) and DMARC. `--oracle`
 adds the cost of dkimpy to verify and to sign with RSA.

@@ -175,8 +175,9 @@ def folded(name: bytes, tags: Sequence[tuple[str, str]]) -> bytes:
 
 
 def shown(name: bytes) -> str:
-    """A field name as h= shows it: `list-id` as `List-Id`."""
-    return name.decode("ascii").title()
+    """A field name as h= shows it: `message-id` as `Message-ID`."""
+    title = name.decode("ascii").title().replace("Mime-", "MIME-")
+    return title.removesuffix("-Id") + "-ID" if title.endswith("-Id") else title
 
 
 def _broken(text: bytes, used: int) -> bytes:

@@ -48,7 +48,7 @@ def test_the_tags_of_a_signature() -> None:
     assert tags.pop("bh") == b64encode(hashlib.sha256(b"Hello\r\n").digest()).decode()
     assert tags.pop("b")
     assert "".join(tags.pop("h").split()).split(":") == [
-        "From", "From", "To", "To", "Cc", "Subject", "Subject", "Date", "Date", "Mime-Version", "Content-Type",
+        "From", "From", "To", "To", "Cc", "Subject", "Subject", "Date", "Date", "MIME-Version", "Content-Type",
         "List-Unsubscribe", "List-Unsubscribe-Post", "Resent-From", "Resent-From",
     ]  # fmt: skip
     assert tags == {
