@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Collection
 from datetime import datetime
 from enum import IntEnum
 from typing import NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-
 from restante.errors import InvalidArgument
+from restante_mail.authentication.dkim import signing_keys
 
-RSA_EXPONENT = 65_537
 MAX_NAME_OCTETS = 253  # of the record's name, as text (RFC 1035 2.3.4)
 STRING_OCTETS = 255  # of a character-string in a TXT record (RFC 1035 3.3)
 
@@ -29,7 +24,7 @@ class Algorithm(IntEnum):
     ED25519 = 2
 
 
-_KEY_TYPES = {Algorithm.RSA_2048: "rsa", Algorithm.ED25519: "ed25519"}  # k= (RFC 6376 3.6.1, RFC 8463 3)
+_NAMES = {Algorithm.RSA_2048: "rsa-sha256", Algorithm.ED25519: "ed25519-sha256"}  # a= (RFC 6376 3.3, RFC 8463 3)
 ALGORITHMS = tuple(Algorithm)
 
 
@@ -46,13 +41,8 @@ class KeyPair(NamedTuple):
 
 def generate(algorithm: Algorithm) -> KeyPair:
     """Make a key. RSA takes about 0.1 s of one processor."""
-    if algorithm is Algorithm.ED25519:
-        edwards = Ed25519PrivateKey.generate()
-        public = edwards.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)  # RFC 8463 4
-        return KeyPair(algorithm, public, edwards.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
-    rsa = generate_private_key(RSA_EXPONENT, 2048)
-    public = rsa.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return KeyPair(algorithm, public, rsa.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+    private = signing_keys.new_private_key(_NAMES[algorithm])
+    return KeyPair(algorithm, signing_keys.public_octets(private), signing_keys.pkcs8(private))
 
 
 def selector(given: str, domain: str) -> str:
@@ -69,7 +59,7 @@ def selector(given: str, domain: str) -> str:
 
 def usual_selector(algorithm: Algorithm, today: datetime, taken: Collection[str]) -> str:
     """A selector that names algorithm and date, such as "rsa-20261130"."""
-    base = f"{_KEY_TYPES[algorithm]}-{today:%Y%m%d}"
+    base = f"{_NAMES[algorithm].partition('-')[0]}-{today:%Y%m%d}"
     names = (base, *(f"{base}-{number}" for number in range(2, len(taken) + 3)))
     return next(name for name in names if name not in taken)
 
@@ -81,7 +71,7 @@ def record_name(selector: str, domain: str) -> str:
 
 def record_text(algorithm: Algorithm, public: bytes) -> str:
     """The text of the TXT record; without octets it says that the key is revoked (RFC 6376 3.6.1)."""
-    return f"v=DKIM1; k={_KEY_TYPES[algorithm]}; p={base64.b64encode(public).decode('ascii')}"
+    return signing_keys.record_text(_NAMES[algorithm], public)
 
 
 def record_strings(text: str) -> list[str]:

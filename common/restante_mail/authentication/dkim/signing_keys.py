@@ -29,7 +29,18 @@ from restante_mail.authentication.dkim.signatures import (
     domain_name,
 )
 
-__all__ = ["BadKey", "PrivateKey", "SigningKey", "generate_key", "load_key", "pkcs8", "public_record"]
+__all__ = [
+    "BadKey",
+    "PrivateKey",
+    "SigningKey",
+    "generate_key",
+    "load_key",
+    "new_private_key",
+    "pkcs8",
+    "public_octets",
+    "public_record",
+    "record_text",
+]
 
 PrivateKey = RSAPrivateKey | Ed25519PrivateKey
 
@@ -77,26 +88,38 @@ def load_key(domain: str, selector: str, octets: bytes) -> SigningKey:
     return SigningKey(domain, selector, _algorithm(key).name, key)
 
 
-def generate_key(domain: str, selector: str, algorithm: str) -> SigningKey:
-    """A new key for `rsa-sha256` (2,048 bits; takes 0.1 s) or `ed25519-sha256`. Raises BadKey, TagError."""
+def new_private_key(algorithm: str) -> PrivateKey:
+    """A new key for `rsa-sha256` (2,048 bits; takes 0.1 s) or `ed25519-sha256`. Raises TagError."""
     if algorithm_of(algorithm) is ED25519_SHA256:
-        return SigningKey(domain, selector, algorithm, Ed25519PrivateKey.generate())
-    return SigningKey(domain, selector, algorithm, rsa.generate_private_key(public_exponent=65_537, key_size=RSA_BITS))
+        return Ed25519PrivateKey.generate()
+    return rsa.generate_private_key(public_exponent=65_537, key_size=RSA_BITS)
 
 
-def pkcs8(key: SigningKey) -> bytes:
-    """The private key in PKCS#8 DER, as `load_key` reads it."""
-    return key.private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+def generate_key(domain: str, selector: str, algorithm: str) -> SigningKey:
+    """A new key of a domain; see `new_private_key`. Raises BadKey, TagError."""
+    return SigningKey(domain, selector, algorithm, new_private_key(algorithm))
+
+
+def pkcs8(key: PrivateKey) -> bytes:
+    """The key in PKCS#8 DER, as `load_key` reads it."""
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def public_octets(key: PrivateKey) -> bytes:
+    """The public half as p= has it (RFC 6376 3.6.1, RFC 8463 4)."""
+    if isinstance(key, RSAPrivateKey):
+        return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def record_text(algorithm: str, public: bytes) -> str:
+    """The text of the TXT record of a public half; without octets it says that the key is revoked. Raises TagError."""
+    return f"v=DKIM1; k={algorithm_of(algorithm).key_type}; p={b64encode(public).decode('ascii')}"
 
 
 def public_record(key: SigningKey) -> str:
     """The text of the TXT record at `SELECTOR._domainkey.DOMAIN`; a character-string of the DNS holds 255 octets."""
-    public = key.private_key.public_key()
-    if isinstance(key.private_key, RSAPrivateKey):
-        octets = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    else:
-        octets = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return f"v=DKIM1; k={_algorithm(key.private_key).key_type}; p={b64encode(octets).decode('ascii')}"
+    return record_text(key.algorithm, public_octets(key.private_key))
 
 
 def _algorithm(key: PrivateKey) -> Algorithm:
