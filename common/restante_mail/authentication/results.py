@@ -61,6 +61,11 @@ class DkimResult:
     partial: bool = False  # l= leaves octets of the body unsigned
     problem: str = ""  # the reason of every result but pass
 
+    @property
+    def authenticates(self) -> bool:
+        """Whether the whole message is signed by `domain`. Anyone may add to octets that l= leaves unsigned."""
+        return self.result is Result.PASS and not self.partial
+
 
 @dataclass(frozen=True, slots=True)
 class DmarcResult:

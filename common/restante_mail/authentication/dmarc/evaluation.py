@@ -100,7 +100,7 @@ class _Evaluation:
             record.strict_spf,
         )
         dkim = await self._any_aligned(
-            [one.domain for one in self._dkim if one.result is Result.PASS],
+            [one.domain for one in self._dkim if one.authenticates],
             [one.domain for one in self._dkim if one.result is Result.TEMPERROR],
             record.strict_dkim,
         )

@@ -176,7 +176,7 @@ def _confirmed(checks: Checks, domain: str) -> bool:
     dmarc = checks.dmarc
     if dmarc is not None and dmarc.result is Result.PASS and dmarc.author_domain.lower() == domain:
         return True
-    if any(one.result is Result.PASS and _aligned(one.domain, domain) for one in checks.dkim):
+    if any(one.authenticates and _aligned(one.domain, domain) for one in checks.dkim):
         return True
     return any(
         one.result is Result.PASS and one.identity is Identity.MAILFROM and _aligned(one.domain, domain)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from restante_mail.authentication.dmarc.author import Author
@@ -57,6 +59,7 @@ REJECT = "v=DMARC1; p=reject"
         ),
         # Others.
         ({"example__com": REJECT}, "example.com", (dkim("example.net"), dkim("EXAMPLE.com")), (False, True)),
+        ({"example__com": REJECT}, "example.com", (replace(dkim("example.com"), partial=True),), (False, False)),
         ({"example__com": REJECT}, "example.com", (spf("notexample.com"),), (False, False)),
         ({"example__com": REJECT, "com": REJECT}, "example.com", (spf("other.com"),), (True, False)),
         ({"example__com": REJECT + "; aspf=s"}, "example.com", (spf("a.example.com"),), (False, False)),

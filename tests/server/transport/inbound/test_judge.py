@@ -158,6 +158,7 @@ def test_a_trusted_sealer_overrides_a_failure_of_dmarc(chain: ArcResult, trusted
         (Checks(dkim=(dkim("pass", "notexample.test"),)), "example.test", "list.example", JUNK),
         (Checks(dkim=(dkim("pass", "test"),)), "example.test", "list.example", JUNK),
         (Checks(dkim=(dkim("fail", "example.test"),)), "example.test", "list.example", JUNK),
+        (Checks(dkim=(DkimResult(Result.PASS, "example.test", partial=True),)), "example.test", "l.example", JUNK),
         (Checks(dmarc=dmarc("none", "pass", "example.test"), spf=(spf("fail"),)), "example.test", "x.example", DELIVER),
         (Checks(dmarc=dmarc("none", "fail", "example.test")), "example.test", "x.example", JUNK),
         # A sealer whose results count confirms it.
