@@ -267,9 +267,9 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """[reports]: DMARC aggregate reports (RFC 9990)."""
+    """[reports]: DMARC aggregate reports (RFC 9990) and TLS reports (RFC 8460)."""
 
-    send: bool = True  # whether domains that ask for it get a daily report about mail in their names
+    send: bool = True  # whether domains that ask for it get a daily report about mail in their names, and TLS to them
     organization: str = ""  # name of this server's operator in reports; empty: transport.hostname
     sender: str = ""  # address of the author of reports; empty: postmaster at transport.hostname
     addresses: tuple[str, ...] = ()  # addresses here that receive reports about this server's domains

@@ -8,7 +8,7 @@ from functools import partial
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.notify import COMPARE_SECONDS
 from restante_server.db.operation import Write
-from restante_server.transport.feedback import archive, daily, received
+from restante_server.transport.feedback import archive, daily, received, tls_reports
 from restante_server.transport.feedback.daily import Reporter
 from restante_server.transport.service import MINUTE_SECONDS, POLL_SECONDS, PURGE_SECONDS
 from restante_server.upkeep import sweeps
@@ -73,7 +73,7 @@ def of_transport(core: Core) -> list[PeriodicTask]:
 
 
 def of_reports(core: Core) -> list[PeriodicTask]:
-    """Tasks of DMARC reports: write the counts, send and read reports, forget old ones."""
+    """Tasks of DMARC and TLS reports: write the counts, send and read reports, forget old ones."""
     given, hostname = core.settings.reports, core.settings.transport.hostname
     reporter = Reporter(given.organization or hostname, given.sender or f"postmaster@{hostname}", hostname)
 
@@ -81,6 +81,7 @@ def of_reports(core: Core) -> list[PeriodicTask]:
         moment = now()
         if given.send:
             await daily.send(core.db, core.transport.settings, reporter, moment)
+            await tls_reports.send(core.db, core.transport.settings, reporter, moment)
         await received.read(core.db, core.contents.directory, given.addresses, moment)
         before = moment - given.keep_days * sweeps.DAY
         forget = Write(partial(archive.forget, before=before, most=sweeps.AT_ONCE), rows=sweeps.AT_ONCE)

@@ -86,9 +86,8 @@ def targets(record: str) -> Targets:
 
 def _address(rest: str) -> str:
     """The address of a mailto: URI (RFC 6068 2); "" for an unusable one."""
-    address = unquote(rest.partition("?")[0], errors="strict" if rest.isascii() else "replace")
     try:
-        return parse_path(address).address
+        return parse_path(unquote(rest.partition("?")[0], errors="strict")).address
     except (BadPath, UnicodeDecodeError):
         return ""
 

@@ -61,6 +61,7 @@ class Outgoing:
     html: str | None = None
     attachments: Sequence[Attached] = ()
     extra_fields: Sequence[tuple[str, str]] = ()  # other header fields, in order
+    report_type: str = ""  # of a multipart/report with attachments (RFC 6522); "": multipart/mixed
 
 
 _POLICY = policy.SMTP.clone(cte_type="7bit")  # every next hop accepts it (RFC 6152 3)
@@ -200,6 +201,9 @@ def _body(parts: Outgoing) -> tuple[EmailMessage, dict[bytes, bytes]]:
     for attached in parts.attachments:
         if attached not in related:
             _attach(message, attached, False, verbatim)
+    if parts.report_type:
+        message.set_type("multipart/report")
+        message.set_param("report-type", parts.report_type)
     if "MIME-Version" not in message:
         message["MIME-Version"] = "1.0"
     return message, verbatim

@@ -48,7 +48,8 @@ class Attempts:
         ids = [item.recipient_id for item in lease.recipients]
         last: Outcome | None = None
         try:
-            async for hop in self._router.hops(lease.destination, sending_domain(lease.reverse_path)):
+            sender, optional = sending_domain(lease.reverse_path), lease.tls_optional
+            async for hop in self._router.hops(lease.destination, sender, tls_optional=optional):
                 try:
                     return await self._at(hop, lease)
                 except Unreachable as unreachable:

@@ -103,16 +103,16 @@ class Router:
         self._policies = policies or Policies(resolver, Sessions())
         self.allowed = Allowed(allow_private)
 
-    async def hops(self, destination: str, sender: str = "") -> AsyncIterator[Hop]:
+    async def hops(self, destination: str, sender: str = "", *, tls_optional: bool = False) -> AsyncIterator[Hop]:
         """The servers to try for mail of a sending domain, in order, at most 12. A failed lookup is raised after the
-        servers found.
+        servers found. With `tls_optional` the policies of the destination are ignored.
 
         Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, NoFamily, Forbidden,
         BadLiteral.
         """
         end = self._sources.find(sender)
         tried, passed_over = 0, False
-        async for hop in self._all(destination, sender):
+        async for hop in self._all(destination, sender, tls_optional):
             if end.address(hop.address) is None:
                 passed_over = True
                 continue
@@ -123,7 +123,7 @@ class Router:
         if passed_over and not tried:
             raise NoFamily(destination)
 
-    async def _all(self, destination: str, sender: str) -> AsyncIterator[Hop]:
+    async def _all(self, destination: str, sender: str, tls_optional: bool) -> AsyncIterator[Hop]:
         route = self._routes.find(destination, sender)
         if route is not None:
             addresses = await self._addresses(route.host)
@@ -134,7 +134,7 @@ class Router:
         elif destination.startswith("["):
             yield self._literal(destination)
         else:
-            async for hop in self._by_dns(destination):
+            async for hop in self._by_dns(destination, tls_optional):
                 yield hop
 
     def _literal(self, destination: str) -> Hop:
@@ -154,11 +154,11 @@ class Router:
             raise LoopsBack(destination)
         return hop
 
-    async def _by_dns(self, destination: str) -> AsyncIterator[Hop]:
+    async def _by_dns(self, destination: str, tls_optional: bool) -> AsyncIterator[Hop]:
         yielded = refused = False
         problem: LookupFailed | Forbidden | None = None
         servers = await self._resolver.servers(destination)
-        policies = await self._policies.of(destination)
+        policies = None if tls_optional else await self._policies.of(destination)
         for _, group in groupby(servers, key=lambda server: server.preference):
             hops: list[Hop] = []
             for server in group:
@@ -184,7 +184,7 @@ class Router:
             implicit = [server.host for server in servers] == [destination]
             raise NoSuchDomain(destination) if implicit else NoServer(destination)
 
-    async def _of_server(self, server: MailServer, policies: Destination) -> list[Hop]:
+    async def _of_server(self, server: MailServer, policies: Destination | None) -> list[Hop]:
         """The addresses of an MX host, with the rule for it. Raises LookupFailed, Forbidden."""
         try:
             host = Host((str(parse_address(server.host)),), server.host)
@@ -192,7 +192,7 @@ class Router:
             host = await self._resolver.host(server.host)
         if not host.addresses:
             return []
-        rule = await policies.rule(server, host)
+        rule = OPPORTUNISTIC if policies is None else await policies.rule(server, host)
         return [Hop(server.host, address, self._port, rule) for address in host.addresses]
 
     async def _addresses(self, host: str) -> list[str]:

@@ -457,6 +457,7 @@ transport_message = Table(
     Column("envelope_id", Text, nullable=False),  # ENVID as given, xtext
     Column("smtputf8", Boolean, nullable=False),
     Column("body_8bit", Boolean, nullable=False),
+    Column("tls_optional", Boolean, nullable=False),  # TLS reports, which no policy about TLS holds up (RFC 8460 3)
     Column("source", Text, nullable=False),  # client address or account, shown to administrators
     Column("account_id", BigInteger),  # the submitter; NULL: received from another server, or a report
     Column("subject", Text, nullable=False),  # of submissions, shown to their owner
@@ -626,7 +627,14 @@ tls_report = Table(
     Column("day", Integer, primary_key=True, autoincrement=False),  # days since 1970-01-01 UTC
     Column("policy_domain", Text, primary_key=True),
     Column("record", Text, nullable=False),  # the domain's TXT record (RFC 8460 3)
-    Column("reported_at", BigInteger),  # NULL: not yet
+    Column("settled", Boolean, nullable=False),  # the report was sent, or none is to be sent
+    Column("reported_at", BigInteger),  # when it was sent
+    Index(
+        "ix_tls_report_due",
+        "day",
+        sqlite_where=text("NOT settled"),
+        postgresql_where=text("NOT settled"),
+    ),
     comment="Domains that want a report about their TLS sessions of a day.",
 )
 

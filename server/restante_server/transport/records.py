@@ -83,6 +83,7 @@ class Incoming:
     envelope_id: str = ""
     smtputf8: bool = False
     body_8bit: bool = False
+    tls_optional: bool = False  # policies about TLS do not hold it up
     account_id: int | None = None  # the submitter; None: received from another server
     subject: str = ""  # of submissions
     signing_domain: str = ""  # of the author, in A-labels; "": not signed

@@ -76,6 +76,7 @@ def insert_messages(tx: Connection, items: Sequence[tuple[Incoming, int | None]]
             "envelope_id": item.envelope_id,
             "smtputf8": item.smtputf8,
             "body_8bit": item.body_8bit,
+            "tls_optional": item.tls_optional,
             "source": item.source,
             "account_id": item.account_id,
             "subject": item.subject,

@@ -140,6 +140,15 @@ async def test_sessions_are_reported_to_the_core(zone: DnsServer, peer: SmtpPeer
     assert failure.sending_address == failure.receiving_address == "127.0.0.1"
 
 
+async def test_octets_of_a_server_are_reported_as_text(zone: DnsServer, peer: SmtpPeer, authority: Authority) -> None:
+    core = OutboundQueue()
+    peer.replies["STARTTLS"] = b"454 4.7.0 caf\xe9\x07 later\r\n"
+    async with running(core, {}, **to(peer, zone.address, authority)):
+        assert await core.outcomes(core.put(BOB)) == RELAYED
+        (counted,) = await core.tls_sessions(1)
+    assert counted.failures[0].reason == "the server refused STARTTLS: 454 4.7.0 caf\ufffd later"
+
+
 async def test_counts_are_reported_before_the_process_ends(
     zone: DnsServer, peer: SmtpPeer, authority: Authority
 ) -> None:

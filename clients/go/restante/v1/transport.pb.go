@@ -950,7 +950,8 @@ type OutboundLease struct {
 	// Of the message as it is stored, and 2 KiB more for the signatures of one that is signed. SIZE= is the number of
 	// octets that ReadOutbound gives: a conversion to 7 bits adds to them.
 	SizeOctets    int64                  `protobuf:"varint,7,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // By the database's clock.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`        // By the database's clock.
+	TlsOptional   bool                   `protobuf:"varint,9,opt,name=tls_optional,json=tlsOptional,proto3" json:"tls_optional,omitempty"` // Policies about TLS do not hold it up, as it is a TLS report (RFC 8460 3).
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1039,6 +1040,13 @@ func (x *OutboundLease) GetExpiresAt() *timestamppb.Timestamp {
 		return x.ExpiresAt
 	}
 	return nil
+}
+
+func (x *OutboundLease) GetTlsOptional() bool {
+	if x != nil {
+		return x.TlsOptional
+	}
+	return false
 }
 
 // LeaseOutboundResponse has new leases.
@@ -1541,7 +1549,7 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\x11OutboundRecipient\x12%\n" +
 	"\frecipient_id\x18\x01 \x01(\x03B\x020\x01R\vrecipientId\x12<\n" +
 	"\trecipient\x18\x02 \x01(\v2\x1e.restante.v1.EnvelopeRecipientR\trecipient\x12#\n" +
-	"\rattempt_count\x18\x03 \x01(\x05R\fattemptCount\"\xf2\x02\n" +
+	"\rattempt_count\x18\x03 \x01(\x05R\fattemptCount\"\x95\x03\n" +
 	"\rOutboundLease\x12\x1d\n" +
 	"\blease_id\x18\x01 \x01(\x03B\x020\x01R\aleaseId\x12%\n" +
 	"\ftransport_id\x18\x02 \x01(\x03B\x020\x01R\vtransportId\x12 \n" +
@@ -1554,7 +1562,8 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\vsize_octets\x18\a \x01(\x03B\x020\x01R\n" +
 	"sizeOctets\x129\n" +
 	"\n" +
-	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"g\n" +
+	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12!\n" +
+	"\ftls_optional\x18\t \x01(\bR\vtlsOptional\"g\n" +
 	"\x15LeaseOutboundResponse\x122\n" +
 	"\x06leases\x18\x01 \x03(\v2\x1a.restante.v1.OutboundLeaseR\x06leases\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\"Q\n" +

@@ -501,6 +501,7 @@ class OutboundLease(_message.Message):
     RECIPIENTS_FIELD_NUMBER: _builtins.int
     SIZE_OCTETS_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    TLS_OPTIONAL_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.int
     """The lease."""
     transport_id: _builtins.int
@@ -513,6 +514,8 @@ class OutboundLease(_message.Message):
     """Of the message as it is stored, and 2 KiB more for the signatures of one that is signed. SIZE= is the number of
     octets that ReadOutbound gives: a conversion to 7 bits adds to them.
     """
+    tls_optional: _builtins.bool
+    """Policies about TLS do not hold it up, as it is a TLS report (RFC 8460 3)."""
     @_builtins.property
     def options(self) -> _submission_pb2.EnvelopeOptions:
         """Parameters of MAIL."""
@@ -536,10 +539,11 @@ class OutboundLease(_message.Message):
         recipients: _abc.Iterable[Global___OutboundRecipient] | None = ...,
         size_octets: _builtins.int = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        tls_optional: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "expires_at", b"expires_at", "lease_id", b"lease_id", "options", b"options", "recipients", b"recipients", "reverse_path", b"reverse_path", "size_octets", b"size_octets", "transport_id", b"transport_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "expires_at", b"expires_at", "lease_id", b"lease_id", "options", b"options", "recipients", b"recipients", "reverse_path", b"reverse_path", "size_octets", b"size_octets", "tls_optional", b"tls_optional", "transport_id", b"transport_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -17,6 +17,7 @@ from restante.v1.reports_pb2 import (
     ListDmarcReportsRequest,
     ReportDirection,
 )
+from restante.v1.tls_pb2 import ListTlsSessionsRequest, TlsPolicyKind, TlsResultType, TlsSessionCount
 from restante_cli.admin.context import Admin
 from restante_cli.failures import run
 from restante_cli.groups import Group
@@ -25,12 +26,22 @@ from restante_cli.output import cell, output_option, print_json, say, show
 
 REPORT = Number("report number", "restante admin reports dmarc")
 COLUMNS = ("id", "direction", "organization", "policy_domain", "begins_at", "messages", "failed", "address")
+TLS_COLUMNS = ("day", "domain", "policy", "result", "sessions", "host", "reason", "reported_at")
+POLICIES = {
+    TlsPolicyKind.TLS_POLICY_KIND_NONE: "none",
+    TlsPolicyKind.TLS_POLICY_KIND_STS: "MTA-STS",
+    TlsPolicyKind.TLS_POLICY_KIND_TLSA: "DANE",
+}
+RESULTS = {
+    number: name.removeprefix("TLS_RESULT_TYPE_").lower().replace("_", "-") if number else "success"
+    for name, number in TlsResultType.items()
+}
 ROW_COLUMNS = ("source", "messages", "disposition", "dkim", "spf", "header_from", "envelope_from", "reasons")
 
 
 @click.group(cls=Group)
 def reports() -> None:
-    """Reports between mail servers about mail in a domain's name."""
+    """Reports between mail servers: about mail in a domain's name (DMARC), and about TLS."""
 
 
 @reports.command()
@@ -51,6 +62,39 @@ async def _list(admin: Admin, request: ListDmarcReportsRequest, form: str) -> No
         pages = calls.pages(methods.LIST_DMARC_REPORTS, request)
         rows = [_report(each) async for page in pages for each in page.reports]
     show(form, COLUMNS, rows, right=("id", "messages", "failed"))
+
+
+@reports.command()
+@click.option("--domain", default="", metavar="DOMAIN", help="List only sessions for recipients of this domain.")
+@click.option("--failures", is_flag=True, help="List only sessions that did not meet the domain's policy.")
+@output_option
+@click.pass_obj
+def tls(admin: Admin, domain: str, failures: bool, form: str) -> None:
+    """List the counted TLS sessions with other servers by day, policy and result, the latest day first."""
+    run(_tls(admin, ListTlsSessionsRequest(policy_domain=domain, failures_only=failures, page_size=500), form))
+
+
+async def _tls(admin: Admin, request: ListTlsSessionsRequest, form: str) -> None:
+    async with admin.calls() as calls:
+        rows = [_count(each) async for page in calls.pages(methods.LIST_TLS_SESSIONS, request) for each in page.counts]
+    show(form, TLS_COLUMNS, rows, right=("sessions",))
+
+
+def _count(count: TlsSessionCount) -> dict[str, Any]:
+    failure = count.failure
+    return {
+        "day": count.day.ToDatetime(UTC).date().isoformat(),
+        "domain": count.policy_domain,
+        "policy": POLICIES.get(count.kind, "unknown"),
+        "policy_lines": list(count.policy_lines),
+        "result": RESULTS.get(failure.result, "unknown"),
+        "sessions": failure.session_count,
+        "host": failure.receiving_host,
+        "host_address": failure.receiving_address,
+        "relay_address": failure.sending_address,
+        "reason": failure.reason,
+        "reported_at": count.reported_at.ToDatetime(UTC) if count.HasField("reported_at") else None,
+    }
 
 
 @reports.command("show")

@@ -80,7 +80,7 @@ def verify(chain: Chain, records: Sequence[TlsaRecord], accepted_names: Sequence
     try:
         _verify(own, above, [anchor for anchor in anchors if anchor != own])
         presented = names(x509.load_der_x509_certificate(own))
-    except (ValueError, crypto.Error):
+    except (ValueError, crypto.Error, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise ChainRefused("a certificate of the chain cannot be read") from None
     if not any(_names(presented, name.lower().rstrip(".")) for name in accepted_names):
         raise ChainRefused(f"the certificate is not for {accepted_names[0]}", verify_code=62)

@@ -96,6 +96,8 @@ class StsPolicies:
         All who ask for a domain at once wait for one lookup.
         """
         name = domain.lower().rstrip(".")
+        if self._absent.get(name, 0.0) > self._clock():
+            return None
         looking = self._looking.get(name)
         if looking is None:
             looking = asyncio.create_task(self._look(name), name=f"MTA-STS policy of {name}")
@@ -125,8 +127,6 @@ class StsPolicies:
 
     async def _look(self, domain: str) -> StsPolicy | None:
         now = self._clock()
-        if self._absent.get(domain, 0.0) > now:
-            return None
         kept = await self._known(domain, now)
         published = await self._published(domain)
         if published is None or (kept is not None and kept.record_id == published):
@@ -166,8 +166,9 @@ class StsPolicies:
             return None
 
     async def _refresh(self, domain: str) -> None:
-        kept = self._kept[domain]
-        await self._fetched(domain, await self._published(domain) or kept.record_id, kept)
+        kept = self._kept.get(domain)
+        if kept is not None:  # it may just have expired
+            await self._fetched(domain, await self._published(domain) or kept.record_id, kept)
 
     async def _fetched(self, domain: str, published: str, kept: Kept | None) -> Kept | None:
         """Fetch the policy and keep it; the one kept so far where that fails."""

@@ -35,6 +35,7 @@ AT_ONCE = 20  # records looked up together
 SESSIONS_OF_REQUEST = 100
 OCTETS_OF_REQUEST = 384 << 10  # an operation has at most 1 MiB, and one message may have as many again
 FAILURES_OF_SESSIONS = 100
+MAX_LINE_CHARACTERS = 1_000  # of a policy; a TLSA record with a whole certificate is longer, and is cut
 
 
 class Reporter:
@@ -132,7 +133,7 @@ def _messages(policy: TlsPolicy, counts: Sequence[tuple[Session, int]], record: 
         yield TlsSessions(
             policy_domain=policy.domain,
             kind=TlsPolicyKind.Value(f"TLS_POLICY_KIND_{policy.kind.name}"),
-            policy_lines=policy.lines,
+            policy_lines=[line[:MAX_LINE_CHARACTERS] for line in policy.lines],
             mx_patterns=policy.patterns,
             successful_count=0 if start else successful,
             failures=failures[start : start + FAILURES_OF_SESSIONS],

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from restante_gateways.relay.outcomes import visible
 from restante_mail.authentication.tls_result import TlsPolicy, TlsResult
 
 MAX_KINDS = 10_000  # different sessions between two reports; further kinds are not counted
@@ -47,7 +48,8 @@ class Sessions:
         address: str = "",
     ) -> None:
         """Count a session, or an attempt to get one, that did not meet the policy."""
-        self._add(Session(policy, result, sending_address, host, address, reason[:MAX_REASON_CHARACTERS]))
+        shown = visible(reason)[:MAX_REASON_CHARACTERS]  # it may quote a server
+        self._add(Session(policy, result, sending_address, host, address, shown))
 
     def taken(self) -> Counter[Session]:
         """All counts since the last call."""

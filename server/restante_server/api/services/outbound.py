@@ -186,6 +186,7 @@ def lease_of(lease: Lease) -> OutboundLease:
         ],
         size_octets=origin.size_octets + (SIGNATURE_OCTETS if lease.is_signed else 0),
         expires_at=expires_at,
+        tls_optional=lease.tls_optional,
     )
 
 

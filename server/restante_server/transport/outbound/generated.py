@@ -39,8 +39,14 @@ def send(
     source: str,
     message_id: str,
     now: int,
+    author_domain: str = "",
+    tls_optional: bool = False,
 ) -> int:
-    """Accept the message; returns its transport id. `octets` are canonical, `source` is shown to administrators."""
+    """Accept the message; returns its transport id. `octets` are canonical, `source` is shown to administrators.
+
+    `author_domain` is that of From, in A-labels, which signs it; "": the host name. With `tls_optional` no policy about
+    TLS holds it up.
+    """
     facts = scan(octets)
     new = NewContent(len(octets), hashlib.sha256(octets).digest(), parts.encode(facts.tree), octets, None)
     message = Incoming(
@@ -52,8 +58,9 @@ def send(
         source=source,
         smtputf8=not all(planned.forward_path.isascii() for planned in to),
         body_8bit=not octets.isascii(),
+        tls_optional=tls_optional,
         internet_message_id=message_id,
-        signing_domain=settings.hostname.lower(),  # of its From
+        signing_domain=author_domain or settings.hostname.lower(),
     )
     (content_id,) = contents.insert_many(tx, [new], now)
     waits = any(planned.state in WAITING for planned in to)

@@ -37,6 +37,7 @@ _claim = (
         transport_message.c.smtputf8,
         transport_message.c.body_8bit,
         transport_message.c.signing_domain,
+        transport_message.c.tls_optional,
     )
     .where(transport_message.c.transport_id.in_(bindparam("ids", expanding=True)))
     .order_by(transport_message.c.transport_id)
@@ -84,6 +85,7 @@ class Lease(NamedTuple):
     origin: Origin
     smtputf8: bool
     body_8bit: bool
+    tls_optional: bool
     destination: str
     sender: int
     rows: tuple[Row, ...]
@@ -143,8 +145,8 @@ def lease(tx: Connection, now: int, turns: Turns, seconds: int) -> Leased:
     for one in chosen:
         lent = due.get((one.transport_id, one.destination), [])[:MAX_LEASE_RECIPIENTS]
         if lent:
-            *origin, smtputf8, body_8bit, signing_domain = claimed[one.transport_id]
-            facts = Origin._make(origin), smtputf8, body_8bit, one.destination, one.sender
+            *origin, smtputf8, body_8bit, signing_domain, tls_optional = claimed[one.transport_id]
+            facts = Origin._make(origin), smtputf8, body_8bit, tls_optional, one.destination, one.sender
             leases.append(Lease(secrets.randbits(62), *facts, tuple(lent), until, signing_domain in signing))
     if leases:
         lent_rows = [

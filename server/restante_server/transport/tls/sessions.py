@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
 
+from restante_mail.authentication.tls_result import PolicyKind, TlsResult
 from restante_server.db.schema import tls_report, tls_session
 from restante_server.db.upsert import insert_into, insert_missing
 
@@ -16,6 +17,12 @@ DAY = 86_400_000_000  # microseconds
 MAX_DAY_KINDS = 100_000  # different counts of one day
 AT_ONCE = 500  # removed in one transaction
 DIGEST_OCTETS = 16
+
+POLICY_KINDS = {1: PolicyKind.NONE, 2: PolicyKind.STS, 3: PolicyKind.TLSA}
+"""The kinds of policy by their numbers in the contract."""
+
+RESULTS: dict[int, TlsResult | None] = {0: None, **dict(enumerate(TlsResult, 1))}
+"""The results by their numbers in the contract; 0 is a success."""
 
 _s, _r = tls_session, tls_report
 
@@ -42,6 +49,14 @@ class Counted(NamedTuple):
     kind: Kind
     session_count: int
     reported_at: int | None  # microseconds
+
+
+class Due(NamedTuple):
+    """A report that a domain wants and that has not been sent."""
+
+    day: int
+    policy_domain: str
+    record: str  # the domain's TXT record
 
 
 class Place(NamedTuple):
@@ -86,7 +101,11 @@ def add(tx: Connection, day: int, counts: Iterable[tuple[Kind, int]], records: I
         statement = insert_into(tx, _s)
         added = {"session_count": _s.c.session_count + statement.excluded.session_count}
         tx.execute(statement.on_conflict_do_update(index_elements=["day", "digest"], set_=added), list(rows.values()))
-    wanted = [{"day": day, "policy_domain": domain, "record": record} for domain, record in records if record]
+    wanted = [
+        {"day": day, "policy_domain": domain, "record": record, "settled": False}
+        for domain, record in records
+        if record
+    ]
     if wanted:
         tx.execute(insert_missing(tx, _r), wanted)
 
@@ -108,6 +127,18 @@ def of_domain(tx: Connection, day: int, domain: str, most: int) -> list[Counted]
     """At most so many counts of one day and domain, the highest first."""
     statement = _listing.where(_s.c.day == day, _s.c.policy_domain == domain)
     return [_counted(row) for row in tx.execute(statement.order_by(_s.c.session_count.desc(), _s.c.digest).limit(most))]
+
+
+def due(tx: Connection, today: int, most: int) -> list[Due]:
+    """Some reports of days before `today` that have not been sent."""
+    wanted = select(_r.c.day, _r.c.policy_domain, _r.c.record).where(_r.c.day < today, _r.c.settled.is_(False))
+    return [Due(*row) for row in tx.execute(wanted.order_by(_r.c.day, _r.c.policy_domain).limit(most))]
+
+
+def settle(tx: Connection, report: Due, reported_at: int | None) -> bool:
+    """Note that a report was sent, or (None) that there is none to send; returns False if that was noted before."""
+    same = (_r.c.day == report.day, _r.c.policy_domain == report.policy_domain, _r.c.settled.is_(False))
+    return tx.execute(update(_r).where(*same).values(settled=True, reported_at=reported_at)).rowcount == 1
 
 
 def forget(tx: Connection, before: int) -> int:

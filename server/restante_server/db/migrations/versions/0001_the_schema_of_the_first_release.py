@@ -376,9 +376,18 @@ def upgrade() -> None:
         sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("policy_domain", sa.Text(), nullable=False),
         sa.Column("record", sa.Text(), nullable=False),
+        sa.Column("settled", sa.Boolean(), nullable=False),
         sa.Column("reported_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("day", "policy_domain", name=op.f("pk_tls_report")),
         comment="Domains that want a report about their TLS sessions of a day.",
+    )
+    op.create_index(
+        "ix_tls_report_due",
+        "tls_report",
+        ["day"],
+        unique=False,
+        sqlite_where=sa.text("NOT settled"),
+        postgresql_where=sa.text("NOT settled"),
     )
     op.create_table(
         "tls_session",
@@ -447,6 +456,7 @@ def upgrade() -> None:
         sa.Column("envelope_id", sa.Text(), nullable=False),
         sa.Column("smtputf8", sa.Boolean(), nullable=False),
         sa.Column("body_8bit", sa.Boolean(), nullable=False),
+        sa.Column("tls_optional", sa.Boolean(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("account_id", sa.BigInteger(), nullable=True),
         sa.Column("subject", sa.Text(), nullable=False),
