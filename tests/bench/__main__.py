@@ -1,11 +1,14 @@
 """`make bench`: the platform and installed peers under the load generator, in one interleaved run.
 
-    python -m tests.bench [--store postgresql] [--only smtp,fetch] [--alone] [--workloads FILE] [--load-generator DIR]
+    python -m tests.bench [--store postgresql] [--only smtp,fetch] [--alone] [--checked] [--workloads FILE]
+                          [--load-generator DIR]
 
 Starts `restante up` in a fresh directory with fifty accounts, writes a target file for it, and runs `suite.py` of the
 load generator. Prints a JSON line for each measurement, then a table of medians. With `--store` the store lies in
 PostgreSQL: `postgresql` starts a private server, a URL names an empty database. `--store sqlite,postgresql` runs a
 platform on each store in one interleaved run. The CPU is that of the platform's processes, without the database's.
+With `--checked` there is one more platform, which checks the mail by SPF, DKIM, ARC, DMARC, reverse DNS and lists. The
+load generator's mail is not signed.
 
 Peers take part when their servers answer on the ports of their target files (the generator's README says how to start
 them). Postfix and Dovecot are started for the run when they are installed and the user is root.
@@ -26,6 +29,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.bench.checking import checks
 from tests.bench.platforms import add_users, free_base, platform, postgresql, target_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,8 +74,11 @@ def stores(given: str) -> Iterator[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def targets(given: str, scratch: Path) -> Iterator[list[Path]]:
-    """The target files of platforms on these stores, which run for the time of the context."""
+def targets(given: str, scratch: Path, *, checked: bool = False) -> Iterator[list[Path]]:
+    """The target files of platforms on these stores, which run for the time of the context.
+
+    With `checked`, also that of one on SQLite that checks mail.
+    """
     with contextlib.ExitStack() as running:
         # Databases first: gRPC, which `add_users` loads, does not like a process that forks.
         urls = [
@@ -81,12 +88,16 @@ def targets(given: str, scratch: Path) -> Iterator[list[Path]]:
             )
             for name, store in stores(given)
         ]
+        settings: dict[str, dict[str, str]] = {}
+        if checked:
+            urls.append(("restante-checked", ""))
+            settings["restante-checked"] = running.enter_context(checks())
         files, base = [], 20_000
         for name, url in urls:
             base = free_base(base)
             directory = scratch / name / "data"
             directory.parent.mkdir()
-            supervisor = running.enter_context(platform(directory, base, url))
+            supervisor = running.enter_context(platform(directory, base, url, settings.get(name)))
             asyncio.run(add_users(directory))
             files.append(target_file(directory, base, supervisor, name))
             base += 1_100
@@ -98,6 +109,7 @@ def main() -> None:
     parser.add_argument("--store", default="sqlite", help="sqlite (default), postgresql, a URL, or several with commas")
     parser.add_argument("--only", help="groups or subcommands of the workloads, with commas")
     parser.add_argument("--alone", action="store_true", help="without the peers")
+    parser.add_argument("--checked", action="store_true", help="with a platform that checks mail")
     parser.add_argument("--runs", default="3", help="runs of each workload")
     parser.add_argument("--workloads", type=Path, help="another workloads file")
     parser.add_argument("--load-generator", type=Path, default=LOAD_GENERATOR)
@@ -108,7 +120,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="restante-bench-") as scratch:
         out = Path(scratch) / "results.jsonl"
         peers_run = contextlib.nullcontext() if arguments.alone else postfix_and_dovecot(arguments.load_generator)
-        with peers_run, targets(arguments.store, Path(scratch)) as files:
+        with peers_run, targets(arguments.store, Path(scratch), checked=arguments.checked) as files:
             if not arguments.alone:
                 peers = [arguments.load_generator / "targets" / f"{name}.toml" for name in PEERS]
                 found = [peer for peer in peers if answering(peer)]

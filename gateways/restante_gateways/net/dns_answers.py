@@ -31,6 +31,7 @@ from dns.rdtypes.IN.AAAA import AAAA
 from restante_gateways.net.resolver import IMPOSSIBLE, Nameserver
 from restante_mail.authentication.dns import Address, DnsFailure
 
+UDP_OCTETS = 1_232  # of an answer; a longer one comes over TCP
 MAX_RECORDS = 100  # of one answer; further ones are dropped
 MAX_QUESTIONS = 256  # that run at once; others wait for them
 MAX_ANSWERS = 20_000  # in the cache
@@ -76,6 +77,7 @@ class DnsAnswers:
                 self._resolver.read_resolv_conf("/etc/resolv.conf")
         self._resolver.lifetime = lookup_seconds
         self._resolver.timeout = min(2.0, lookup_seconds)  # of one try
+        self._resolver.use_edns(0, 0, UDP_OCTETS)
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self._octets = 0
         self._running: dict[Key, asyncio.Task[Entry]] = {}
