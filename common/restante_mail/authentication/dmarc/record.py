@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,12 @@ def select_record(texts: Sequence[bytes]) -> bytes | None:
 
 def parse_record(octets: bytes) -> Record:
     """The record of octets that `select_record` has chosen. Of a tag that occurs twice, the first counts."""
-    text = octets[:MAX_RECORD_OCTETS].decode("ascii", "replace")
+    return _parsed(octets[:MAX_RECORD_OCTETS])
+
+
+@functools.lru_cache(maxsize=256)  # the same domains send again and again, and a message asks for one several times
+def _parsed(octets: bytes) -> Record:
+    text = octets.decode("ascii", "replace")
     tags: dict[str, str] = {}
     for piece in text.split(";", MAX_TAGS)[1:MAX_TAGS]:
         if found := _TAG.match(piece):

@@ -27,12 +27,16 @@ class CheckMetrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._counters: dict[tuple[str, str], Counter] = {}  # of pairs that have occurred; finding one anew costs more
 
     def checked(self, checks: Checks, seconds: float) -> None:
         """Count the results for one message, which waited so long for them after its end."""
         self._wait.observe(seconds)
-        for check, result in _results(checks):
-            self._results.labels(check, result).inc()
+        for pair in _results(checks):
+            counter = self._counters.get(pair)
+            if counter is None:
+                counter = self._counters[pair] = self._results.labels(*pair)
+            counter.inc()
 
 
 def _results(checks: Checks) -> Iterator[tuple[str, str]]:
