@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,9 @@ from restante_process import relaying
 from restante_process.config import Config, ConfigError, SmtpListener
 
 ENVIRONMENT = "RESTANTE_"
+
+_DOMAIN_OCTETS = 253
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
 def load(
@@ -43,6 +47,7 @@ def load(
     made = _make(Config, values, "")
     assert isinstance(made, Config)
     relaying.check(made.relay)
+    _check_domain("transport.forwarding_domain", made.transport.forwarding_domain)
     for name, listener in made.smtp.listeners.items():
         _check_trust(f"smtp.listeners.{name}", listener)
     return made
@@ -61,6 +66,11 @@ def _changed(old: Any, new: Any, where: str) -> Iterator[str]:
             yield from _changed(before, after, f"{key}.")
         elif before != after:
             yield key
+
+
+def _check_domain(where: str, name: str) -> None:
+    if name and (len(name) > _DOMAIN_OCTETS or not all(_LABEL.fullmatch(label) for label in name.split("."))):
+        raise ConfigError(f'{where}: {name!r} is not a domain name; write one such as "bounces.example.org"')
 
 
 def _check_trust(where: str, listener: SmtpListener) -> None:

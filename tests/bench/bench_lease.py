@@ -53,7 +53,9 @@ async def _row(world: World, stuck_count: int) -> dict[str, float]:
     spent, leases = [], 0
     for _ in range(ROUNDS):
         began = time.perf_counter()
-        found = await world.db.write(Write(lambda tx: queue.lease(tx, world.clock(tx), Turns(ROOM), 300)))
+        found = await world.db.write(
+            Write(lambda tx: queue.lease(tx, world.clock(tx), Turns(ROOM), 300, world.transport.forwarding))
+        )
         spent.append(1_000 * (time.perf_counter() - began))
         leases += len(found.leases)
     round_ = statistics.median(spent)

@@ -103,6 +103,14 @@ def test_a_mistake_in_a_file_is_named(file: Callable[[str], Path], text: str, pr
     assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a b", "-x.example", "x..example", "ü.example", "x" * 64, "a." * 130 + "a", "x."])
+def test_a_name_that_is_no_domain_is_refused(name: str) -> None:
+    with pytest.raises(config.ConfigError) as refused:
+        config_file.load(None, {}, {"transport.forwarding_domain": name})
+    assert str(refused.value).startswith("transport.forwarding_domain: ")
+    assert config_file.load(None, {}, {"transport.forwarding_domain": "Bounces.example"}).transport.forwarding_domain
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError, match=r"nothing\.toml"):
         config_file.load(tmp_path / "nothing.toml", environment={})

@@ -30,6 +30,7 @@ PACKAGES = {
     "postfix": "postfix",
     "msmtp": "msmtp",
     "openssl": "openssl",
+    "postsrsd": "postsrsd",
     "swaks": "swaks",
     "unbound": "unbound",
     "node": "nodejs",

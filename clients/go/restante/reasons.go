@@ -139,7 +139,8 @@ const (
 	// FAILED_PRECONDITION. The lease has lapsed or has another holder. Caused by clients.
 	ReasonLeaseLost Reason = "LEASE_LOST"
 	// ReasonRecipientNotFound:
-	// NOT_FOUND {address}. The domain is hosted here but has no such recipient. Caused by clients.
+	// NOT_FOUND {address, problem}. The domain is hosted here but has no such recipient; `problem` is there for a
+	// rewritten reverse-path (SRS) that leads nowhere. Caused by clients.
 	ReasonRecipientNotFound Reason = "RECIPIENT_NOT_FOUND"
 	// ReasonRelayDenied:
 	// PERMISSION_DENIED {address}. The recipient's domain is not hosted here, and the sender may not relay. Caused by

@@ -99,7 +99,7 @@ TEXTS: refusals.Texts = {
         "You may not send as {address} ({field}): {problem}",
         "You may not send as {address} ({field})",
     ),
-    errors.RecipientNotFound: ("No such recipient here: {address}",),
+    errors.RecipientNotFound: ("{problem}: {address}", "No such recipient here: {address}"),
     errors.RelayDenied: ("Relaying denied: {address}",),
     errors.MailLoop: ("Mail loop detected: {hops} Received fields", "Mail loop detected: {problem}"),
     errors.MessageRefused: ("{problem}",),

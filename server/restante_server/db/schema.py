@@ -61,6 +61,15 @@ sealing_key = Table(
     comment="Keys that seal session tokens, exchanges and cursors. Any core can open what another sealed.",
 )
 
+lasting_secret = Table(
+    "lasting_secret",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),  # by a sealing key, and sealed anew when that is replaced
+    Column("created_at", BigInteger, nullable=False),
+    comment="Secrets that outlive the sealing keys: that of rewritten reverse-paths.",
+)
+
 revoked_session = Table(
     "revoked_session",
     metadata,
@@ -462,6 +471,7 @@ transport_message = Table(
     Column("account_id", BigInteger),  # the submitter; NULL: received from another server, or a report
     Column("subject", Text, nullable=False),  # of submissions, shown to their owner
     Column("signing_domain", Text, nullable=False),  # of the author, whose keys sign what leaves; "": not signed
+    Column("forwarder", Text, nullable=False),  # domain of the alias that sends mail from elsewhere on; "": none
     Column("internet_message_id", Text, nullable=False),
     Column("send_at", BigInteger),
     Column("accepted_at", BigInteger, nullable=False),

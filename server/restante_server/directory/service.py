@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
-from restante_server.directory import domain_keys, exchanges, keys, states, throttle
+from restante_server.directory import domain_keys, exchanges, keys, lasting_secrets, states, throttle
 from restante_server.directory.credentials import Passwords
 from restante_server.directory.keys import KeyRing
 from restante_server.directory.login import Logins
@@ -43,7 +43,9 @@ class Directory:
         def write(tx: Connection) -> None:
             before = KeyRing(keys.load(tx))
             if keys.rotate(tx, now, self.settings.sessions.key_days):
-                domain_keys.reseal(tx, before, KeyRing(keys.load(tx)))
+                after = KeyRing(keys.load(tx))
+                domain_keys.reseal(tx, before, after)
+                lasting_secrets.reseal(tx, before, after)
             states.forget(tx)
             exchanges.forget(tx, now)
             throttle.forget(tx, now, self.settings.throttle)

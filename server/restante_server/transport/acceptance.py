@@ -17,6 +17,7 @@ from restante_server.transport import results, route
 from restante_server.transport.inbound.intake import Arrived
 from restante_server.transport.inbound.judge import NOTHING, Action, Claimed, Findings, find, judge, local_override
 from restante_server.transport.records import Envelope, Incoming, Planned, message_id
+from restante_server.transport.states import State
 
 MOST_AUTHORS: Final = 20  # addresses of From whose domains are judged
 
@@ -32,6 +33,17 @@ def plan_recipients(envelope: Envelope, resolutions: Sequence[Resolution], arriv
     if route.loops_everywhere(planned):
         raise MailLoop(problem="the message has been delivered to every recipient before")
     return planned
+
+
+def forwarder(planned: Sequence[Planned]) -> str:
+    """The domain of the first alias with a target at another server, in A-labels; "": no recipient is elsewhere."""
+    alias = ""
+    for row in planned:
+        if row.state is State.EXPANDED:
+            alias = row.forward_path
+        elif row.destination:
+            return _domain(alias)
+    return ""
 
 
 def recipient_domains(envelope: Envelope) -> frozenset[str]:
@@ -108,6 +120,7 @@ def accepted(
         accepted_at=now,
         trace_field=trace_field.encode("ascii"),
         source=source,
+        forwarder=forwarder(planned),
         dsn_return=envelope.dsn_return,
         envelope_id=envelope.envelope_id,
         smtputf8=envelope.smtputf8,

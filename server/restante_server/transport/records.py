@@ -87,6 +87,7 @@ class Incoming:
     account_id: int | None = None  # the submitter; None: received from another server
     subject: str = ""  # of submissions
     signing_domain: str = ""  # of the author, in A-labels; "": not signed
+    forwarder: str = ""  # domain of the alias that sends mail from elsewhere on to other servers, in A-labels; "": none
     internet_message_id: str = ""
     send_at: int | None = None
     sent: SentCopy | None = None

@@ -81,6 +81,7 @@ def insert_messages(tx: Connection, items: Sequence[tuple[Incoming, int | None]]
             "account_id": item.account_id,
             "subject": item.subject,
             "signing_domain": item.signing_domain,
+            "forwarder": item.forwarder,
             "internet_message_id": item.internet_message_id,
             "send_at": item.send_at,
             "accepted_at": item.accepted_at,

@@ -21,6 +21,7 @@ from restante_server.store.requests import RequestRaced
 from restante_server.store.staging import Contents
 from restante_server.transport import deadlines, waiting
 from restante_server.transport.enqueue import Taken, direct
+from restante_server.transport.forwarding import Forwarding
 from restante_server.transport.hooks import Figures
 from restante_server.transport.outbound.signatures import Signatures
 from restante_server.transport.records import Incoming
@@ -50,12 +51,14 @@ class Transport:
     contents: Contents
     figures: Figures = field(default_factory=Figures)
     signatures: Signatures = field(default_factory=Signatures)
+    forwarding: Forwarding = field(init=False)
     _work: asyncio.Event = field(default_factory=asyncio.Event)
     _put_off: bool = False
     _due: set[Callable[[], None]] = field(default_factory=set)
     _ended: set[Callable[[], None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.forwarding = Forwarding(self.settings.forwarding_domain)
         self.db.listeners.on_event(DUE, lambda _: self.wake())
         self.db.listeners.on_event(ENDED, lambda _: _call(self._ended))
 

@@ -22,6 +22,7 @@ class TransportSettings:
     contents: Path  # the directory of large contents
     hostname: str = "localhost"  # this server's name in Received, Message-ID and reports
     trusted_authserv_ids: tuple[str, ...] = ()  # of servers that deliver by LMTP
+    forwarding_domain: str = ""  # of rewritten reverse-paths; "": that of the alias
     schedule: Schedule = field(default_factory=Schedule)
     max_recipients: int = 1_000
     max_scheduled: int = 1_000  # scheduled messages of one account
@@ -41,6 +42,7 @@ class TransportSettings:
         return cls(
             contents=settings.contents_directory,
             hostname=given.hostname,
+            forwarding_domain=given.forwarding_domain.lower(),
             trusted_authserv_ids=given.trusted_authserv_ids,
             schedule=Schedule(
                 first_retry=int(given.first_retry_minutes * MINUTE),

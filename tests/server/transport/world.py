@@ -53,7 +53,7 @@ from restante_server.api.services import accept, outbound
 from restante_server.db import schema
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
-from restante_server.directory import accounts, aliases, domains
+from restante_server.directory import accounts, aliases, domains, keys
 from restante_server.store import check as store_check
 from restante_server.store import contents as store_contents
 from restante_server.store import uploads
@@ -345,4 +345,5 @@ def _begin(tx: Connection) -> None:
     tx.execute(
         schema.store.insert().values(store_id=1, store_uuid="test", epoch=1, uid_validity_next=1, created_at=START)
     )
+    keys.create(tx, START)
     domains.create(tx, START, "example.test")

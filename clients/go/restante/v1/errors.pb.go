@@ -136,7 +136,8 @@ const (
 	ErrorReason_ERROR_REASON_MAILDROP_IN_USE ErrorReason = 70
 	// FAILED_PRECONDITION. The lease has lapsed or has another holder. Caused by clients.
 	ErrorReason_ERROR_REASON_LEASE_LOST ErrorReason = 71
-	// NOT_FOUND {address}. The domain is hosted here but has no such recipient. Caused by clients.
+	// NOT_FOUND {address, problem}. The domain is hosted here but has no such recipient; `problem` is there for a
+	// rewritten reverse-path (SRS) that leads nowhere. Caused by clients.
 	ErrorReason_ERROR_REASON_RECIPIENT_NOT_FOUND ErrorReason = 80
 	// PERMISSION_DENIED {address}. The recipient's domain is not hosted here, and the sender may not relay. Caused by
 	// clients.

@@ -10,7 +10,7 @@ from restante.errors.base import RestanteError
 class RecipientNotFound(RestanteError):
     reason = "RECIPIENT_NOT_FOUND"
     code = StatusCode.NOT_FOUND
-    keys = ("address",)
+    keys = ("address", "problem")
     caused_by_client = True
     text = "The local domain has no such recipient."
 

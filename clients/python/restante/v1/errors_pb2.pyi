@@ -128,7 +128,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_LEASE_LOST: _ErrorReason.ValueType  # 71
     """FAILED_PRECONDITION. The lease has lapsed or has another holder. Caused by clients."""
     ERROR_REASON_RECIPIENT_NOT_FOUND: _ErrorReason.ValueType  # 80
-    """NOT_FOUND {address}. The domain is hosted here but has no such recipient. Caused by clients."""
+    """NOT_FOUND {address, problem}. The domain is hosted here but has no such recipient; `problem` is there for a
+    rewritten reverse-path (SRS) that leads nowhere. Caused by clients.
+    """
     ERROR_REASON_RELAY_DENIED: _ErrorReason.ValueType  # 81
     """PERMISSION_DENIED {address}. The recipient's domain is not hosted here, and the sender may not relay. Caused by
     clients.
@@ -328,7 +330,9 @@ ERROR_REASON_MAILDROP_IN_USE: ErrorReason.ValueType  # 70
 ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 71
 """FAILED_PRECONDITION. The lease has lapsed or has another holder. Caused by clients."""
 ERROR_REASON_RECIPIENT_NOT_FOUND: ErrorReason.ValueType  # 80
-"""NOT_FOUND {address}. The domain is hosted here but has no such recipient. Caused by clients."""
+"""NOT_FOUND {address, problem}. The domain is hosted here but has no such recipient; `problem` is there for a
+rewritten reverse-path (SRS) that leads nowhere. Caused by clients.
+"""
 ERROR_REASON_RELAY_DENIED: ErrorReason.ValueType  # 81
 """PERMISSION_DENIED {address}. The recipient's domain is not hosted here, and the sender may not relay. Caused by
 clients.

@@ -6,6 +6,8 @@ import hashlib
 import time
 from functools import partial
 
+from sqlalchemy import Connection
+
 from restante.errors import InvalidArgument, MessageRefused, RecipientNotFound, RequestIdRequired, TooManyRecipients
 from restante.v1 import methods
 from restante.v1.transport_pb2 import AcceptBegin, AcceptEnd, AcceptMessageRequest, AcceptMessageResponse
@@ -17,10 +19,12 @@ from restante_server.api.engine.registry import Handlers
 from restante_server.api.engine.writes import REQUEST_ID_OCTETS, once_only
 from restante_server.api.services import dmarc_counts, judgement, lmtp
 from restante_server.api.services.envelopes import envelope_of, require_trace_field
-from restante_server.directory.lookup import Resolution, resolve_many
+from restante_server.db.clock import now_microseconds
+from restante_server.directory.lookup import Resolution
 from restante_server.store.requests import Request, find
 from restante_server.transport.acceptance import accepted, checked, plan_recipients
 from restante_server.transport.enqueue import Taken
+from restante_server.transport.forwarding import is_rewritten
 from restante_server.transport.inbound.intake import Arrived, Intake
 from restante_server.transport.inbound.judge import NOTHING, Findings
 from restante_server.transport.records import Envelope
@@ -102,7 +106,7 @@ async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arri
             envelope = lmtp.remaining(envelope, refused)
             if not envelope.recipients:
                 return await _nothing_taken(call, once, arrived, refused)
-        resolutions = await _resolve(call, [recipient.forward_path for recipient in envelope.recipients])
+        resolutions = await _resolve(call, envelope)
         if checks is not None:
             envelope, found = await _judge(call, begin, envelope, arrived, checks)
         planned = plan_recipients(envelope, resolutions, arrived)
@@ -136,14 +140,20 @@ async def _nothing_taken(call: Call, once: Request, arrived: Arrived, refused: t
     return Taken(0, refused=refused) if kept is None else decode(kept)
 
 
-async def _resolve(call: Call, paths: list[str]) -> list[Resolution]:
+async def _resolve(call: Call, envelope: Envelope) -> list[Resolution]:
     """Resolve forward-paths, from memory if RCPT has just resolved all of them and the directory has not changed."""
-    recipients = call.core.recipients
+    recipients, paths = call.core.recipients, [recipient.forward_path for recipient in envelope.recipients]
     known = [recipients.get(path) for path in paths]
     if None not in known:
         return [found.resolution for found in known if found is not None]
     generation = recipients.generation
-    resolutions: list[Resolution] = await call.core.short_read(partial(resolve_many, wanted=paths))
+    forwarding, reverse_path = call.core.transport.forwarding, envelope.reverse_path
+
+    def resolve(tx: Connection) -> list[Resolution]:
+        return forwarding.resolve(tx, paths, reverse_path, now_microseconds(tx))
+
+    resolutions = await call.core.short_read(resolve)
     for found in resolutions:
-        recipients.keep(generation, found)
+        if not is_rewritten(found.address):
+            recipients.keep(generation, found)
     return resolutions

@@ -29,7 +29,7 @@ _PLACES = 1 << 16  # more than a message has recipients
 async def refused_of(call: Call, envelope: Envelope, size_octets: int) -> tuple[int, ...]:
     """The recipients who cannot have a message of this size now, each as a number for reason and place."""
     paths = [recipient.forward_path for recipient in envelope.recipients]
-    problems = await recipients.judge(call, paths, size_octets)
+    problems = await recipients.judge(call, paths, size_octets, envelope.reverse_path)
     return tuple(
         REASONS.index(type(problem)) * _PLACES + place for place, problem in enumerate(problems) if problem is not None
     )

@@ -141,7 +141,8 @@ async def lease_now(
     turns.keep(standing)
     if not due or turns.room < least or not (fresh or turns.ended >= least):
         return [], False
-    write = Write(lambda tx: queue.lease(tx, now_microseconds(tx), turns, seconds), rows=turns.room)
+    forwarding = call.core.transport.forwarding
+    write = Write(lambda tx: queue.lease(tx, now_microseconds(tx), turns, seconds, forwarding), rows=turns.room)
     found = await call.core.db.write(write)
     for lease in found.leases:
         turns.give(lease.lease_id, lease.destination, lease.sender)
@@ -163,7 +164,7 @@ def lease_of(lease: Lease) -> OutboundLease:
         lease_id=lease.lease_id,
         transport_id=origin.transport_id,
         destination=lease.destination,
-        reverse_path=origin.reverse_path,
+        reverse_path=lease.reverse_path,
         options=EnvelopeOptions(
             dsn_return=DsnReturn.ValueType(origin.dsn_return),
             envelope_id=origin.envelope_id,

@@ -23,9 +23,11 @@ from restante.v1.transport_pb2 import RecipientVerdict, VerifyRecipientsRequest,
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers, every
+from restante_server.db.clock import now_microseconds
 from restante_server.directory import addresses
 from restante_server.directory.known import SECONDS
-from restante_server.directory.lookup import AddressKind, Resolution, resolve_many
+from restante_server.directory.lookup import AddressKind, Resolution
+from restante_server.transport.forwarding import Forwarding, is_rewritten
 from restante_server.transport.inbound import deliver
 from restante_server.transport.inbound.dispose import Inbox
 
@@ -43,7 +45,7 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
     """See TransportService.VerifyRecipients."""
     if len(request.forward_paths) > MAX_VERIFIED:
         raise InvalidArgument(field="forward_paths", problem=f"must be at most {MAX_VERIFIED}")
-    problems = await judge(call, request.forward_paths, request.size_octets)
+    problems = await judge(call, request.forward_paths, request.size_octets, request.reverse_path)
     verdicts = []
     for path, problem in zip(request.forward_paths, problems, strict=True):
         if problem is not None:
@@ -53,7 +55,7 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
     return VerifyRecipientsResponse(verdicts=verdicts)
 
 
-async def judge(call: Call, paths: Sequence[str], size_octets: int) -> list[RestanteError | None]:
+async def judge(call: Call, paths: Sequence[str], size_octets: int, reverse_path: str) -> list[RestanteError | None]:
     """The reason to refuse each recipient of a message of this size (0: unknown), or None."""
     try:
         call.core.contents.require_room()
@@ -63,8 +65,11 @@ async def judge(call: Call, paths: Sequence[str], size_octets: int) -> list[Rest
     if all(recipients.is_open(path) for path in paths):
         return [None] * len(paths)
     generation = recipients.generation
-    resolutions, inboxes = await call.core.short_read(partial(_look, paths=list(paths)))
+    look = partial(_look, paths=list(paths), forwarding=call.core.transport.forwarding, reverse_path=reverse_path)
+    resolutions, inboxes = await call.core.short_read(look)
     for found in resolutions:
+        if is_rewritten(found.address):  # good for some reverse-paths only
+            continue
         inbox = inboxes.get(found.mailbox_id)
         recipients.keep(
             generation, found, open=found.kind is AddressKind.ALIAS or (inbox is not None and inbox.room_octets is None)
@@ -77,7 +82,7 @@ async def judge(call: Call, paths: Sequence[str], size_octets: int) -> list[Rest
         elif found.kind is AddressKind.FOREIGN and not call.caller.account_id:
             problem = RelayDenied(address=path)
         elif found.kind is AddressKind.UNKNOWN or (found.kind is AddressKind.LOCAL and found.mailbox_id not in inboxes):
-            problem = RecipientNotFound(address=path)
+            problem = not_found(found)
         elif found.kind is AddressKind.LOCAL and not inboxes[found.mailbox_id].has_room(max(size_octets, 1)):
             problem = QuotaExceeded()
         problems.append(problem)
@@ -89,8 +94,17 @@ def refused(problem: RestanteError) -> RecipientVerdict:
     return RecipientVerdict(accepted=False, status=to_status(problem))
 
 
-def _look(tx: Connection, *, paths: list[str]) -> tuple[list[Resolution], dict[int, Inbox]]:
-    resolutions = resolve_many(tx, paths)
+def not_found(found: Resolution) -> RecipientNotFound:
+    """The error for an unknown recipient; for a rewritten reverse-path, with the reason."""
+    if is_rewritten(found.address) and found.problem:
+        return RecipientNotFound(address=found.address, problem=found.problem)
+    return RecipientNotFound(address=found.address)
+
+
+def _look(
+    tx: Connection, *, paths: list[str], forwarding: Forwarding, reverse_path: str
+) -> tuple[list[Resolution], dict[int, Inbox]]:
+    resolutions = forwarding.resolve(tx, paths, reverse_path, now_microseconds(tx))
     return resolutions, deliver.inboxes(
         tx, (found.mailbox_id for found in resolutions if found.kind is AddressKind.LOCAL)
     )

@@ -18,6 +18,7 @@ from restante_server.db.effects import events
 from restante_server.db.schema import transport_message, transport_recipient
 from restante_server.directory import domain_keys
 from restante_server.transport import rows
+from restante_server.transport.forwarding import Forwarded, Forwarding
 from restante_server.transport.outbound import candidates, holds, recipients
 from restante_server.transport.outbound.dsn import Action
 from restante_server.transport.outbound.recipients import Postponement, Row, Settlement
@@ -38,6 +39,7 @@ _claim = (
         transport_message.c.body_8bit,
         transport_message.c.signing_domain,
         transport_message.c.tls_optional,
+        transport_message.c.forwarder,
     )
     .where(transport_message.c.transport_id.in_(bindparam("ids", expanding=True)))
     .order_by(transport_message.c.transport_id)
@@ -91,6 +93,7 @@ class Lease(NamedTuple):
     rows: tuple[Row, ...]
     expires_at: int
     is_signed: bool  # by the active keys of its author's domain
+    reverse_path: str  # with which it is sent
 
 
 class Outbound(NamedTuple):
@@ -126,7 +129,7 @@ class Leased(NamedTuple):
     passed_over: bool = False
 
 
-def lease(tx: Connection, now: int, turns: Turns, seconds: int) -> Leased:
+def lease(tx: Connection, now: int, turns: Turns, seconds: int, forwarding: Forwarding) -> Leased:
     """Make leases of `seconds`, as many as the relay has room for. Skips messages that another core has locked.
 
     Changes only the places in `turns` from which the next search goes on; the caller notes the leases after the commit.
@@ -140,14 +143,17 @@ def lease(tx: Connection, now: int, turns: Turns, seconds: int) -> Leased:
     for row in _not_held(tx, ready, {transport_id: row.reverse_path for transport_id, row in claimed.items()}, now):
         due.setdefault((row.transport_id, row.destination), []).append(row)
     signing = domain_keys.with_keys(tx, {row.signing_domain for row in claimed.values() if row.signing_domain})
+    sent_on = [Forwarded(row.reverse_path, row.forwarder) for row in claimed.values()]
+    paths = dict(zip(claimed, forwarding.reverse_paths(tx, sent_on, now), strict=True))
     leases: list[Lease] = []
     until = now + seconds * 1_000_000
     for one in chosen:
         lent = due.get((one.transport_id, one.destination), [])[:MAX_LEASE_RECIPIENTS]
         if lent:
-            *origin, smtputf8, body_8bit, signing_domain, tls_optional = claimed[one.transport_id]
+            *origin, smtputf8, body_8bit, signing_domain, tls_optional, _ = claimed[one.transport_id]
             facts = Origin._make(origin), smtputf8, body_8bit, tls_optional, one.destination, one.sender
-            leases.append(Lease(secrets.randbits(62), *facts, tuple(lent), until, signing_domain in signing))
+            own = signing_domain in signing, paths[one.transport_id]
+            leases.append(Lease(secrets.randbits(62), *facts, tuple(lent), until, *own))
     if leases:
         lent_rows = [
             {"message": row.transport_id, "recipient": row.recipient_id, "lease": made.lease_id, "until": until}

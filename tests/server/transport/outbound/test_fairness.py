@@ -48,7 +48,9 @@ async def leased(world: World, turns: Turns, rounds: int, *, ends: bool) -> list
     """The lanes of all leases of these rounds. `ends`: every lease ends before the next round, and its mail is gone."""
     found = []
     for _ in range(rounds):
-        new = await world.db.write(Write(lambda tx: queue.lease(tx, world.clock(tx), turns, 300)))
+        new = await world.db.write(
+            Write(lambda tx: queue.lease(tx, world.clock(tx), turns, 300, world.transport.forwarding))
+        )
         for lease in new.leases:
             turns.give(lease.lease_id, lease.destination, lease.sender)
         found += [(lease.destination, lease.sender) for lease in new.leases]

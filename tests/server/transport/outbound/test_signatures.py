@@ -65,8 +65,6 @@ async def add_keys(world: World, domain: str = "example.test", *, number: str = 
     """Keys of both algorithms, active if they are the domain's first."""
 
     def write(tx: Any) -> None:
-        if not keys.load(tx):
-            keys.create(tx, START)
         new = [NewKey(pair, f"{pair.algorithm.name.lower().replace('_', '-')}{number}") for pair in PAIRS]
         domain_keys.create(tx, KeyRing(keys.load(tx)), START, domain, new)
 

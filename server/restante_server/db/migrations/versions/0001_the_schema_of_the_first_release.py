@@ -190,6 +190,14 @@ def upgrade() -> None:
         comment="The keywords of a mailbox: their spelling, and how many there are, without reading its messages.",
     )
     op.create_table(
+        "lasting_secret",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_lasting_secret")),
+        comment="Secrets that outlive the sealing keys: that of rewritten reverse-paths.",
+    )
+    op.create_table(
         "listing",
         sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("content_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -461,6 +469,7 @@ def upgrade() -> None:
         sa.Column("account_id", sa.BigInteger(), nullable=True),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("signing_domain", sa.Text(), nullable=False),
+        sa.Column("forwarder", sa.Text(), nullable=False),
         sa.Column("internet_message_id", sa.Text(), nullable=False),
         sa.Column("send_at", sa.BigInteger(), nullable=True),
         sa.Column("accepted_at", sa.BigInteger(), nullable=False),

@@ -329,7 +329,8 @@ export enum ErrorReason {
   LEASE_LOST = 71,
 
   /**
-   * NOT_FOUND {address}. The domain is hosted here but has no such recipient. Caused by clients.
+   * NOT_FOUND {address, problem}. The domain is hosted here but has no such recipient; `problem` is there for a
+   * rewritten reverse-path (SRS) that leads nowhere. Caused by clients.
    *
    * @generated from enum value: ERROR_REASON_RECIPIENT_NOT_FOUND = 80;
    */
