@@ -42,7 +42,7 @@ def forwarder(planned: Sequence[Planned]) -> str:
         if row.state is State.EXPANDED:
             alias = row.forward_path
         elif row.destination:
-            return _domain(alias)
+            return domain_of(alias) if "@" in alias else ""  # a bare postmaster has no domain
     return ""
 
 

@@ -944,11 +944,11 @@ type OutboundLease struct {
 	LeaseId     int64                  `protobuf:"varint,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`             // The lease.
 	TransportId int64                  `protobuf:"varint,2,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"` // The message's id in queue and trace.
 	Destination string                 `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`                     // Domain in A-labels, or an address literal.
-	ReversePath string                 `protobuf:"bytes,4,opt,name=reverse_path,json=reversePath,proto3" json:"reverse_path,omitempty"`  // addr-spec; empty: the null path.
+	ReversePath string                 `protobuf:"bytes,4,opt,name=reverse_path,json=reversePath,proto3" json:"reverse_path,omitempty"`  // addr-spec, rewritten (SRS) if mail from elsewhere is sent on; empty: the null path.
 	Options     *EnvelopeOptions       `protobuf:"bytes,5,opt,name=options,proto3" json:"options,omitempty"`                             // Parameters of MAIL.
 	Recipients  []*OutboundRecipient   `protobuf:"bytes,6,rep,name=recipients,proto3" json:"recipients,omitempty"`                       // At most 100.
-	// Of the message as it is stored, and 2 KiB more for the signatures of one that is signed. SIZE= is the number of
-	// octets that ReadOutbound gives: a conversion to 7 bits adds to them.
+	// Of the message as it is stored, and 2 KiB more for the signatures of one that is signed, or 6 KiB for the seal of one
+	// that is sent on. SIZE= is the number of octets that ReadOutbound gives: a conversion to 7 bits adds to them.
 	SizeOctets    int64                  `protobuf:"varint,7,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`
 	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`        // By the database's clock.
 	TlsOptional   bool                   `protobuf:"varint,9,opt,name=tls_optional,json=tlsOptional,proto3" json:"tls_optional,omitempty"` // Policies about TLS do not hold it up, as it is a TLS report (RFC 8460 3).

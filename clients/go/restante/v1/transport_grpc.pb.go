@@ -41,7 +41,8 @@ const (
 // TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, and pass on the
 // submissions of its users' sessions. A relay identity may lease and report. Neither has any other power.
 type TransportServiceClient interface {
-	// Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
+	// Checks for each recipient whether it would be accepted now. A reverse-path that this installation has rewritten for
+	// mail that an alias sent on (SRS) is one for 21 days, from the null path only. An smtp identity can have only local recipients; a
 	// session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
 	VerifyRecipients(ctx context.Context, in *VerifyRecipientsRequest, opts ...grpc.CallOption) (*VerifyRecipientsResponse, error)
 	// Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
@@ -64,7 +65,8 @@ type TransportServiceClient interface {
 	LeaseOutbound(ctx context.Context, in *LeaseOutboundRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LeaseOutboundResponse], error)
 	// Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
 	// that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
-	// sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
+	// sent, has the DKIM signatures of its author's domain if that has active keys. Checked mail from elsewhere, which an
+	// alias sends on, has an ARC set of the alias's domain instead. Errors: LEASE_LOST.
 	ReadOutbound(ctx context.Context, in *ReadOutboundRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadOutboundResponse], error)
 	// Extends leases. Errors: LEASE_LOST.
 	RenewLease(ctx context.Context, in *RenewLeaseRequest, opts ...grpc.CallOption) (*RenewLeaseResponse, error)
@@ -228,7 +230,8 @@ func (c *transportServiceClient) ReportTlsSessions(ctx context.Context, in *Repo
 // TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, and pass on the
 // submissions of its users' sessions. A relay identity may lease and report. Neither has any other power.
 type TransportServiceServer interface {
-	// Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
+	// Checks for each recipient whether it would be accepted now. A reverse-path that this installation has rewritten for
+	// mail that an alias sent on (SRS) is one for 21 days, from the null path only. An smtp identity can have only local recipients; a
 	// session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
 	VerifyRecipients(context.Context, *VerifyRecipientsRequest) (*VerifyRecipientsResponse, error)
 	// Accepts one message of at most 256 KiB, which most mail is; the answer comes after the transaction is durable. An
@@ -251,7 +254,8 @@ type TransportServiceServer interface {
 	LeaseOutbound(*LeaseOutboundRequest, grpc.ServerStreamingServer[LeaseOutboundResponse]) error
 	// Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
 	// that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
-	// sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
+	// sent, has the DKIM signatures of its author's domain if that has active keys. Checked mail from elsewhere, which an
+	// alias sends on, has an ARC set of the alias's domain instead. Errors: LEASE_LOST.
 	ReadOutbound(*ReadOutboundRequest, grpc.ServerStreamingServer[ReadOutboundResponse]) error
 	// Extends leases. Errors: LEASE_LOST.
 	RenewLease(context.Context, *RenewLeaseRequest) (*RenewLeaseResponse, error)

@@ -509,10 +509,10 @@ class OutboundLease(_message.Message):
     destination: _builtins.str
     """Domain in A-labels, or an address literal."""
     reverse_path: _builtins.str
-    """addr-spec; empty: the null path."""
+    """addr-spec, rewritten (SRS) if mail from elsewhere is sent on; empty: the null path."""
     size_octets: _builtins.int
-    """Of the message as it is stored, and 2 KiB more for the signatures of one that is signed. SIZE= is the number of
-    octets that ReadOutbound gives: a conversion to 7 bits adds to them.
+    """Of the message as it is stored, and 2 KiB more for the signatures of one that is signed, or 6 KiB for the seal of one
+    that is sent on. SIZE= is the number of octets that ReadOutbound gives: a conversion to 7 bits adds to them.
     """
     tls_optional: _builtins.bool
     """Policies about TLS do not hold it up, as it is a TLS report (RFC 8460 3)."""

@@ -100,7 +100,8 @@ class TransportServiceServicer:
     """
 
     def VerifyRecipients(self, request, context):
-        """Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
+        """Checks for each recipient whether it would be accepted now. A reverse-path that this installation has rewritten for
+        mail that an alias sent on (SRS) is one for 21 days, from the null path only. An smtp identity can have only local recipients; a
         session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -148,7 +149,8 @@ class TransportServiceServicer:
     def ReadOutbound(self, request, context):
         """Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
         that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
-        sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
+        sent, has the DKIM signatures of its author's domain if that has active keys. Checked mail from elsewhere, which an
+        alias sends on, has an ARC set of the alias's domain instead. Errors: LEASE_LOST.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

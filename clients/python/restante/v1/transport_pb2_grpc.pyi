@@ -37,7 +37,8 @@ class TransportServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TransportServiceAsyncStub: ...
     VerifyRecipients: _grpc.UnaryUnaryMultiCallable[_transport_pb2.VerifyRecipientsRequest, _transport_pb2.VerifyRecipientsResponse]
-    """Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
+    """Checks for each recipient whether it would be accepted now. A reverse-path that this installation has rewritten for
+    mail that an alias sent on (SRS) is one for 21 days, from the null path only. An smtp identity can have only local recipients; a
     session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
     """
     AcceptMessage: _grpc.UnaryUnaryMultiCallable[_transport_pb2.AcceptMessageRequest, _transport_pb2.AcceptMessageResponse]
@@ -64,7 +65,8 @@ class TransportServiceStub:
     ReadOutbound: _grpc.UnaryStreamMultiCallable[_transport_pb2.ReadOutboundRequest, _transport_pb2.ReadOutboundResponse]
     """Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
     that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
-    sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
+    sent, has the DKIM signatures of its author's domain if that has active keys. Checked mail from elsewhere, which an
+    alias sends on, has an ARC set of the alias's domain instead. Errors: LEASE_LOST.
     """
     RenewLease: _grpc.UnaryUnaryMultiCallable[_transport_pb2.RenewLeaseRequest, _transport_pb2.RenewLeaseResponse]
     """Extends leases. Errors: LEASE_LOST."""
@@ -92,7 +94,8 @@ class TransportServiceAsyncStub(TransportServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     VerifyRecipients: _aio.UnaryUnaryMultiCallable[_transport_pb2.VerifyRecipientsRequest, _transport_pb2.VerifyRecipientsResponse]  # type: ignore[assignment]
-    """Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
+    """Checks for each recipient whether it would be accepted now. A reverse-path that this installation has rewritten for
+    mail that an alias sent on (SRS) is one for 21 days, from the null path only. An smtp identity can have only local recipients; a
     session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
     """
     AcceptMessage: _aio.UnaryUnaryMultiCallable[_transport_pb2.AcceptMessageRequest, _transport_pb2.AcceptMessageResponse]  # type: ignore[assignment]
@@ -119,7 +122,8 @@ class TransportServiceAsyncStub(TransportServiceStub):
     ReadOutbound: _aio.UnaryStreamMultiCallable[_transport_pb2.ReadOutboundRequest, _transport_pb2.ReadOutboundResponse]  # type: ignore[assignment]
     """Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
     that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
-    sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
+    sent, has the DKIM signatures of its author's domain if that has active keys. Checked mail from elsewhere, which an
+    alias sends on, has an ARC set of the alias's domain instead. Errors: LEASE_LOST.
     """
     RenewLease: _aio.UnaryUnaryMultiCallable[_transport_pb2.RenewLeaseRequest, _transport_pb2.RenewLeaseResponse]  # type: ignore[assignment]
     """Extends leases. Errors: LEASE_LOST."""
@@ -150,7 +154,8 @@ class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transport_pb2.VerifyRecipientsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_transport_pb2.VerifyRecipientsResponse, _abc.Awaitable[_transport_pb2.VerifyRecipientsResponse]]:
-        """Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
+        """Checks for each recipient whether it would be accepted now. A reverse-path that this installation has rewritten for
+        mail that an alias sent on (SRS) is one for 21 days, from the null path only. An smtp identity can have only local recipients; a
         session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
         """
 
@@ -207,7 +212,8 @@ class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_transport_pb2.ReadOutboundResponse], _abc.AsyncIterator[_transport_pb2.ReadOutboundResponse]]:
         """Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
         that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
-        sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
+        sent, has the DKIM signatures of its author's domain if that has active keys. Checked mail from elsewhere, which an
+        alias sends on, has an ARC set of the alias's domain instead. Errors: LEASE_LOST.
         """
 
     @_abc_1.abstractmethod

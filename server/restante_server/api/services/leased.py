@@ -1,7 +1,8 @@
 """The octets of a leased message for its relay: as they are stored, or in 7 bits (RFC 6152 3).
 
 They are read in pieces. Each read proves the lease again, since a message whose lease has lapsed may be gone. Mail of
-our own authors is signed in the form in which it is sent (docs/design.md "Signing").
+our own authors is signed in the form in which it is sent, and checked mail from elsewhere is sealed (docs/design.md
+"Signing", "Forwarding").
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from restante_mail.authentication.dkim.signing_keys import SigningKey
+from restante.v1.checks_pb2 import MessageChecks
 from restante_mail.mime import parts
 from restante_mail.mime.seven_bit import Conversion, Copy, Header, NotConvertible, Recoder, Survey
 from restante_server.db.engine import Database
 from restante_server.store import contents
 from restante_server.store.contents import Stored
-from restante_server.transport.outbound import queue
-from restante_server.transport.outbound.signatures import Form, Signatures
+from restante_server.transport.outbound import queue, signatures
+from restante_server.transport.outbound.queue import Outbound
+from restante_server.transport.outbound.signatures import Form, Method, Signatures
+from restante_server.transport.results import results_of
+from restante_server.transport.settings import TransportSettings
 
 PIECE_OCTETS = 256 << 10
 
@@ -36,27 +39,29 @@ class Piece(NamedTuple):
 class LeasedMessage:
     """Reads one leased message. Every method raises LeaseLost."""
 
-    def __init__(self, db: Database, directory: Path, lease_id: int, signatures: Signatures) -> None:
-        self._db, self._directory, self._lease_id = db, directory, lease_id
+    def __init__(self, db: Database, settings: TransportSettings, lease_id: int, signatures: Signatures) -> None:
+        self._db, self._settings, self._lease_id = db, settings, lease_id
         self._signatures = signatures
+        self._has_read = False
         self._transport_id = 0  # this and the next two are known from the first read on
         self._size_octets = 0
-        self._keys: dict[int, SigningKey] | None = None
+        self._method: Method | None = None  # None: neither signed nor sealed
 
     async def sent(self, seven_bit: bool) -> AsyncIterator[Piece]:
-        """The message as it is sent: signed if it is mail of our own authors, and in 7 bits if requested."""
+        """The message as it is sent: in 7 bits if requested, signed if it is mail of our own authors, and sealed if it
+        is checked mail from elsewhere."""
         read = self.seven_bit if seven_bit else self.pieces
         pieces = read()
         first = await anext(pieces)
         held = [first]
-        if self._keys:
-            form = Form(self._transport_id, seven_bit, tuple(self._keys))
+        if self._method is not None:
+            form = Form(self._transport_id, seven_bit, self._method.key_ids)
             fields = self._signatures.known(form)
             if fields is None:
                 is_short = self._size_octets <= PIECE_OCTETS
                 held += [piece async for piece in pieces] if is_short else []
                 source = partial(_octets_of, held) if is_short else partial(_octets, read)
-                fields = await self._signatures.of(form, self._keys.values(), source)
+                fields = await self._signatures.of(form, self._method.begin, source)
             yield Piece(fields, first.not_converted)
             held[0] = first._replace(not_converted="")
         for piece in held:
@@ -113,13 +118,23 @@ class LeasedMessage:
         def read(tx: Connection) -> tuple[bytes, Stored, bytes]:
             leased = queue.outbound(tx, self._lease_id)
             stored = contents.load(tx, [leased.content_id])[leased.content_id]
-            if self._keys is None:
+            if not self._has_read:
                 self._transport_id, self._size_octets = leased.transport_id, stored.size_octets
-                domain = leased.signing_domain
-                self._keys = self._signatures.keys.of(tx, domain) if domain else {}
-            return contents.read_range(tx, self._directory, stored, offset, length), stored, leased.trace_field
+                self._method, self._has_read = self._method_of(tx, leased), True
+            octets = contents.read_range(tx, self._settings.contents, stored, offset, length)
+            return octets, stored, leased.trace_field
 
         return await self._db.read(read)
+
+    def _method_of(self, tx: Connection, leased: Outbound) -> Method | None:
+        keys = self._signatures.keys
+        if leased.signing_domain:
+            return signatures.dkim(keys.of(tx, leased.signing_domain))
+        if leased.forwarder and leased.checks:
+            checks = results_of(MessageChecks.FromString(leased.checks))
+            hostname = self._settings.hostname
+            return signatures.arc(keys.of(tx, leased.forwarder), checks, hostname, leased.source)
+        return None
 
 
 async def _octets(read: Callable[[], AsyncIterator[Piece]]) -> AsyncIterator[bytes]:

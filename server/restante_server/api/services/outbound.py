@@ -36,7 +36,6 @@ from restante_server.db.operation import Write
 from restante_server.transport.outbound import candidates, queue
 from restante_server.transport.outbound.dsn import clean
 from restante_server.transport.outbound.queue import Lease, Outcome
-from restante_server.transport.outbound.signatures import SIGNATURE_OCTETS
 from restante_server.transport.outbound.turns import Turns
 from restante_server.transport.states import State
 
@@ -185,7 +184,7 @@ def lease_of(lease: Lease) -> OutboundLease:
             )
             for row in lease.rows
         ],
-        size_octets=origin.size_octets + (SIGNATURE_OCTETS if lease.is_signed else 0),
+        size_octets=origin.size_octets + lease.added_octets,
         expires_at=expires_at,
         tls_optional=lease.tls_optional,
     )
@@ -194,8 +193,8 @@ def lease_of(lease: Lease) -> OutboundLease:
 @handlers.stream("TransportService", "ReadOutbound", rule=RELAY)
 async def read_outbound(call: Call, request: ReadOutboundRequest) -> AsyncIterator[ReadOutboundResponse]:
     """See TransportService.ReadOutbound."""
-    signatures = call.core.transport.signatures
-    leased = LeasedMessage(call.core.db, call.core.contents.directory, request.lease_id, signatures)
+    transport = call.core.transport
+    leased = LeasedMessage(call.core.db, transport.settings, request.lease_id, transport.signatures)
     async for piece in leased.sent(request.seven_bit):
         yield ReadOutboundResponse(octets=piece.octets[:CHUNK_OCTETS], not_converted=piece.not_converted)
         for start in range(CHUNK_OCTETS, len(piece.octets), CHUNK_OCTETS):

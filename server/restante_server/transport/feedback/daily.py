@@ -40,11 +40,6 @@ class Reporter:
     address: str  # author of the reports
     domain: str  # the submitter in the subject and in the file's name
 
-    @property
-    def author_domain(self) -> str:
-        """The domain of the author, which signs the reports."""
-        return self.address.rpartition("@")[2].lower()
-
 
 async def send(db: Database, settings: TransportSettings, reporter: Reporter, now: int) -> int:
     """Send the reports that are due (`now` in microseconds); returns their number."""
@@ -69,7 +64,6 @@ class _Made:
     addresses: tuple[str, ...] = ()
     octets: bytes = b""
     message_id: str = ""
-    author_domain: str = ""
 
     def send(self, tx: Connection, settings: TransportSettings, now: int) -> int:
         """Send the report and remove its counts; returns 0 if there is nothing to send or another core has done it."""
@@ -85,7 +79,6 @@ class _Made:
             source=source,
             message_id=self.message_id,
             now=now,
-            author_domain=self.author_domain,
         )
         archive.keep(tx, Direction.SENT, self.report, ", ".join(self.addresses), now)
         return 1
@@ -107,7 +100,7 @@ def _made(reporter: Reporter, subject: Subject, request: Request, rows: tuple[tu
     message_id = f"{secrets.token_hex(16)}@{reporter.domain}"
     addresses = request.addresses[:MAX_ADDRESSES]
     octets = _message(reporter, report, addresses, message_id, datetime.fromtimestamp(now // 1_000_000, UTC))
-    return _Made(subject, report, addresses, octets, f"<{message_id}>", reporter.author_domain)
+    return _Made(subject, report, addresses, octets, f"<{message_id}>")
 
 
 def _published(policy_domain: str, text: str) -> PublishedPolicy:

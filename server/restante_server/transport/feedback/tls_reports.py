@@ -51,7 +51,6 @@ class _Made:
     addresses: tuple[str, ...] = ()
     octets: bytes = b""
     message_id: str = ""
-    author_domain: str = ""
 
     def send(self, tx: Connection, settings: TransportSettings, now: int) -> int:
         """Send the report; returns 0 if there is nothing to send or another core has done it."""
@@ -67,7 +66,6 @@ class _Made:
             source=source,
             message_id=self.message_id,
             now=now,
-            author_domain=self.author_domain,
             tls_optional=True,
         )
         return 1
@@ -88,7 +86,7 @@ def _made(reporter: Reporter, due: Due, counted: Sequence[Counted], now: int) ->
     octets = _message(
         reporter, report, due.policy_domain, addresses, message_id, datetime.fromtimestamp(now // 1_000_000, UTC)
     )
-    return _Made(due, addresses, octets, f"<{message_id}>", reporter.author_domain)
+    return _Made(due, addresses, octets, f"<{message_id}>")
 
 
 def policies_of(counted: Sequence[Counted]) -> tuple[PolicySessions, ...]:

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from restante.errors import InvalidAddress
 from restante_mail.mime import parts
-from restante_mail.mime.facts import scan
+from restante_mail.mime.facts import Facts, scan
+from restante_server.directory import addresses
 from restante_server.directory.lookup import resolve_many
 from restante_server.store import contents, garbage
 from restante_server.store.contents import NewContent
@@ -30,6 +32,14 @@ def recipients(tx: Connection, addresses: Sequence[str]) -> tuple[Planned, ...]:
     return route.plan(resolve_many(tx, addresses), wanted, may_relay=True, promised=False)
 
 
+def _author_domain(facts: Facts) -> str:
+    """The domain of From in A-labels; "" if there is none."""
+    try:
+        return addresses.parse(facts.summary.from_[0].address).ascii_domain if facts.summary.from_ else ""
+    except InvalidAddress:
+        return ""
+
+
 def send(
     tx: Connection,
     settings: TransportSettings,
@@ -39,13 +49,11 @@ def send(
     source: str,
     message_id: str,
     now: int,
-    author_domain: str = "",
     tls_optional: bool = False,
 ) -> int:
     """Accept the message; returns its transport id. `octets` are canonical, `source` is shown to administrators.
 
-    `author_domain` is that of From, in A-labels, which signs it; "": the host name. With `tls_optional` no policy about
-    TLS holds it up.
+    The domain of From signs it. With `tls_optional` no policy about TLS holds it up.
     """
     facts = scan(octets)
     new = NewContent(len(octets), hashlib.sha256(octets).digest(), parts.encode(facts.tree), octets, None)
@@ -60,7 +68,7 @@ def send(
         body_8bit=not octets.isascii(),
         tls_optional=tls_optional,
         internet_message_id=message_id,
-        signing_domain=author_domain or settings.hostname.lower(),
+        signing_domain=_author_domain(facts),
     )
     (content_id,) = contents.insert_many(tx, [new], now)
     waits = any(planned.state in WAITING for planned in to)

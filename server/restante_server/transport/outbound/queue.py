@@ -22,6 +22,7 @@ from restante_server.transport.forwarding import Forwarded, Forwarding
 from restante_server.transport.outbound import candidates, holds, recipients
 from restante_server.transport.outbound.dsn import Action
 from restante_server.transport.outbound.recipients import Postponement, Row, Settlement
+from restante_server.transport.outbound.signatures import SEAL_OCTETS, SIGNATURE_OCTETS
 from restante_server.transport.outbound.turns import Turns
 from restante_server.transport.records import Origin
 from restante_server.transport.settings import TransportSettings
@@ -73,6 +74,9 @@ _outbound = (
         transport_message.c.trace_field,
         transport_message.c.content_id,
         transport_message.c.signing_domain,
+        transport_message.c.forwarder,
+        transport_message.c.checks,
+        transport_message.c.source,
     )
     .join(_r, _r.c.transport_id == transport_message.c.transport_id)
     .where(*_leased)
@@ -92,7 +96,7 @@ class Lease(NamedTuple):
     sender: int
     rows: tuple[Row, ...]
     expires_at: int
-    is_signed: bool  # by the active keys of its author's domain
+    added_octets: int  # at most, for its signatures or its seal
     reverse_path: str  # with which it is sent
 
 
@@ -103,6 +107,9 @@ class Outbound(NamedTuple):
     trace_field: bytes
     content_id: int
     signing_domain: str  # "": they are not signed
+    forwarder: str  # the domain whose key seals them if they were checked; "": nobody sends them on
+    checks: bytes  # serialised results of the checks; empty: they were not checked
+    source: str  # client address
 
 
 class Outcome(NamedTuple):
@@ -142,7 +149,8 @@ def lease(tx: Connection, now: int, turns: Turns, seconds: int, forwarding: Forw
     due: dict[tuple[int, str], list[Row]] = {}
     for row in _not_held(tx, ready, {transport_id: row.reverse_path for transport_id, row in claimed.items()}, now):
         due.setdefault((row.transport_id, row.destination), []).append(row)
-    signing = domain_keys.with_keys(tx, {row.signing_domain for row in claimed.values() if row.signing_domain})
+    signers = {row.signing_domain or row.forwarder for row in claimed.values()} - {""}
+    signing = domain_keys.with_keys(tx, signers)
     sent_on = [Forwarded(row.reverse_path, row.forwarder) for row in claimed.values()]
     paths = dict(zip(claimed, forwarding.reverse_paths(tx, sent_on, now), strict=True))
     leases: list[Lease] = []
@@ -150,9 +158,10 @@ def lease(tx: Connection, now: int, turns: Turns, seconds: int, forwarding: Forw
     for one in chosen:
         lent = due.get((one.transport_id, one.destination), [])[:MAX_LEASE_RECIPIENTS]
         if lent:
-            *origin, smtputf8, body_8bit, signing_domain, tls_optional, _ = claimed[one.transport_id]
+            *origin, smtputf8, body_8bit, signing_domain, tls_optional, forwarder = claimed[one.transport_id]
             facts = Origin._make(origin), smtputf8, body_8bit, tls_optional, one.destination, one.sender
-            own = signing_domain in signing, paths[one.transport_id]
+            added = SIGNATURE_OCTETS if signing_domain in signing else SEAL_OCTETS if forwarder in signing else 0
+            own = added, paths[one.transport_id]
             leases.append(Lease(secrets.randbits(62), *facts, tuple(lent), until, *own))
     if leases:
         lent_rows = [
@@ -185,7 +194,7 @@ def outbound(tx: Connection, lease_id: int) -> Outbound:
     row = tx.execute(_outbound, {"lease": lease_id}).one_or_none()
     if row is None:
         raise LeaseLost
-    return Outbound(row.transport_id, bytes(row.trace_field), row.content_id, row.signing_domain)
+    return Outbound(row.transport_id, bytes(row.trace_field), row.content_id, *row[3:5], bytes(row.checks), row.source)
 
 
 def renew(tx: Connection, now: int, leases: Sequence[int], seconds: int) -> list[int]:

@@ -1,22 +1,26 @@
-"""The DKIM signatures of outbound mail, made when a relay reads it (docs/design.md "Signing").
+"""The fields that sign or seal outbound mail, made when a relay reads it (docs/design.md "Signing", "Forwarding").
 
 A message to many destinations is read once for each of them, and signed once for each form: as it is stored, or
-converted to 7 bits. Signatures are kept in memory alone. They cost little, and a restart or a new key needs no other
+converted to 7 bits. The fields are kept in memory alone. They cost little, and a restart or a new key needs no other
 care.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
 from restante.errors import RestanteError
-from restante_mail.authentication.dkim.sign import HeaderTooLong, Signer
+from restante_mail.authentication import authres
+from restante_mail.authentication.arc.seal import Sealer
+from restante_mail.authentication.dkim.sign import Signer
 from restante_mail.authentication.dkim.signing_keys import SigningKey, load_key
+from restante_mail.authentication.results import Checks, Result
 from restante_server.directory import domain_keys
 from restante_server.directory import keys as sealing
 from restante_server.directory.keys import KeyRing
@@ -25,6 +29,7 @@ KEPT = 4_096  # signatures, of about 1.5 kB each
 OPENED = 1_000  # private keys in memory
 AT_ONCE = 2  # messages signed at one moment, on threads
 SIGNATURE_OCTETS = 2_048  # more than two usual signatures have; part of a lease's size
+SEAL_OCTETS = 6_144  # more than an ARC set has, whose results have at most 4 KiB
 
 
 class Keys:
@@ -47,6 +52,44 @@ class Keys:
                 self._opened[sealed.key_id] = opened
             found[sealed.key_id] = opened
         return found
+
+
+class Signing(Protocol):
+    """The signing or sealing of one message."""
+
+    def feed(self, octets: bytes) -> None:
+        """The next octets of the message."""
+        ...
+
+    def finish(self) -> bytes:
+        """The fields to put before the message. Raises ValueError when its header cannot be signed or sealed."""
+        ...
+
+
+class Method(NamedTuple):
+    """How a message is signed or sealed: the keys, and the beginning at a moment."""
+
+    key_ids: tuple[int, ...]
+    begin: Callable[[datetime], Signing]
+
+
+def dkim(keys: Mapping[int, SigningKey]) -> Method | None:
+    """DKIM signatures with these keys; None if there are none."""
+    return Method(tuple(keys), partial(Signer, tuple(keys.values()))) if keys else None
+
+
+def arc(keys: Mapping[int, SigningKey], checks: Checks, authserv_id: str, client_address: str) -> Method | None:
+    """An ARC set with the results of the checks at the acceptance (RFC 8617 5.1).
+
+    None without a key, and where the result of the chain is not known: nobody may vouch for such a message.
+    """
+    chain = checks.arc.result if checks.arc is not None else Result.TEMPERROR
+    ranked = sorted(keys.items(), key=lambda item: item[1].algorithm != "rsa-sha256")  # which every server knows
+    if not ranked or chain not in (Result.NONE, Result.PASS, Result.FAIL):
+        return None
+    key_id, key = ranked[0]
+    results = authres.value(authserv_id, checks, client_address=client_address)
+    return Method((key_id,), lambda now: Sealer(key, now, chain, results))
 
 
 class Form(NamedTuple):
@@ -75,8 +118,8 @@ class Signatures:
         """The signatures of a form, if they are in memory."""
         return self._kept.get(form)
 
-    async def of(self, form: Form, keys: Iterable[SigningKey], source: Source) -> bytes:
-        """The DKIM-Signature fields of a message, to be put before it; b"" for a header that is too long to be signed.
+    async def of(self, form: Form, begin: Callable[[datetime], Signing], source: Source) -> bytes:
+        """The fields to put before a message; b"" for a header that cannot be signed or sealed.
 
         Readers of one form wait for the first of them. When that one fails, such as by the loss of its lease, the next
         one begins. Raises what `source` raises.
@@ -88,7 +131,7 @@ class Signatures:
             running = self._running.get(form)
             is_first = running is None
             if running is None:
-                running = self._running[form] = asyncio.create_task(self._make(form, tuple(keys), source))
+                running = self._running[form] = asyncio.create_task(self._make(form, begin, source))
                 running.add_done_callback(lambda task: self._ended(form, task))
             try:
                 return await asyncio.shield(running)
@@ -96,14 +139,14 @@ class Signatures:
                 if is_first:
                     raise
 
-    async def _make(self, form: Form, keys: tuple[SigningKey, ...], source: Source) -> bytes:
-        signer = Signer(keys, datetime.now(UTC))
+    async def _make(self, form: Form, begin: Callable[[datetime], Signing], source: Source) -> bytes:
+        signer = begin(datetime.now(UTC))
         async with self._free:
             async for octets in source():
                 await asyncio.to_thread(signer.feed, octets)
             try:
                 fields = await asyncio.to_thread(signer.finish)
-            except HeaderTooLong:
+            except ValueError:  # a header that is too long, or an ARC chain that is not the one that was checked
                 fields = b""
         self.made += 1
         self._kept[form] = fields

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy import update
 from restante.errors import LeaseLost
 from restante.v1.admin_pb2 import ResendingPolicy
 from restante.v1.transport_pb2 import OutboundLease, OutcomeKind, ReadOutboundRequest
+from restante_mail.authentication.dkim.sign import Signer
 from restante_mail.authentication.dkim.verify import Verifier
 from restante_mail.authentication.results import DkimResult, Result
 from restante_server.api.services import leased, outbound
@@ -27,6 +29,7 @@ from restante_server.transport.outbound import signatures
 from restante_server.transport.outbound.signatures import SIGNATURE_OCTETS, Form, Signatures
 from tests.server.transport.world import FOREVER, START, World
 
+NO_KEYS = partial(Signer, ())
 PAIRS = [signing_keys.generate(algorithm) for algorithm in Algorithm]
 LETTER = (
     b"From: Alice <alice@example.test>\r\nTo: eve@example.net\r\nSubject: Hello\r\n"
@@ -184,7 +187,7 @@ async def test_a_report_that_leaves_is_signed(signing: World) -> None:
     await signing.report_all(lease, OutcomeKind.OUTCOME_KIND_FAILED, "5.1.1")
     (report,) = await signing.lease()
     content = await signing.read_outbound(report)
-    assert b"From: Mail Delivery System <MAILER-DAEMON@mx.example.test>" in content
+    assert b"From: Mail Delivery System <" in content and b"@mx.example.test>" in content
     assert [(one.result, one.domain) for one in await verified(signing, content)] == [(Result.PASS, "example.test")] * 2
 
 
@@ -221,10 +224,10 @@ async def test_a_reader_that_fails_leaves_the_work_to_the_next() -> None:
         yield LETTER
 
     form = Form(1, False, (1,))
-    first = asyncio.create_task(made.of(form, [], lost))
+    first = asyncio.create_task(made.of(form, NO_KEYS, lost))
     await begun.wait()
-    second = asyncio.create_task(made.of(form, [], whole))
-    cancelled = asyncio.create_task(made.of(form, [], whole))
+    second = asyncio.create_task(made.of(form, NO_KEYS, whole))
+    cancelled = asyncio.create_task(made.of(form, NO_KEYS, whole))
     await asyncio.sleep(0)
     cancelled.cancel()
     go_on.set()
@@ -242,7 +245,7 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         yield LETTER
 
     for number in range(5):
-        await made.of(Form(number, False, ()), [], whole)
+        await made.of(Form(number, False, ()), NO_KEYS, whole)
     assert [number for number in range(5) if made.known(Form(number, False, ())) is not None] == [2, 3, 4]
 
 
@@ -253,7 +256,7 @@ async def test_a_header_that_is_too_long_is_sent_unsigned(signing: World) -> Non
         for number in range(40):
             yield b"X-%d: " % number + b"x" * 50_000 + b"\r\n"
 
-    assert await made.of(Form(1, False, ()), [], endless) == b""
+    assert await made.of(Form(1, False, ()), NO_KEYS, endless) == b""
 
 
 async def test_a_message_of_before_has_no_signing_domain(signing: World) -> None:

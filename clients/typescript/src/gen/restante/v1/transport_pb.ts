@@ -537,7 +537,7 @@ export type OutboundLease = Message<"restante.v1.OutboundLease"> & {
   destination: string;
 
   /**
-   * addr-spec; empty: the null path.
+   * addr-spec, rewritten (SRS) if mail from elsewhere is sent on; empty: the null path.
    *
    * @generated from field: string reverse_path = 4;
    */
@@ -558,8 +558,8 @@ export type OutboundLease = Message<"restante.v1.OutboundLease"> & {
   recipients: OutboundRecipient[];
 
   /**
-   * Of the message as it is stored, and 2 KiB more for the signatures of one that is signed. SIZE= is the number of
-   * octets that ReadOutbound gives: a conversion to 7 bits adds to them.
+   * Of the message as it is stored, and 2 KiB more for the signatures of one that is signed, or 6 KiB for the seal of one
+   * that is sent on. SIZE= is the number of octets that ReadOutbound gives: a conversion to 7 bits adds to them.
    *
    * @generated from field: int64 size_octets = 7 [jstype = JS_STRING];
    */
@@ -868,7 +868,8 @@ export const OutcomeKindSchema: GenEnum<OutcomeKind> = /*@__PURE__*/
  */
 export const TransportService: GenService<{
   /**
-   * Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
+   * Checks for each recipient whether it would be accepted now. A reverse-path that this installation has rewritten for
+   * mail that an alias sent on (SRS) is one for 21 days, from the null path only. An smtp identity can have only local recipients; a
    * session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
    *
    * @generated from rpc restante.v1.TransportService.VerifyRecipients
@@ -931,7 +932,8 @@ export const TransportService: GenService<{
   /**
    * Streams the octets of a leased message in chunks of at most 256 KiB; if so requested, converted to 7 bits. A message
    * that cannot be converted comes unconverted, with the reason. A report, and what a user of this installation has
-   * sent, has the DKIM signatures of its author's domain if that has active keys. Errors: LEASE_LOST.
+   * sent, has the DKIM signatures of its author's domain if that has active keys. Checked mail from elsewhere, which an
+   * alias sends on, has an ARC set of the alias's domain instead. Errors: LEASE_LOST.
    *
    * @generated from rpc restante.v1.TransportService.ReadOutbound
    */
