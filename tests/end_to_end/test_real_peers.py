@@ -22,7 +22,7 @@ import pytest
 import pytest_asyncio
 
 from restante.v1 import methods
-from restante.v1.admin_pb2 import UpdateAccountRequest
+from restante.v1.admin_pb2 import CreateAliasRequest, UpdateAccountRequest
 from restante_mail.authentication.dkim.verify import Verifier
 from restante_mail.authentication.results import Result
 from tests.harness.certificates import pair_maker
@@ -37,7 +37,7 @@ from tests.harness.requirements import program
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
-NAMESERVER = "127.9.9.53"
+NAMESERVER = f"127.{secrets.randbelow(250) + 2}.{secrets.randbelow(256)}.53"  # several runs may go side by side
 OURS, POSTFIX, EXIM = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 ZONE = f"""
 example.test    MX 10 mx.example.test.
@@ -383,6 +383,42 @@ async def test_their_signatures_survive_our_reception(world: World, domain: str)
     verifier.finish()
     results = await verifier.results(MemoryDns(world.published), datetime.now(UTC))
     assert [(one.result, one.domain) for one in results] == [(Result.PASS, domain)], results
+
+
+async def _forward(world: World, name: str, target: str) -> str:
+    """The address of a new alias that leads elsewhere."""
+    address = f"{name}@example.test"
+    request = CreateAliasRequest(address=address, targets=[target], request_id=secrets.token_bytes(16))
+    await world.ours.call(methods.CREATE_ALIAS, request)
+    return address
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+async def test_what_an_alias_sends_on_passes_there(world: World, domain: str) -> None:
+    other = next(one for one in DOMAINS if one != domain)
+    alias = await _forward(world, f"to-{other.replace('.', '-')}", f"bob@{other}")
+    mail = message(f"bob@{domain}", alias, "Sent on.\n")
+    await asyncio.to_thread(world.peer(domain).send, f"bob@{domain}", [alias], octets(mail))
+    (came,) = await eventually(lambda: world.peer(other).mail("bob", str(mail["Subject"])), 30)
+    assert re.search(rb"(?i)return-path: <SRS0=[^ ]+@example\.test>", came), came.decode()
+    assert b"ARC-Seal: i=1;" in came
+    results = [str(field) for field in _read(came).get_all("Authentication-Results", [])]
+    assert any("dkim=pass" in field and f"header.d={domain}" in field for field in results), results
+    if other == "example.net":  # opendmarc judges there
+        assert any("spf=pass smtp.mailfrom=example.test" in field for field in results), results
+        assert any("dmarc=pass" in field and f"header.from={domain}" in field for field in results), results
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+async def test_a_report_about_forwarded_mail_finds_the_way_back(world: World, domain: str) -> None:
+    other = next(one for one in DOMAINS if one != domain)
+    alias = await _forward(world, f"lost-{other.replace('.', '-')}", f"nobody.here@{other}")
+    mail = message(f"bob@{domain}", alias)
+    await asyncio.to_thread(world.peer(domain).send, f"bob@{domain}", [alias], octets(mail))
+    (report,) = await eventually(
+        lambda: [one for one in world.peer(domain).mail("bob", str(mail["Message-ID"])) if b"nobody.here" in one], 30
+    )
+    assert f"nobody.here@{other}".encode() in report
 
 
 def _read(octets: bytes) -> EmailMessage:
