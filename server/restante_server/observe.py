@@ -41,6 +41,18 @@ class MailFigures(Figures):
             registry=registry,
         )
 
+        self._checks = Counter(
+            "restante_mail_checks",
+            "Number of accepted messages, by check and its result.",
+            ["check", "result"],
+            registry=registry,
+        )
+        self._verdicts = Counter(
+            "restante_mail_verdicts",
+            "Number of messages that a check has put into Junk or refused.",
+            ["check", "treatment"],
+            registry=registry,
+        )
         self._of_kind: dict[str, Histogram] = {}  # `labels()` costs more than the count
         self._of_state: dict[State, Counter] = {}
 
@@ -50,6 +62,14 @@ class MailFigures(Figures):
         if histogram is None:
             histogram = self._of_kind[kind] = self._taken.labels(kind)
         histogram.observe(seconds)
+
+    def checked(self, check: str, result: str) -> None:
+        """See Figures."""
+        self._checks.labels(check, result).inc()
+
+    def judged(self, check: str, treatment: str) -> None:
+        """See Figures."""
+        self._verdicts.labels(check, treatment).inc()
 
     def settled(self, state: State, recipients: int) -> None:
         """See Figures."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from restante.checked import METHODS, RESULTS
 from restante.rows import FLAGS
+from restante.v1.checks_pb2 import CheckRestriction
 from restante.v1.message_pb2 import MatchingMessages, MessageSet
 from restante.v1.search_pb2 import (
     CompareProperty,
@@ -100,6 +102,15 @@ def larger(octets: int) -> Restriction:
 def smaller(octets: int) -> Restriction:
     """Messages smaller than a size."""
     return _size(Comparison.COMPARISON_LESS, octets)
+
+
+def checked(check: str, *results: str) -> Restriction:
+    """Received messages whose check of METHODS had one of these RESULTS, or any result. Raises KeyError.
+
+    See restante.checked.
+    """
+    given = CheckRestriction(check=METHODS[check], results=[RESULTS[result] for result in results])
+    return Restriction(checks=given)
 
 
 def ids(message_ids: Iterable[int]) -> Restriction:

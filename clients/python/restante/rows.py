@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 
 from restante.parts import Part, part_of
+from restante.v1.checks_pb2 import MessageChecks
 from restante.v1.message_pb2 import MessageColumn, MessageRows
 from restante.v1.types_pb2 import Flag, MessageSummary
 
@@ -18,6 +19,7 @@ LISTING = (
     MessageColumn.MESSAGE_COLUMN_SUMMARY,
     MessageColumn.MESSAGE_COLUMN_PREVIEW,
     MessageColumn.MESSAGE_COLUMN_FOLDER,
+    MessageColumn.MESSAGE_COLUMN_CHECKS,
 )
 """The columns for a list of messages."""
 
@@ -52,6 +54,7 @@ class Message:
     body_structure: bytes = b""
     envelope: bytes = b""
     parts: Part = WITHOUT_PARTS  # the whole message, with the parts in it
+    checks: MessageChecks = field(default_factory=MessageChecks)  # at reception; empty: not checked
 
     @property
     def seen(self) -> bool:
@@ -89,6 +92,7 @@ def messages(rows: MessageRows) -> Iterator[Message]:
             body_structure=rows.body_structures[index] if rows.body_structures else b"",
             envelope=rows.envelopes[index] if rows.envelopes else b"",
             parts=part_of(rows.parts[index]) if rows.parts else WITHOUT_PARTS,
+            checks=rows.checks[index] if rows.checks else MessageChecks(),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from restante.errors import InvalidAddress, MailLoop, MessageRefused, RecipientNotFound
 from restante_mail.authentication import authres
@@ -15,7 +15,16 @@ from restante_server.directory.lookup import AddressKind, Resolution
 from restante_server.store.listing import listing_of
 from restante_server.transport import results, route
 from restante_server.transport.inbound.intake import Arrived
-from restante_server.transport.inbound.judge import NOTHING, Action, Claimed, Findings, find, judge, local_override
+from restante_server.transport.inbound.judge import (
+    NOTHING,
+    Action,
+    Claimed,
+    Findings,
+    Verdict,
+    find,
+    judge,
+    local_override,
+)
 from restante_server.transport.records import Envelope, Incoming, Planned, message_id
 from restante_server.transport.states import State
 
@@ -59,13 +68,21 @@ def claimed_domains(envelope: Envelope, arrived: Arrived) -> Claimed:
     return Claimed(frozenset(authors - {""}), domain_of(envelope.reverse_path))
 
 
+class Judged(NamedTuple):
+    """A message that is accepted, with what its checks mean for it."""
+
+    envelope: Envelope  # with the verdict of each recipient
+    found: Findings = NOTHING
+    verdicts: frozenset[Verdict] = frozenset()  # of the recipients' domains
+
+
 def judged(
     envelope: Envelope,
     checks: Checks,
     claimed: Claimed,
     rules: Mapping[str, DomainRules],
     settings: CheckSettings,
-) -> tuple[Envelope, Findings]:
+) -> Judged:
     """The envelope with the verdict for each recipient. `rules` are those of the local domains among all named ones.
 
     A recipient whose domain refuses the message gets it in Junk if another recipient's domain takes it: after the
@@ -74,7 +91,7 @@ def judged(
     """
     found = find(checks, claimed, rules.keys(), settings)
     if found == NOTHING:
-        return envelope, found
+        return Judged(envelope, found)
     domains = [domain_of(one.forward_path) for one in envelope.recipients]
     verdicts = {name: judge(found, rules.get(name, DomainRules()), settings) for name in set(domains)}
     if all(one.action is Action.REFUSE for one in verdicts.values()):
@@ -87,7 +104,7 @@ def judged(
         if verdict.action is Action.REFUSE:
             remark += "; not refused, because another recipient's domain takes it"
         marked.append(one._replace(junk=verdict.action is not Action.DELIVER, remark=remark))
-    return envelope._replace(recipients=marked), found
+    return Judged(envelope._replace(recipients=marked), found, frozenset(verdicts.values()))
 
 
 def domain_of(address: str) -> str:

@@ -11,6 +11,12 @@ class Figures:
     def taken(self, kind: str, seconds: float) -> None:
         """A message was accepted. `kind` is acceptance or submission; `seconds` from its last octet to the commit."""
 
+    def checked(self, check: str, result: str) -> None:
+        """A message with this result of a check was accepted."""
+
+    def judged(self, check: str, treatment: str) -> None:
+        """A check has put a message into Junk for some recipient (`junk`), or has refused it (`refuse`)."""
+
     def settled(self, state: State, recipients: int) -> None:
         """A relay's attempt ended in this state for so many recipients; PENDING: postponed."""
 

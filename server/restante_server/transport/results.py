@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 
 from restante.errors import InvalidArgument
@@ -24,9 +24,9 @@ from restante_mail.authentication.results import (
     SpfResult,
 )
 from restante_server.store.listing import Listing
-from restante_server.store.restriction import CheckMethod
+from restante_server.store.restriction import CHECK_MASK, CheckMethod
 
-__all__ = ["kept", "message_of", "packed", "results_of", "with_checks"]
+__all__ = ["kept", "message_of", "packed", "results_of", "unpacked", "with_checks"]
 
 _RESULTS = MappingProxyType(
     {number: Result(name.rpartition("_")[2].lower()) for name, number in v1.CheckResult.items()[1:]}
@@ -41,6 +41,7 @@ _POLICIES = MappingProxyType(
     }
 )
 _RESULT_NUMBERS = MappingProxyType({result: number for number, result in _RESULTS.items()})
+_RESULTS_BY_NUMBER = MappingProxyType({int(number): result for number, result in _RESULTS.items()})
 _IDENTITY_NUMBERS = MappingProxyType({identity: number for number, identity in _IDENTITIES.items()})
 _POLICY_NUMBERS = MappingProxyType({policy: number for number, policy in _POLICIES.items()})
 
@@ -80,10 +81,14 @@ def message_of(checks: Checks) -> v1.MessageChecks:
 
 
 def kept(checks: Checks) -> bytes:
-    """The octets that are kept with a message: all results but the copies of other servers' fields in an ARC chain."""
+    """The octets that are kept with a message: all results but what was needed at reception alone: the copies
+    of other servers' fields in an ARC chain, and the addresses that get reports of DMARC.
+    """
     made = message_of(checks)
     if made.HasField("arc"):
         made.arc.ClearField("authentication_results")
+    if made.HasField("dmarc"):
+        made.dmarc.ClearField("report_to")
     return made.SerializeToString()
 
 
@@ -114,6 +119,14 @@ def packed(checks: Checks) -> int:
     if checks.dns_lists:
         found[CheckMethod.DNS_LISTS] = _of_lists(checks.dns_lists)
     return sum(_RESULT_NUMBERS[result] << method.shift for method, result in found.items())
+
+
+def unpacked(number: int) -> Iterator[tuple[CheckMethod, Result]]:
+    """The results in a packed number."""
+    for method in CheckMethod:
+        result = _RESULTS_BY_NUMBER.get(number >> method.shift & CHECK_MASK)
+        if result is not None:
+            yield method, result
 
 
 def _of_lists(lists: Sequence[DnsListResult]) -> Result:

@@ -25,7 +25,7 @@ from restante_server.transport.forwarding import Forwarding
 from restante_server.transport.hooks import Figures
 from restante_server.transport.outbound.signatures import Signatures
 from restante_server.transport.records import Incoming
-from restante_server.transport.results import with_checks
+from restante_server.transport.results import unpacked, with_checks
 from restante_server.transport.rows import DUE, ENDED
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.take import TakeMail, TakeResult
@@ -102,6 +102,8 @@ class Transport:
 
     def _count(self, incoming: Incoming, seconds: float) -> None:
         self.figures.taken("acceptance" if incoming.account_id is None else "submission", seconds)
+        for method, result in unpacked(incoming.listing.check_results):
+            self.figures.checked(method.name.lower(), result.value)
         here = len(direct(incoming, self.settings.direct_deliveries))
         if here:
             self.figures.delivered(here, seconds)

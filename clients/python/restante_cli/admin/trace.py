@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from restante.checked import short_line
 from restante.v1 import methods
 from restante.v1.admin_pb2 import MessageTrace, TraceMessagesRequest
 from restante_cli.admin.context import Admin
@@ -88,6 +89,8 @@ def lines(message: dict[str, Any], width: int) -> Iterator[str]:
     yield from _wrapped(facts, width, 4)
     if message["message_id_field"]:
         yield from _wrapped(f"    {message['message_id_field']}", width, 4)
+    if message["checks"]:
+        yield from _wrapped(f"    checks: {one_line(message['checks'])}", width, 4)
     for event in message["events"]:
         moment = event["happened_at"].astimezone().strftime(TIME)
         who = event["recipient"] or "(message)"
@@ -116,6 +119,7 @@ def _traced(message: MessageTrace) -> dict[str, Any]:
         "message_id_field": message.internet_message_id,
         "size_octets": message.size_octets,
         "source": message.source,
+        "checks": short_line(message.checks),
         "events": [
             {
                 "happened_at": event.happened_at.ToDatetime(UTC),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from restante import query
+from restante.checked import METHODS, RESULTS
 from restante.client import Client
 from restante.messages import MessageIds
 from restante.v1.search_pb2 import Restriction
@@ -26,6 +27,20 @@ def moment(_context: click.Context, _option: click.Parameter, value: datetime | 
     return value.astimezone() if value is not None else None
 
 
+def checks_of(_context: click.Context, _option: click.Parameter, values: Sequence[str]) -> list[Restriction]:
+    """Conditions on checks."""
+    return [_check(value) for value in values]
+
+
+def _check(value: str) -> Restriction:
+    check, _, result = value.lower().partition("=")
+    if check not in METHODS:
+        raise click.BadParameter(f"{check} is no check; there are {', '.join(METHODS)}.")
+    if result and result not in RESULTS:
+        raise click.BadParameter(f"{result} is no result; there are {', '.join(RESULTS)}.")
+    return query.checked(check, *([result] if result else []))
+
+
 _OPTIONS = (
     click.option("--from", "sender", help="Name or address in From."),
     click.option("--subject", help="Text of the subject."),
@@ -33,6 +48,15 @@ _OPTIONS = (
     click.option("--before", type=click.DateTime(DAYS), callback=moment, help="Received before this day."),
     click.option("--unread", is_flag=True, help="Only unread messages."),
     click.option("--flagged", is_flag=True, help="Only flagged messages."),
+    click.option(
+        "--check",
+        "checks",
+        multiple=True,
+        metavar="CHECK[=RESULT]",
+        callback=checks_of,
+        help="Only received messages whose check (spf, dkim, dmarc, arc, iprev, dnslists) had this result, such as "
+        "dmarc=fail.",
+    ),
     click.option("--larger", type=click.IntRange(0), metavar="OCTETS", help="Only messages larger than this size."),
 )
 
@@ -50,6 +74,7 @@ def condition_options(command: Command) -> Command:
         unread: bool,
         flagged: bool,
         larger: int | None,
+        checks: list[Restriction],
         **others: Any,
     ) -> Any:
         conditions = [query.text(field, value) for field, value in (("from", sender), ("subject", subject)) if value]
@@ -61,6 +86,7 @@ def condition_options(command: Command) -> Command:
             conditions.append(query.flag("flagged"))
         if larger is not None:
             conditions.append(query.larger(larger))
+        conditions += checks
         return command(*arguments, conditions=conditions, **others)
 
     decorated: Any = run

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from restante import errors
+from restante.checked import short_line
 from restante.client import Client
 from restante.rows import Message
 from restante.v1.types_pb2 import MailAddress
@@ -144,5 +145,6 @@ def listed(message: Message, folder: str = "") -> dict[str, Any]:
         "size_octets": message.size_octets,
         "attachments": message.attachment_count,
         "preview": message.preview,
+        "checks": short_line(message.checks),
         "message_id_field": summary.internet_message_id,
     }

@@ -102,6 +102,8 @@ async def _list(mail: Mail, folder: str | None, restriction: Restriction | None,
         for row in rows:
             row.update(read="seen" in row["flags"], size=size(row["size_octets"]))
     columns = COLUMNS if folder is not None else ("id", "folder", *COLUMNS[1:])
+    if any(row["checks"] for row in rows):
+        columns = (*columns, "checks")
     show(form, columns, rows, right=("id", "size", "received_at"))
     if more:
         click.echo(f"The list ends after {limit} messages, and there are more; raise --limit to see them.", err=True)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from restante import errors
+from restante.checked import short_line
 from restante.client import Client
 from restante.messages import OpenedMessage
 from restante.parts import Part
@@ -70,6 +71,8 @@ async def _show(mail: Mail, message_id: int, whole_header: bool, form: str, mark
         return
     header = _text_of(opened.header)
     say(header.rstrip("\n") if whole_header else "\n".join(_fields(opened.header)))
+    if checks := short_line(opened.facts.checks):
+        say(f"Checks: {one_line(checks)}")
     click.echo()
     say(text.rstrip("\n"))
     attachments = list(opened.root.attachments())

@@ -22,11 +22,10 @@ from restante_server.api.services.envelopes import envelope_of, require_trace_fi
 from restante_server.db.clock import now_microseconds
 from restante_server.directory.lookup import Resolution
 from restante_server.store.requests import Request, find
-from restante_server.transport.acceptance import accepted, checked, plan_recipients
+from restante_server.transport.acceptance import Judged, accepted, checked, plan_recipients
 from restante_server.transport.enqueue import Taken
 from restante_server.transport.forwarding import is_rewritten
 from restante_server.transport.inbound.intake import Arrived, Intake
-from restante_server.transport.inbound.judge import NOTHING, Findings
 from restante_server.transport.records import Envelope
 from restante_server.transport.results import results_of
 from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
@@ -95,7 +94,8 @@ async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arri
     of the content is the request that its id stands for, in whatever pieces the content came. Raises RecipientNotFound,
     MailLoop, MessageRefused, RequestIdReused and the errors of a write.
     """
-    transport, now, found = call.core.transport, time.time_ns() // 1_000, NOTHING
+    transport, now = call.core.transport, time.time_ns() // 1_000
+    message = Judged(envelope)
     refused: tuple[int, ...] = ()
     once = once_only(begin, call.caller.actor, 0, now)
     digest = hashlib.sha256(once.fingerprint + str(arrived.staged.size_octets).encode()).digest()
@@ -108,23 +108,23 @@ async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arri
                 return await _nothing_taken(call, once, arrived, refused)
         resolutions = await _resolve(call, envelope)
         if checks is not None:
-            envelope, found = await _judge(call, begin, envelope, arrived, checks)
+            message = await _judge(call, begin, envelope, arrived, checks)
+            envelope = message.envelope
         planned = plan_recipients(envelope, resolutions, arrived)
     except BaseException:
         call.core.contents.forget(arrived.staged)
         raise
     incoming = accepted(envelope, planned, arrived, trace_field=begin.trace_field, source=begin.client_address, now=now)
     if checks is not None:
-        incoming = checked(incoming, checks, found, transport.settings.hostname)
+        incoming = checked(incoming, checks, message.found, transport.settings.hostname)
     taken = await transport.take(TakeMail(transport.settings, incoming, once, refused))
     if checks is not None:
+        judgement.count(call, message)
         dmarc_counts.count_accepted(call, begin.client_address, envelope, checks)
     return taken
 
 
-async def _judge(
-    call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived, checks: Checks
-) -> tuple[Envelope, Findings]:
+async def _judge(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived, checks: Checks) -> Judged:
     """See judgement.judge. Refused mail is counted, too."""
     try:
         return await judgement.judge(call, envelope, arrived, checks)

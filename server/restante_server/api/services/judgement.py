@@ -1,20 +1,24 @@
-"""Judging checked mail before it is accepted: reads the settings of the domains that the policy needs."""
+"""Judging checked mail before it is accepted, and counting the verdicts.
+
+The settings of the domains come from memory if the directory has not changed since they were read.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 
+from restante.errors import MessageRefused
 from restante_mail.authentication.results import Checks
 from restante_server.api.engine.call import Call
 from restante_server.directory.domains import rules_of
-from restante_server.transport.acceptance import claimed_domains, judged, recipient_domains
+from restante_server.transport.acceptance import Judged, claimed_domains, judged, recipient_domains
 from restante_server.transport.inbound.intake import Arrived
-from restante_server.transport.inbound.judge import Findings
+from restante_server.transport.inbound.judge import Action
 from restante_server.transport.records import Envelope
 
 
-async def judge(call: Call, envelope: Envelope, arrived: Arrived, checks: Checks) -> tuple[Envelope, Findings]:
-    """See acceptance.judged. The settings come from memory if the directory has not changed since they were read."""
+async def judge(call: Call, envelope: Envelope, arrived: Arrived, checks: Checks) -> Judged:
+    """See acceptance.judged. Counts a refusal."""
     claimed = claimed_domains(envelope, arrived)
     names = claimed.authors | {claimed.reverse_path} | recipient_domains(envelope)
     domains = call.core.domains
@@ -23,4 +27,14 @@ async def judge(call: Call, envelope: Envelope, arrived: Arrived, checks: Checks
         generation = domains.generation
         rules = await call.core.short_read(partial(rules_of, ascii_domains=names))
         domains.keep(generation, names, rules)
-    return judged(envelope, checks, claimed, rules, call.core.transport.settings.checks)
+    try:
+        return judged(envelope, checks, claimed, rules, call.core.transport.settings.checks)
+    except MessageRefused as refusal:
+        call.core.transport.figures.judged(refusal.metadata["check"], "refuse")
+        raise
+
+
+def count(call: Call, message: Judged) -> None:
+    """Count an accepted message by the checks that have put it into Junk for a recipient."""
+    for check in {one.check for one in message.verdicts if one.action is not Action.DELIVER}:
+        call.core.transport.figures.judged(check, "junk")
