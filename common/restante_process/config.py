@@ -124,6 +124,7 @@ class Transport:
     warn_hours: float = 4.0  # time after which the sender gets one report of the delay
     first_retry_minutes: float = 15.0  # time to the second attempt; doubles with each attempt
     longest_retry_minutes: float = 240.0  # longest time between two attempts
+    failed_address_days: float = 7.0  # time for which senders are warned of a foreign address that failed; 0: never
     trace_days: int = 30  # after a message was accepted or, if scheduled, sent, its trace is kept so long; at least 8
 
 

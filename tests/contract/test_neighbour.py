@@ -30,6 +30,7 @@ from restante.v1 import (
     job_pb2,
     mailbox_pb2,
     message_pb2,
+    outcomes_pb2,
     queue_pb2,
     reports_pb2,
     search_pb2,
@@ -644,6 +645,8 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
         tls_pb2.StoreStsPolicyRequest(policy=tls_pb2.StsPolicy(domain="example.net"))
     ),
     "TransportService/ReportTlsSessions": refused(tls_pb2.ReportTlsSessionsRequest(request_id=b"0" * 16)),
+    "AdminService/ListFailedAddresses": refused(outcomes_pb2.ListFailedAddressesRequest()),
+    "AdminService/ClearFailedAddresses": refused(outcomes_pb2.ClearFailedAddressesRequest(all=True)),
     "AdminService/ListTlsSessions": refused(tls_pb2.ListTlsSessionsRequest()),
     "DirectoryService/ResolveNames": lambda world: [Try(directory_pb2.ResolveNamesRequest(names=[SECRET, "alice"]))],
     "DirectoryService/ListEntries": lambda world: [Try(directory_pb2.ListEntriesRequest())],

@@ -277,3 +277,12 @@ def test_the_running_store_is_checked_and_backed_up(here: Admin, tmp_path: Path)
     again = here.run("backup", str(target))
     assert again.exit_code == 1
     assert again.stderr.count("\n") == 1
+
+
+def test_failed_addresses_are_listed_and_cleared(here: Admin) -> None:
+    assert here.json("failed-address", "list", "--domain", "example.net") == []
+    assert here("failed-address", "clear", "nobody@example.net") == "0 addresses were cleared.\n"
+    for wrong in ((), ("a@example.net", "--all"), ("--all", "--domain", "example.net")):
+        assert here.run("failed-address", "clear", *wrong).exit_code == 2
+    done = here.run("failed-address", "clear", "--domain", "a b")
+    assert done.exit_code == 1 and "domain" in done.stderr

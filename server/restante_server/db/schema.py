@@ -612,6 +612,18 @@ sts_policy = Table(
     comment="MTA-STS policies that relays have fetched: they must outlive a relay (RFC 8461 10.2).",
 )
 
+failed_address = Table(
+    "failed_address",
+    metadata,
+    Column("address_key", Text, primary_key=True),  # Path.key
+    Column("domain", Text, nullable=False, index=True),  # A-labels
+    Column("address", Text, nullable=False),  # in its own spelling
+    Column("status", Text, nullable=False),
+    Column("diagnostic", Text, nullable=False),
+    Column("failed_at", BigInteger, nullable=False, index=True),
+    comment="Addresses of other domains to which mail has failed because they do not exist: senders get a warning.",
+)
+
 tls_session = Table(
     "tls_session",
     metadata,

@@ -23,6 +23,7 @@ from restante_server.transport import deadlines, waiting
 from restante_server.transport.enqueue import Taken, direct
 from restante_server.transport.forwarding import Forwarding
 from restante_server.transport.hooks import Figures
+from restante_server.transport.outbound import failed_addresses
 from restante_server.transport.outbound.signatures import Signatures
 from restante_server.transport.records import Incoming
 from restante_server.transport.results import unpacked, with_checks
@@ -143,7 +144,7 @@ class Transport:
         await self._timely("warn", partial(_with_settings, deadlines.warn, self.settings))
 
     async def purge(self) -> None:
-        """Remove settled messages, their trace and counted TLS sessions after the configured time, and old policies."""
+        """Remove settled messages, their trace, TLS sessions, failed addresses and policies after their time."""
 
         def forget(tx: Connection) -> int:
             return deadlines.forget(tx, now_microseconds(tx) - self.settings.trace_microseconds)
@@ -154,7 +155,13 @@ class Transport:
 
         while await self.db.write(Write(forget, rows=4 * deadlines.AT_ONCE)):
             continue
+
+        def forget_addresses(tx: Connection) -> int:
+            return failed_addresses.forget(tx, now_microseconds(tx) - self.settings.failed_address_microseconds)
+
         while await self.db.write(Write(forget_tls, rows=2 * sessions.AT_ONCE)):
+            continue
+        while await self.db.write(Write(forget_addresses, rows=failed_addresses.AT_ONCE)):
             continue
 
     async def _timely(self, work: str, run: Callable[[Connection, list[int], int], None]) -> None:

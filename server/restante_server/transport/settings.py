@@ -31,6 +31,7 @@ class TransportSettings:
     max_message_octets: int = 50 << 20
     max_hops: int = 100  # more Received fields mean a loop (RFC 5321 6.3)
     trace_microseconds: int = 30 * DAY
+    failed_address_microseconds: int = 7 * DAY  # for which senders are warned of an address; 0: never
     whole_report_octets: int = 256 << 10  # a report returns only the header of a longer message
     report_header_octets: int = 32 << 10  # most octets of a returned header
     checks: CheckSettings = field(default_factory=CheckSettings)
@@ -55,6 +56,7 @@ class TransportSettings:
             max_scheduled_octets=settings.limits.account_scheduled_octets,
             max_message_octets=settings.limits.max_message_octets,
             max_hops=settings.smtp.max_hops,
+            failed_address_microseconds=int(given.failed_address_days * DAY),
             trace_microseconds=max(given.trace_days, LEAST_TRACE_DAYS) * DAY,
             checks=CheckSettings(
                 settings.checks.junk_weight,

@@ -1944,11 +1944,12 @@ func (*TraceMessagesRequest_Address) isTraceMessagesRequest_Term() {}
 // TraceEvent is one step of one recipient, or a note on the message.
 type TraceEvent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	HappenedAt    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=happened_at,json=happenedAt,proto3" json:"happened_at,omitempty"`      // Time of the step.
-	RecipientId   int64                  `protobuf:"varint,2,opt,name=recipient_id,json=recipientId,proto3" json:"recipient_id,omitempty"`  // The recipient; 0: the message.
-	ForwardPath   string                 `protobuf:"bytes,3,opt,name=forward_path,json=forwardPath,proto3" json:"forward_path,omitempty"`   // The recipient's path.
-	State         RecipientState         `protobuf:"varint,4,opt,name=state,proto3,enum=restante.v1.RecipientState" json:"state,omitempty"` // The recipient's state after the step; of a note, UNSPECIFIED.
-	Detail        string                 `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`                                // Status code, reply, mailbox or reason.
+	HappenedAt    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=happened_at,json=happenedAt,proto3" json:"happened_at,omitempty"`       // Time of the step.
+	RecipientId   int64                  `protobuf:"varint,2,opt,name=recipient_id,json=recipientId,proto3" json:"recipient_id,omitempty"`   // The recipient; 0: the message.
+	ForwardPath   string                 `protobuf:"bytes,3,opt,name=forward_path,json=forwardPath,proto3" json:"forward_path,omitempty"`    // The recipient's path.
+	State         RecipientState         `protobuf:"varint,4,opt,name=state,proto3,enum=restante.v1.RecipientState" json:"state,omitempty"`  // The recipient's state after the step; of a note, UNSPECIFIED.
+	Detail        string                 `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`                                 // Status code, reply, mailbox or reason.
+	Reason        OutcomeReason          `protobuf:"varint,6,opt,name=reason,proto3,enum=restante.v1.OutcomeReason" json:"reason,omitempty"` // The class of a failure or deferral.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2016,6 +2017,13 @@ func (x *TraceEvent) GetDetail() string {
 		return x.Detail
 	}
 	return ""
+}
+
+func (x *TraceEvent) GetReason() OutcomeReason {
+	if x != nil {
+		return x.Reason
+	}
+	return OutcomeReason_OUTCOME_REASON_UNSPECIFIED
 }
 
 // MessageTrace is the history of one message.
@@ -2512,7 +2520,7 @@ var File_restante_v1_admin_proto protoreflect.FileDescriptor
 
 const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a\x15restante/v1/job.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\"\xea\x02\n" +
+	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a\x15restante/v1/job.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\"\xea\x02\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -2656,7 +2664,7 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\raccepted_from\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\facceptedFrom\x12C\n" +
 	"\x0faccepted_before\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x0eacceptedBeforeB\x06\n" +
 	"\x04termB\t\n" +
-	"\a_sender\"\xde\x01\n" +
+	"\a_sender\"\x92\x02\n" +
 	"\n" +
 	"TraceEvent\x12;\n" +
 	"\vhappened_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -2664,7 +2672,8 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\frecipient_id\x18\x02 \x01(\x03B\x020\x01R\vrecipientId\x12!\n" +
 	"\fforward_path\x18\x03 \x01(\tR\vforwardPath\x121\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x1b.restante.v1.RecipientStateR\x05state\x12\x16\n" +
-	"\x06detail\x18\x05 \x01(\tR\x06detail\"\xe7\x02\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail\x122\n" +
+	"\x06reason\x18\x06 \x01(\x0e2\x1a.restante.v1.OutcomeReasonR\x06reason\"\xe7\x02\n" +
 	"\fMessageTrace\x12%\n" +
 	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\x12;\n" +
 	"\vaccepted_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -2711,7 +2720,7 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x1cSENT_COPY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SENT_COPY_POLICY_API\x10\x01\x12\x1b\n" +
 	"\x17SENT_COPY_POLICY_ALWAYS\x10\x02\x12\x1a\n" +
-	"\x16SENT_COPY_POLICY_NEVER\x10\x032\xe3\x16\n" +
+	"\x16SENT_COPY_POLICY_NEVER\x10\x032\xba\x18\n" +
 	"\fAdminService\x12S\n" +
 	"\fCreateDomain\x12 .restante.v1.CreateDomainRequest\x1a!.restante.v1.CreateDomainResponse\x12P\n" +
 	"\vListDomains\x12\x1f.restante.v1.ListDomainsRequest\x1a .restante.v1.ListDomainsResponse\x12S\n" +
@@ -2747,7 +2756,9 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"CheckStore\x12\x1e.restante.v1.CheckStoreRequest\x1a\x1f.restante.v1.CheckStoreResponse\x12P\n" +
 	"\vBackupStore\x12\x1f.restante.v1.BackupStoreRequest\x1a .restante.v1.BackupStoreResponse\x12\\\n" +
-	"\x0fListTlsSessions\x12#.restante.v1.ListTlsSessionsRequest\x1a$.restante.v1.ListTlsSessionsResponse\x12V\n" +
+	"\x0fListTlsSessions\x12#.restante.v1.ListTlsSessionsRequest\x1a$.restante.v1.ListTlsSessionsResponse\x12h\n" +
+	"\x13ListFailedAddresses\x12'.restante.v1.ListFailedAddressesRequest\x1a(.restante.v1.ListFailedAddressesResponse\x12k\n" +
+	"\x14ClearFailedAddresses\x12(.restante.v1.ClearFailedAddressesRequest\x1a).restante.v1.ClearFailedAddressesResponse\x12V\n" +
 	"\rGetStatistics\x12!.restante.v1.GetStatisticsRequest\x1a\".restante.v1.GetStatisticsResponseB\x8f\x01\n" +
 	"\x0eio.restante.v1B\n" +
 	"AdminProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\vRestante.V1\xca\x02\vRestante\\V1\xea\x02\fRestante::V1b\x06proto3"
@@ -2767,84 +2778,89 @@ func file_restante_v1_admin_proto_rawDescGZIP() []byte {
 var file_restante_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_restante_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_restante_v1_admin_proto_goTypes = []any{
-	(ResendingPolicy)(0),                // 0: restante.v1.ResendingPolicy
-	(SentCopyPolicy)(0),                 // 1: restante.v1.SentCopyPolicy
-	(*Domain)(nil),                      // 2: restante.v1.Domain
-	(*Account)(nil),                     // 3: restante.v1.Account
-	(*CreateDomainRequest)(nil),         // 4: restante.v1.CreateDomainRequest
-	(*CreateDomainResponse)(nil),        // 5: restante.v1.CreateDomainResponse
-	(*ListDomainsRequest)(nil),          // 6: restante.v1.ListDomainsRequest
-	(*ListDomainsResponse)(nil),         // 7: restante.v1.ListDomainsResponse
-	(*UpdateDomainRequest)(nil),         // 8: restante.v1.UpdateDomainRequest
-	(*UpdateDomainResponse)(nil),        // 9: restante.v1.UpdateDomainResponse
-	(*DeleteDomainRequest)(nil),         // 10: restante.v1.DeleteDomainRequest
-	(*DeleteDomainResponse)(nil),        // 11: restante.v1.DeleteDomainResponse
-	(*CreateAccountRequest)(nil),        // 12: restante.v1.CreateAccountRequest
-	(*CreateAccountResponse)(nil),       // 13: restante.v1.CreateAccountResponse
-	(*GetAccountRequest)(nil),           // 14: restante.v1.GetAccountRequest
-	(*GetAccountResponse)(nil),          // 15: restante.v1.GetAccountResponse
-	(*ListAccountsRequest)(nil),         // 16: restante.v1.ListAccountsRequest
-	(*ListAccountsResponse)(nil),        // 17: restante.v1.ListAccountsResponse
-	(*UpdateAccountRequest)(nil),        // 18: restante.v1.UpdateAccountRequest
-	(*UpdateAccountResponse)(nil),       // 19: restante.v1.UpdateAccountResponse
-	(*SetPasswordRequest)(nil),          // 20: restante.v1.SetPasswordRequest
-	(*SetPasswordResponse)(nil),         // 21: restante.v1.SetPasswordResponse
-	(*DeleteAccountRequest)(nil),        // 22: restante.v1.DeleteAccountRequest
-	(*DeleteAccountResponse)(nil),       // 23: restante.v1.DeleteAccountResponse
-	(*Alias)(nil),                       // 24: restante.v1.Alias
-	(*CreateAliasRequest)(nil),          // 25: restante.v1.CreateAliasRequest
-	(*CreateAliasResponse)(nil),         // 26: restante.v1.CreateAliasResponse
-	(*ListAliasesRequest)(nil),          // 27: restante.v1.ListAliasesRequest
-	(*ListAliasesResponse)(nil),         // 28: restante.v1.ListAliasesResponse
-	(*DeleteAliasRequest)(nil),          // 29: restante.v1.DeleteAliasRequest
-	(*DeleteAliasResponse)(nil),         // 30: restante.v1.DeleteAliasResponse
-	(*TraceMessagesRequest)(nil),        // 31: restante.v1.TraceMessagesRequest
-	(*TraceEvent)(nil),                  // 32: restante.v1.TraceEvent
-	(*MessageTrace)(nil),                // 33: restante.v1.MessageTrace
-	(*TraceMessagesResponse)(nil),       // 34: restante.v1.TraceMessagesResponse
-	(*CheckStoreRequest)(nil),           // 35: restante.v1.CheckStoreRequest
-	(*CheckStoreResponse)(nil),          // 36: restante.v1.CheckStoreResponse
-	(*BackupStoreRequest)(nil),          // 37: restante.v1.BackupStoreRequest
-	(*BackupStoreResponse)(nil),         // 38: restante.v1.BackupStoreResponse
-	(*GetStatisticsRequest)(nil),        // 39: restante.v1.GetStatisticsRequest
-	(*GetStatisticsResponse)(nil),       // 40: restante.v1.GetStatisticsResponse
-	(FailedCheckPolicy)(0),              // 41: restante.v1.FailedCheckPolicy
-	(*timestamppb.Timestamp)(nil),       // 42: google.protobuf.Timestamp
-	(*Job)(nil),                         // 43: restante.v1.Job
-	(RecipientState)(0),                 // 44: restante.v1.RecipientState
-	(*MessageChecks)(nil),               // 45: restante.v1.MessageChecks
-	(*CreateDomainKeysRequest)(nil),     // 46: restante.v1.CreateDomainKeysRequest
-	(*ListDomainKeysRequest)(nil),       // 47: restante.v1.ListDomainKeysRequest
-	(*ActivateDomainKeysRequest)(nil),   // 48: restante.v1.ActivateDomainKeysRequest
-	(*RevokeDomainKeyRequest)(nil),      // 49: restante.v1.RevokeDomainKeyRequest
-	(*DeleteDomainKeyRequest)(nil),      // 50: restante.v1.DeleteDomainKeyRequest
-	(*ListQueueRequest)(nil),            // 51: restante.v1.ListQueueRequest
-	(*GetQueuedMessageRequest)(nil),     // 52: restante.v1.GetQueuedMessageRequest
-	(*HoldQueuedRequest)(nil),           // 53: restante.v1.HoldQueuedRequest
-	(*ReleaseQueuedRequest)(nil),        // 54: restante.v1.ReleaseQueuedRequest
-	(*ListStandingHoldsRequest)(nil),    // 55: restante.v1.ListStandingHoldsRequest
-	(*RetryQueuedRequest)(nil),          // 56: restante.v1.RetryQueuedRequest
-	(*RerouteQueuedRequest)(nil),        // 57: restante.v1.RerouteQueuedRequest
-	(*RemoveQueuedRequest)(nil),         // 58: restante.v1.RemoveQueuedRequest
-	(*ListDmarcReportsRequest)(nil),     // 59: restante.v1.ListDmarcReportsRequest
-	(*ListDmarcReportRowsRequest)(nil),  // 60: restante.v1.ListDmarcReportRowsRequest
-	(*ListTlsSessionsRequest)(nil),      // 61: restante.v1.ListTlsSessionsRequest
-	(*CreateDomainKeysResponse)(nil),    // 62: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),      // 63: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),  // 64: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),     // 65: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),     // 66: restante.v1.DeleteDomainKeyResponse
-	(*ListQueueResponse)(nil),           // 67: restante.v1.ListQueueResponse
-	(*GetQueuedMessageResponse)(nil),    // 68: restante.v1.GetQueuedMessageResponse
-	(*HoldQueuedResponse)(nil),          // 69: restante.v1.HoldQueuedResponse
-	(*ReleaseQueuedResponse)(nil),       // 70: restante.v1.ReleaseQueuedResponse
-	(*ListStandingHoldsResponse)(nil),   // 71: restante.v1.ListStandingHoldsResponse
-	(*RetryQueuedResponse)(nil),         // 72: restante.v1.RetryQueuedResponse
-	(*RerouteQueuedResponse)(nil),       // 73: restante.v1.RerouteQueuedResponse
-	(*RemoveQueuedResponse)(nil),        // 74: restante.v1.RemoveQueuedResponse
-	(*ListDmarcReportsResponse)(nil),    // 75: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil), // 76: restante.v1.ListDmarcReportRowsResponse
-	(*ListTlsSessionsResponse)(nil),     // 77: restante.v1.ListTlsSessionsResponse
+	(ResendingPolicy)(0),                 // 0: restante.v1.ResendingPolicy
+	(SentCopyPolicy)(0),                  // 1: restante.v1.SentCopyPolicy
+	(*Domain)(nil),                       // 2: restante.v1.Domain
+	(*Account)(nil),                      // 3: restante.v1.Account
+	(*CreateDomainRequest)(nil),          // 4: restante.v1.CreateDomainRequest
+	(*CreateDomainResponse)(nil),         // 5: restante.v1.CreateDomainResponse
+	(*ListDomainsRequest)(nil),           // 6: restante.v1.ListDomainsRequest
+	(*ListDomainsResponse)(nil),          // 7: restante.v1.ListDomainsResponse
+	(*UpdateDomainRequest)(nil),          // 8: restante.v1.UpdateDomainRequest
+	(*UpdateDomainResponse)(nil),         // 9: restante.v1.UpdateDomainResponse
+	(*DeleteDomainRequest)(nil),          // 10: restante.v1.DeleteDomainRequest
+	(*DeleteDomainResponse)(nil),         // 11: restante.v1.DeleteDomainResponse
+	(*CreateAccountRequest)(nil),         // 12: restante.v1.CreateAccountRequest
+	(*CreateAccountResponse)(nil),        // 13: restante.v1.CreateAccountResponse
+	(*GetAccountRequest)(nil),            // 14: restante.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),           // 15: restante.v1.GetAccountResponse
+	(*ListAccountsRequest)(nil),          // 16: restante.v1.ListAccountsRequest
+	(*ListAccountsResponse)(nil),         // 17: restante.v1.ListAccountsResponse
+	(*UpdateAccountRequest)(nil),         // 18: restante.v1.UpdateAccountRequest
+	(*UpdateAccountResponse)(nil),        // 19: restante.v1.UpdateAccountResponse
+	(*SetPasswordRequest)(nil),           // 20: restante.v1.SetPasswordRequest
+	(*SetPasswordResponse)(nil),          // 21: restante.v1.SetPasswordResponse
+	(*DeleteAccountRequest)(nil),         // 22: restante.v1.DeleteAccountRequest
+	(*DeleteAccountResponse)(nil),        // 23: restante.v1.DeleteAccountResponse
+	(*Alias)(nil),                        // 24: restante.v1.Alias
+	(*CreateAliasRequest)(nil),           // 25: restante.v1.CreateAliasRequest
+	(*CreateAliasResponse)(nil),          // 26: restante.v1.CreateAliasResponse
+	(*ListAliasesRequest)(nil),           // 27: restante.v1.ListAliasesRequest
+	(*ListAliasesResponse)(nil),          // 28: restante.v1.ListAliasesResponse
+	(*DeleteAliasRequest)(nil),           // 29: restante.v1.DeleteAliasRequest
+	(*DeleteAliasResponse)(nil),          // 30: restante.v1.DeleteAliasResponse
+	(*TraceMessagesRequest)(nil),         // 31: restante.v1.TraceMessagesRequest
+	(*TraceEvent)(nil),                   // 32: restante.v1.TraceEvent
+	(*MessageTrace)(nil),                 // 33: restante.v1.MessageTrace
+	(*TraceMessagesResponse)(nil),        // 34: restante.v1.TraceMessagesResponse
+	(*CheckStoreRequest)(nil),            // 35: restante.v1.CheckStoreRequest
+	(*CheckStoreResponse)(nil),           // 36: restante.v1.CheckStoreResponse
+	(*BackupStoreRequest)(nil),           // 37: restante.v1.BackupStoreRequest
+	(*BackupStoreResponse)(nil),          // 38: restante.v1.BackupStoreResponse
+	(*GetStatisticsRequest)(nil),         // 39: restante.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil),        // 40: restante.v1.GetStatisticsResponse
+	(FailedCheckPolicy)(0),               // 41: restante.v1.FailedCheckPolicy
+	(*timestamppb.Timestamp)(nil),        // 42: google.protobuf.Timestamp
+	(*Job)(nil),                          // 43: restante.v1.Job
+	(RecipientState)(0),                  // 44: restante.v1.RecipientState
+	(OutcomeReason)(0),                   // 45: restante.v1.OutcomeReason
+	(*MessageChecks)(nil),                // 46: restante.v1.MessageChecks
+	(*CreateDomainKeysRequest)(nil),      // 47: restante.v1.CreateDomainKeysRequest
+	(*ListDomainKeysRequest)(nil),        // 48: restante.v1.ListDomainKeysRequest
+	(*ActivateDomainKeysRequest)(nil),    // 49: restante.v1.ActivateDomainKeysRequest
+	(*RevokeDomainKeyRequest)(nil),       // 50: restante.v1.RevokeDomainKeyRequest
+	(*DeleteDomainKeyRequest)(nil),       // 51: restante.v1.DeleteDomainKeyRequest
+	(*ListQueueRequest)(nil),             // 52: restante.v1.ListQueueRequest
+	(*GetQueuedMessageRequest)(nil),      // 53: restante.v1.GetQueuedMessageRequest
+	(*HoldQueuedRequest)(nil),            // 54: restante.v1.HoldQueuedRequest
+	(*ReleaseQueuedRequest)(nil),         // 55: restante.v1.ReleaseQueuedRequest
+	(*ListStandingHoldsRequest)(nil),     // 56: restante.v1.ListStandingHoldsRequest
+	(*RetryQueuedRequest)(nil),           // 57: restante.v1.RetryQueuedRequest
+	(*RerouteQueuedRequest)(nil),         // 58: restante.v1.RerouteQueuedRequest
+	(*RemoveQueuedRequest)(nil),          // 59: restante.v1.RemoveQueuedRequest
+	(*ListDmarcReportsRequest)(nil),      // 60: restante.v1.ListDmarcReportsRequest
+	(*ListDmarcReportRowsRequest)(nil),   // 61: restante.v1.ListDmarcReportRowsRequest
+	(*ListTlsSessionsRequest)(nil),       // 62: restante.v1.ListTlsSessionsRequest
+	(*ListFailedAddressesRequest)(nil),   // 63: restante.v1.ListFailedAddressesRequest
+	(*ClearFailedAddressesRequest)(nil),  // 64: restante.v1.ClearFailedAddressesRequest
+	(*CreateDomainKeysResponse)(nil),     // 65: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),       // 66: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),   // 67: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),      // 68: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),      // 69: restante.v1.DeleteDomainKeyResponse
+	(*ListQueueResponse)(nil),            // 70: restante.v1.ListQueueResponse
+	(*GetQueuedMessageResponse)(nil),     // 71: restante.v1.GetQueuedMessageResponse
+	(*HoldQueuedResponse)(nil),           // 72: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),        // 73: restante.v1.ReleaseQueuedResponse
+	(*ListStandingHoldsResponse)(nil),    // 74: restante.v1.ListStandingHoldsResponse
+	(*RetryQueuedResponse)(nil),          // 75: restante.v1.RetryQueuedResponse
+	(*RerouteQueuedResponse)(nil),        // 76: restante.v1.RerouteQueuedResponse
+	(*RemoveQueuedResponse)(nil),         // 77: restante.v1.RemoveQueuedResponse
+	(*ListDmarcReportsResponse)(nil),     // 78: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),  // 79: restante.v1.ListDmarcReportRowsResponse
+	(*ListTlsSessionsResponse)(nil),      // 80: restante.v1.ListTlsSessionsResponse
+	(*ListFailedAddressesResponse)(nil),  // 81: restante.v1.ListFailedAddressesResponse
+	(*ClearFailedAddressesResponse)(nil), // 82: restante.v1.ClearFailedAddressesResponse
 }
 var file_restante_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
@@ -2871,83 +2887,88 @@ var file_restante_v1_admin_proto_depIdxs = []int32{
 	42, // 21: restante.v1.TraceMessagesRequest.accepted_before:type_name -> google.protobuf.Timestamp
 	42, // 22: restante.v1.TraceEvent.happened_at:type_name -> google.protobuf.Timestamp
 	44, // 23: restante.v1.TraceEvent.state:type_name -> restante.v1.RecipientState
-	42, // 24: restante.v1.MessageTrace.accepted_at:type_name -> google.protobuf.Timestamp
-	32, // 25: restante.v1.MessageTrace.events:type_name -> restante.v1.TraceEvent
-	45, // 26: restante.v1.MessageTrace.checks:type_name -> restante.v1.MessageChecks
-	33, // 27: restante.v1.TraceMessagesResponse.traces:type_name -> restante.v1.MessageTrace
-	43, // 28: restante.v1.CheckStoreResponse.job:type_name -> restante.v1.Job
-	43, // 29: restante.v1.BackupStoreResponse.job:type_name -> restante.v1.Job
-	4,  // 30: restante.v1.AdminService.CreateDomain:input_type -> restante.v1.CreateDomainRequest
-	6,  // 31: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
-	8,  // 32: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
-	10, // 33: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
-	46, // 34: restante.v1.AdminService.CreateDomainKeys:input_type -> restante.v1.CreateDomainKeysRequest
-	47, // 35: restante.v1.AdminService.ListDomainKeys:input_type -> restante.v1.ListDomainKeysRequest
-	48, // 36: restante.v1.AdminService.ActivateDomainKeys:input_type -> restante.v1.ActivateDomainKeysRequest
-	49, // 37: restante.v1.AdminService.RevokeDomainKey:input_type -> restante.v1.RevokeDomainKeyRequest
-	50, // 38: restante.v1.AdminService.DeleteDomainKey:input_type -> restante.v1.DeleteDomainKeyRequest
-	12, // 39: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
-	14, // 40: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
-	16, // 41: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
-	18, // 42: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
-	20, // 43: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
-	22, // 44: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
-	25, // 45: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
-	27, // 46: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
-	29, // 47: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
-	51, // 48: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
-	52, // 49: restante.v1.AdminService.GetQueuedMessage:input_type -> restante.v1.GetQueuedMessageRequest
-	53, // 50: restante.v1.AdminService.HoldQueued:input_type -> restante.v1.HoldQueuedRequest
-	54, // 51: restante.v1.AdminService.ReleaseQueued:input_type -> restante.v1.ReleaseQueuedRequest
-	55, // 52: restante.v1.AdminService.ListStandingHolds:input_type -> restante.v1.ListStandingHoldsRequest
-	56, // 53: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
-	57, // 54: restante.v1.AdminService.RerouteQueued:input_type -> restante.v1.RerouteQueuedRequest
-	58, // 55: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
-	31, // 56: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
-	59, // 57: restante.v1.AdminService.ListDmarcReports:input_type -> restante.v1.ListDmarcReportsRequest
-	60, // 58: restante.v1.AdminService.ListDmarcReportRows:input_type -> restante.v1.ListDmarcReportRowsRequest
-	35, // 59: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
-	37, // 60: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
-	61, // 61: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
-	39, // 62: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
-	5,  // 63: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
-	7,  // 64: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
-	9,  // 65: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
-	11, // 66: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
-	62, // 67: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
-	63, // 68: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
-	64, // 69: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
-	65, // 70: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
-	66, // 71: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
-	13, // 72: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
-	15, // 73: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
-	17, // 74: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
-	19, // 75: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
-	21, // 76: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
-	23, // 77: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
-	26, // 78: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
-	28, // 79: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
-	30, // 80: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
-	67, // 81: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
-	68, // 82: restante.v1.AdminService.GetQueuedMessage:output_type -> restante.v1.GetQueuedMessageResponse
-	69, // 83: restante.v1.AdminService.HoldQueued:output_type -> restante.v1.HoldQueuedResponse
-	70, // 84: restante.v1.AdminService.ReleaseQueued:output_type -> restante.v1.ReleaseQueuedResponse
-	71, // 85: restante.v1.AdminService.ListStandingHolds:output_type -> restante.v1.ListStandingHoldsResponse
-	72, // 86: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
-	73, // 87: restante.v1.AdminService.RerouteQueued:output_type -> restante.v1.RerouteQueuedResponse
-	74, // 88: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
-	34, // 89: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
-	75, // 90: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
-	76, // 91: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
-	36, // 92: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
-	38, // 93: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
-	77, // 94: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
-	40, // 95: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
-	63, // [63:96] is the sub-list for method output_type
-	30, // [30:63] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	45, // 24: restante.v1.TraceEvent.reason:type_name -> restante.v1.OutcomeReason
+	42, // 25: restante.v1.MessageTrace.accepted_at:type_name -> google.protobuf.Timestamp
+	32, // 26: restante.v1.MessageTrace.events:type_name -> restante.v1.TraceEvent
+	46, // 27: restante.v1.MessageTrace.checks:type_name -> restante.v1.MessageChecks
+	33, // 28: restante.v1.TraceMessagesResponse.traces:type_name -> restante.v1.MessageTrace
+	43, // 29: restante.v1.CheckStoreResponse.job:type_name -> restante.v1.Job
+	43, // 30: restante.v1.BackupStoreResponse.job:type_name -> restante.v1.Job
+	4,  // 31: restante.v1.AdminService.CreateDomain:input_type -> restante.v1.CreateDomainRequest
+	6,  // 32: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
+	8,  // 33: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
+	10, // 34: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
+	47, // 35: restante.v1.AdminService.CreateDomainKeys:input_type -> restante.v1.CreateDomainKeysRequest
+	48, // 36: restante.v1.AdminService.ListDomainKeys:input_type -> restante.v1.ListDomainKeysRequest
+	49, // 37: restante.v1.AdminService.ActivateDomainKeys:input_type -> restante.v1.ActivateDomainKeysRequest
+	50, // 38: restante.v1.AdminService.RevokeDomainKey:input_type -> restante.v1.RevokeDomainKeyRequest
+	51, // 39: restante.v1.AdminService.DeleteDomainKey:input_type -> restante.v1.DeleteDomainKeyRequest
+	12, // 40: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
+	14, // 41: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
+	16, // 42: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
+	18, // 43: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
+	20, // 44: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
+	22, // 45: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
+	25, // 46: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
+	27, // 47: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
+	29, // 48: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
+	52, // 49: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
+	53, // 50: restante.v1.AdminService.GetQueuedMessage:input_type -> restante.v1.GetQueuedMessageRequest
+	54, // 51: restante.v1.AdminService.HoldQueued:input_type -> restante.v1.HoldQueuedRequest
+	55, // 52: restante.v1.AdminService.ReleaseQueued:input_type -> restante.v1.ReleaseQueuedRequest
+	56, // 53: restante.v1.AdminService.ListStandingHolds:input_type -> restante.v1.ListStandingHoldsRequest
+	57, // 54: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
+	58, // 55: restante.v1.AdminService.RerouteQueued:input_type -> restante.v1.RerouteQueuedRequest
+	59, // 56: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
+	31, // 57: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
+	60, // 58: restante.v1.AdminService.ListDmarcReports:input_type -> restante.v1.ListDmarcReportsRequest
+	61, // 59: restante.v1.AdminService.ListDmarcReportRows:input_type -> restante.v1.ListDmarcReportRowsRequest
+	35, // 60: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
+	37, // 61: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
+	62, // 62: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
+	63, // 63: restante.v1.AdminService.ListFailedAddresses:input_type -> restante.v1.ListFailedAddressesRequest
+	64, // 64: restante.v1.AdminService.ClearFailedAddresses:input_type -> restante.v1.ClearFailedAddressesRequest
+	39, // 65: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
+	5,  // 66: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
+	7,  // 67: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
+	9,  // 68: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
+	11, // 69: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
+	65, // 70: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
+	66, // 71: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
+	67, // 72: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
+	68, // 73: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
+	69, // 74: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
+	13, // 75: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
+	15, // 76: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
+	17, // 77: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
+	19, // 78: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
+	21, // 79: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
+	23, // 80: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
+	26, // 81: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
+	28, // 82: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
+	30, // 83: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
+	70, // 84: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
+	71, // 85: restante.v1.AdminService.GetQueuedMessage:output_type -> restante.v1.GetQueuedMessageResponse
+	72, // 86: restante.v1.AdminService.HoldQueued:output_type -> restante.v1.HoldQueuedResponse
+	73, // 87: restante.v1.AdminService.ReleaseQueued:output_type -> restante.v1.ReleaseQueuedResponse
+	74, // 88: restante.v1.AdminService.ListStandingHolds:output_type -> restante.v1.ListStandingHoldsResponse
+	75, // 89: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
+	76, // 90: restante.v1.AdminService.RerouteQueued:output_type -> restante.v1.RerouteQueuedResponse
+	77, // 91: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
+	34, // 92: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
+	78, // 93: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
+	79, // 94: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
+	36, // 95: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
+	38, // 96: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
+	80, // 97: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
+	81, // 98: restante.v1.AdminService.ListFailedAddresses:output_type -> restante.v1.ListFailedAddressesResponse
+	82, // 99: restante.v1.AdminService.ClearFailedAddresses:output_type -> restante.v1.ClearFailedAddressesResponse
+	40, // 100: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
+	66, // [66:101] is the sub-list for method output_type
+	31, // [31:66] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_admin_proto_init() }
@@ -2961,6 +2982,7 @@ func file_restante_v1_admin_proto_init() {
 	file_restante_v1_reports_proto_init()
 	file_restante_v1_signing_proto_init()
 	file_restante_v1_submission_proto_init()
+	file_restante_v1_outcomes_proto_init()
 	file_restante_v1_tls_proto_init()
 	file_restante_v1_admin_proto_msgTypes[1].OneofWrappers = []any{}
 	file_restante_v1_admin_proto_msgTypes[6].OneofWrappers = []any{}

@@ -21,39 +21,41 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_CreateDomain_FullMethodName        = "/restante.v1.AdminService/CreateDomain"
-	AdminService_ListDomains_FullMethodName         = "/restante.v1.AdminService/ListDomains"
-	AdminService_UpdateDomain_FullMethodName        = "/restante.v1.AdminService/UpdateDomain"
-	AdminService_DeleteDomain_FullMethodName        = "/restante.v1.AdminService/DeleteDomain"
-	AdminService_CreateDomainKeys_FullMethodName    = "/restante.v1.AdminService/CreateDomainKeys"
-	AdminService_ListDomainKeys_FullMethodName      = "/restante.v1.AdminService/ListDomainKeys"
-	AdminService_ActivateDomainKeys_FullMethodName  = "/restante.v1.AdminService/ActivateDomainKeys"
-	AdminService_RevokeDomainKey_FullMethodName     = "/restante.v1.AdminService/RevokeDomainKey"
-	AdminService_DeleteDomainKey_FullMethodName     = "/restante.v1.AdminService/DeleteDomainKey"
-	AdminService_CreateAccount_FullMethodName       = "/restante.v1.AdminService/CreateAccount"
-	AdminService_GetAccount_FullMethodName          = "/restante.v1.AdminService/GetAccount"
-	AdminService_ListAccounts_FullMethodName        = "/restante.v1.AdminService/ListAccounts"
-	AdminService_UpdateAccount_FullMethodName       = "/restante.v1.AdminService/UpdateAccount"
-	AdminService_SetPassword_FullMethodName         = "/restante.v1.AdminService/SetPassword"
-	AdminService_DeleteAccount_FullMethodName       = "/restante.v1.AdminService/DeleteAccount"
-	AdminService_CreateAlias_FullMethodName         = "/restante.v1.AdminService/CreateAlias"
-	AdminService_ListAliases_FullMethodName         = "/restante.v1.AdminService/ListAliases"
-	AdminService_DeleteAlias_FullMethodName         = "/restante.v1.AdminService/DeleteAlias"
-	AdminService_ListQueue_FullMethodName           = "/restante.v1.AdminService/ListQueue"
-	AdminService_GetQueuedMessage_FullMethodName    = "/restante.v1.AdminService/GetQueuedMessage"
-	AdminService_HoldQueued_FullMethodName          = "/restante.v1.AdminService/HoldQueued"
-	AdminService_ReleaseQueued_FullMethodName       = "/restante.v1.AdminService/ReleaseQueued"
-	AdminService_ListStandingHolds_FullMethodName   = "/restante.v1.AdminService/ListStandingHolds"
-	AdminService_RetryQueued_FullMethodName         = "/restante.v1.AdminService/RetryQueued"
-	AdminService_RerouteQueued_FullMethodName       = "/restante.v1.AdminService/RerouteQueued"
-	AdminService_RemoveQueued_FullMethodName        = "/restante.v1.AdminService/RemoveQueued"
-	AdminService_TraceMessages_FullMethodName       = "/restante.v1.AdminService/TraceMessages"
-	AdminService_ListDmarcReports_FullMethodName    = "/restante.v1.AdminService/ListDmarcReports"
-	AdminService_ListDmarcReportRows_FullMethodName = "/restante.v1.AdminService/ListDmarcReportRows"
-	AdminService_CheckStore_FullMethodName          = "/restante.v1.AdminService/CheckStore"
-	AdminService_BackupStore_FullMethodName         = "/restante.v1.AdminService/BackupStore"
-	AdminService_ListTlsSessions_FullMethodName     = "/restante.v1.AdminService/ListTlsSessions"
-	AdminService_GetStatistics_FullMethodName       = "/restante.v1.AdminService/GetStatistics"
+	AdminService_CreateDomain_FullMethodName         = "/restante.v1.AdminService/CreateDomain"
+	AdminService_ListDomains_FullMethodName          = "/restante.v1.AdminService/ListDomains"
+	AdminService_UpdateDomain_FullMethodName         = "/restante.v1.AdminService/UpdateDomain"
+	AdminService_DeleteDomain_FullMethodName         = "/restante.v1.AdminService/DeleteDomain"
+	AdminService_CreateDomainKeys_FullMethodName     = "/restante.v1.AdminService/CreateDomainKeys"
+	AdminService_ListDomainKeys_FullMethodName       = "/restante.v1.AdminService/ListDomainKeys"
+	AdminService_ActivateDomainKeys_FullMethodName   = "/restante.v1.AdminService/ActivateDomainKeys"
+	AdminService_RevokeDomainKey_FullMethodName      = "/restante.v1.AdminService/RevokeDomainKey"
+	AdminService_DeleteDomainKey_FullMethodName      = "/restante.v1.AdminService/DeleteDomainKey"
+	AdminService_CreateAccount_FullMethodName        = "/restante.v1.AdminService/CreateAccount"
+	AdminService_GetAccount_FullMethodName           = "/restante.v1.AdminService/GetAccount"
+	AdminService_ListAccounts_FullMethodName         = "/restante.v1.AdminService/ListAccounts"
+	AdminService_UpdateAccount_FullMethodName        = "/restante.v1.AdminService/UpdateAccount"
+	AdminService_SetPassword_FullMethodName          = "/restante.v1.AdminService/SetPassword"
+	AdminService_DeleteAccount_FullMethodName        = "/restante.v1.AdminService/DeleteAccount"
+	AdminService_CreateAlias_FullMethodName          = "/restante.v1.AdminService/CreateAlias"
+	AdminService_ListAliases_FullMethodName          = "/restante.v1.AdminService/ListAliases"
+	AdminService_DeleteAlias_FullMethodName          = "/restante.v1.AdminService/DeleteAlias"
+	AdminService_ListQueue_FullMethodName            = "/restante.v1.AdminService/ListQueue"
+	AdminService_GetQueuedMessage_FullMethodName     = "/restante.v1.AdminService/GetQueuedMessage"
+	AdminService_HoldQueued_FullMethodName           = "/restante.v1.AdminService/HoldQueued"
+	AdminService_ReleaseQueued_FullMethodName        = "/restante.v1.AdminService/ReleaseQueued"
+	AdminService_ListStandingHolds_FullMethodName    = "/restante.v1.AdminService/ListStandingHolds"
+	AdminService_RetryQueued_FullMethodName          = "/restante.v1.AdminService/RetryQueued"
+	AdminService_RerouteQueued_FullMethodName        = "/restante.v1.AdminService/RerouteQueued"
+	AdminService_RemoveQueued_FullMethodName         = "/restante.v1.AdminService/RemoveQueued"
+	AdminService_TraceMessages_FullMethodName        = "/restante.v1.AdminService/TraceMessages"
+	AdminService_ListDmarcReports_FullMethodName     = "/restante.v1.AdminService/ListDmarcReports"
+	AdminService_ListDmarcReportRows_FullMethodName  = "/restante.v1.AdminService/ListDmarcReportRows"
+	AdminService_CheckStore_FullMethodName           = "/restante.v1.AdminService/CheckStore"
+	AdminService_BackupStore_FullMethodName          = "/restante.v1.AdminService/BackupStore"
+	AdminService_ListTlsSessions_FullMethodName      = "/restante.v1.AdminService/ListTlsSessions"
+	AdminService_ListFailedAddresses_FullMethodName  = "/restante.v1.AdminService/ListFailedAddresses"
+	AdminService_ClearFailedAddresses_FullMethodName = "/restante.v1.AdminService/ClearFailedAddresses"
+	AdminService_GetStatistics_FullMethodName        = "/restante.v1.AdminService/GetStatistics"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -146,6 +148,11 @@ type AdminServiceClient interface {
 	// Lists counted TLS sessions with other servers, by day, domain, policy and result. They are kept for
 	// `transport.trace_days`.
 	ListTlsSessions(ctx context.Context, in *ListTlsSessionsRequest, opts ...grpc.CallOption) (*ListTlsSessionsResponse, error)
+	// Lists addresses of other domains to which mail has failed because they do not exist, for
+	// `transport.failed_address_days`. Senders get a warning (SubmitMessage).
+	ListFailedAddresses(ctx context.Context, in *ListFailedAddressesRequest, opts ...grpc.CallOption) (*ListFailedAddressesResponse, error)
+	// Clears such addresses. Errors: INVALID_ARGUMENT (the request names none).
+	ClearFailedAddresses(ctx context.Context, in *ClearFailedAddressesRequest, opts ...grpc.CallOption) (*ClearFailedAddressesResponse, error)
 	// Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch.
 	GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error)
 }
@@ -478,6 +485,26 @@ func (c *adminServiceClient) ListTlsSessions(ctx context.Context, in *ListTlsSes
 	return out, nil
 }
 
+func (c *adminServiceClient) ListFailedAddresses(ctx context.Context, in *ListFailedAddressesRequest, opts ...grpc.CallOption) (*ListFailedAddressesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListFailedAddressesResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListFailedAddresses_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ClearFailedAddresses(ctx context.Context, in *ClearFailedAddressesRequest, opts ...grpc.CallOption) (*ClearFailedAddressesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClearFailedAddressesResponse)
+	err := c.cc.Invoke(ctx, AdminService_ClearFailedAddresses_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetStatisticsResponse)
@@ -578,6 +605,11 @@ type AdminServiceServer interface {
 	// Lists counted TLS sessions with other servers, by day, domain, policy and result. They are kept for
 	// `transport.trace_days`.
 	ListTlsSessions(context.Context, *ListTlsSessionsRequest) (*ListTlsSessionsResponse, error)
+	// Lists addresses of other domains to which mail has failed because they do not exist, for
+	// `transport.failed_address_days`. Senders get a warning (SubmitMessage).
+	ListFailedAddresses(context.Context, *ListFailedAddressesRequest) (*ListFailedAddressesResponse, error)
+	// Clears such addresses. Errors: INVALID_ARGUMENT (the request names none).
+	ClearFailedAddresses(context.Context, *ClearFailedAddressesRequest) (*ClearFailedAddressesResponse, error)
 	// Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch.
 	GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
@@ -685,6 +717,12 @@ func (UnimplementedAdminServiceServer) BackupStore(context.Context, *BackupStore
 }
 func (UnimplementedAdminServiceServer) ListTlsSessions(context.Context, *ListTlsSessionsRequest) (*ListTlsSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTlsSessions not implemented")
+}
+func (UnimplementedAdminServiceServer) ListFailedAddresses(context.Context, *ListFailedAddressesRequest) (*ListFailedAddressesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListFailedAddresses not implemented")
+}
+func (UnimplementedAdminServiceServer) ClearFailedAddresses(context.Context, *ClearFailedAddressesRequest) (*ClearFailedAddressesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClearFailedAddresses not implemented")
 }
 func (UnimplementedAdminServiceServer) GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatistics not implemented")
@@ -1286,6 +1324,42 @@ func _AdminService_ListTlsSessions_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListFailedAddresses_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListFailedAddressesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListFailedAddresses(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListFailedAddresses_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListFailedAddresses(ctx, req.(*ListFailedAddressesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ClearFailedAddresses_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClearFailedAddressesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ClearFailedAddresses(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ClearFailedAddresses_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ClearFailedAddresses(ctx, req.(*ClearFailedAddressesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_GetStatistics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetStatisticsRequest)
 	if err := dec(in); err != nil {
@@ -1438,6 +1512,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTlsSessions",
 			Handler:    _AdminService_ListTlsSessions_Handler,
+		},
+		{
+			MethodName: "ListFailedAddresses",
+			Handler:    _AdminService_ListFailedAddresses_Handler,
+		},
+		{
+			MethodName: "ClearFailedAddresses",
+			Handler:    _AdminService_ClearFailedAddresses_Handler,
 		},
 		{
 			MethodName: "GetStatistics",

@@ -212,6 +212,8 @@ type Operation struct {
 	//	*Operation_StoreStsPolicy
 	//	*Operation_ReportTlsSessions
 	//	*Operation_ListTlsSessions
+	//	*Operation_ListFailedAddresses
+	//	*Operation_ClearFailedAddresses
 	Request       isOperation_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1111,6 +1113,24 @@ func (x *Operation) GetListTlsSessions() *ListTlsSessionsRequest {
 	return nil
 }
 
+func (x *Operation) GetListFailedAddresses() *ListFailedAddressesRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListFailedAddresses); ok {
+			return x.ListFailedAddresses
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetClearFailedAddresses() *ClearFailedAddressesRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ClearFailedAddresses); ok {
+			return x.ClearFailedAddresses
+		}
+	}
+	return nil
+}
+
 type isOperation_Request interface {
 	isOperation_Request()
 }
@@ -1471,6 +1491,14 @@ type Operation_ListTlsSessions struct {
 	ListTlsSessions *ListTlsSessionsRequest `protobuf:"bytes,133,opt,name=list_tls_sessions,json=listTlsSessions,proto3,oneof"` // ListTlsSessions.
 }
 
+type Operation_ListFailedAddresses struct {
+	ListFailedAddresses *ListFailedAddressesRequest `protobuf:"bytes,160,opt,name=list_failed_addresses,json=listFailedAddresses,proto3,oneof"` // ListFailedAddresses.
+}
+
+type Operation_ClearFailedAddresses struct {
+	ClearFailedAddresses *ClearFailedAddressesRequest `protobuf:"bytes,161,opt,name=clear_failed_addresses,json=clearFailedAddresses,proto3,oneof"` // ClearFailedAddresses.
+}
+
 func (*Operation_Authenticate) isOperation_Request() {}
 
 func (*Operation_RenewSession) isOperation_Request() {}
@@ -1649,6 +1677,10 @@ func (*Operation_ReportTlsSessions) isOperation_Request() {}
 
 func (*Operation_ListTlsSessions) isOperation_Request() {}
 
+func (*Operation_ListFailedAddresses) isOperation_Request() {}
+
+func (*Operation_ClearFailedAddresses) isOperation_Request() {}
+
 // OperationResult is one answer.
 type OperationResult struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1751,6 +1783,8 @@ type OperationResult struct {
 	//	*OperationResult_StoreStsPolicy
 	//	*OperationResult_ReportTlsSessions
 	//	*OperationResult_ListTlsSessions
+	//	*OperationResult_ListFailedAddresses
+	//	*OperationResult_ClearFailedAddresses
 	Response      isOperationResult_Response `protobuf_oneof:"response"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2615,6 +2649,24 @@ func (x *OperationResult) GetListTlsSessions() *ListTlsSessionsResponse {
 	return nil
 }
 
+func (x *OperationResult) GetListFailedAddresses() *ListFailedAddressesResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListFailedAddresses); ok {
+			return x.ListFailedAddresses
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetClearFailedAddresses() *ClearFailedAddressesResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ClearFailedAddresses); ok {
+			return x.ClearFailedAddresses
+		}
+	}
+	return nil
+}
+
 type isOperationResult_Response interface {
 	isOperationResult_Response()
 }
@@ -2975,6 +3027,14 @@ type OperationResult_ListTlsSessions struct {
 	ListTlsSessions *ListTlsSessionsResponse `protobuf:"bytes,133,opt,name=list_tls_sessions,json=listTlsSessions,proto3,oneof"` // ListTlsSessions.
 }
 
+type OperationResult_ListFailedAddresses struct {
+	ListFailedAddresses *ListFailedAddressesResponse `protobuf:"bytes,160,opt,name=list_failed_addresses,json=listFailedAddresses,proto3,oneof"` // ListFailedAddresses.
+}
+
+type OperationResult_ClearFailedAddresses struct {
+	ClearFailedAddresses *ClearFailedAddressesResponse `protobuf:"bytes,161,opt,name=clear_failed_addresses,json=clearFailedAddresses,proto3,oneof"` // ClearFailedAddresses.
+}
+
 func (*OperationResult_Authenticate) isOperationResult_Response() {}
 
 func (*OperationResult_RenewSession) isOperationResult_Response() {}
@@ -3152,6 +3212,10 @@ func (*OperationResult_StoreStsPolicy) isOperationResult_Response() {}
 func (*OperationResult_ReportTlsSessions) isOperationResult_Response() {}
 
 func (*OperationResult_ListTlsSessions) isOperationResult_Response() {}
+
+func (*OperationResult_ListFailedAddresses) isOperationResult_Response() {}
+
+func (*OperationResult_ClearFailedAddresses) isOperationResult_Response() {}
 
 // ExecuteRequest holds operations.
 type ExecuteRequest struct {
@@ -3353,11 +3417,11 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
 	"\tReference\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12%\n" +
 	"\x0eresponse_field\x18\x02 \x01(\tR\rresponseField\x12#\n" +
-	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xeb7\n" +
+	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xae9\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -3469,8 +3533,10 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x0eget_sts_policy\x18\x82\x01 \x01(\v2 .restante.v1.GetStsPolicyRequestH\x00R\fgetStsPolicy\x12O\n" +
 	"\x10store_sts_policy\x18\x83\x01 \x01(\v2\".restante.v1.StoreStsPolicyRequestH\x00R\x0estoreStsPolicy\x12X\n" +
 	"\x13report_tls_sessions\x18\x84\x01 \x01(\v2%.restante.v1.ReportTlsSessionsRequestH\x00R\x11reportTlsSessions\x12R\n" +
-	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2#.restante.v1.ListTlsSessionsRequestH\x00R\x0flistTlsSessionsB\t\n" +
-	"\arequest\"\xf26\n" +
+	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2#.restante.v1.ListTlsSessionsRequestH\x00R\x0flistTlsSessions\x12^\n" +
+	"\x15list_failed_addresses\x18\xa0\x01 \x01(\v2'.restante.v1.ListFailedAddressesRequestH\x00R\x13listFailedAddresses\x12a\n" +
+	"\x16clear_failed_addresses\x18\xa1\x01 \x01(\v2(.restante.v1.ClearFailedAddressesRequestH\x00R\x14clearFailedAddressesB\t\n" +
+	"\arequest\"\xb78\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -3575,7 +3641,9 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x0eget_sts_policy\x18\x82\x01 \x01(\v2!.restante.v1.GetStsPolicyResponseH\x00R\fgetStsPolicy\x12P\n" +
 	"\x10store_sts_policy\x18\x83\x01 \x01(\v2#.restante.v1.StoreStsPolicyResponseH\x00R\x0estoreStsPolicy\x12Y\n" +
 	"\x13report_tls_sessions\x18\x84\x01 \x01(\v2&.restante.v1.ReportTlsSessionsResponseH\x00R\x11reportTlsSessions\x12S\n" +
-	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2$.restante.v1.ListTlsSessionsResponseH\x00R\x0flistTlsSessionsB\n" +
+	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2$.restante.v1.ListTlsSessionsResponseH\x00R\x0flistTlsSessions\x12_\n" +
+	"\x15list_failed_addresses\x18\xa0\x01 \x01(\v2(.restante.v1.ListFailedAddressesResponseH\x00R\x13listFailedAddresses\x12b\n" +
+	"\x16clear_failed_addresses\x18\xa1\x01 \x01(\v2).restante.v1.ClearFailedAddressesResponseH\x00R\x14clearFailedAddressesB\n" +
 	"\n" +
 	"\bresponse\"z\n" +
 	"\x0eExecuteRequest\x126\n" +
@@ -3708,96 +3776,100 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*StoreStsPolicyRequest)(nil),            // 93: restante.v1.StoreStsPolicyRequest
 	(*ReportTlsSessionsRequest)(nil),         // 94: restante.v1.ReportTlsSessionsRequest
 	(*ListTlsSessionsRequest)(nil),           // 95: restante.v1.ListTlsSessionsRequest
-	(*status.Status)(nil),                    // 96: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 97: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 98: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 99: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 100: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 101: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 102: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 103: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 104: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 105: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 106: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 107: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 108: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 109: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 110: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 111: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 112: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 113: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 114: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 115: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 116: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 117: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 118: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 119: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 120: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 121: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 122: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 123: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 124: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 125: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 126: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 127: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 128: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 129: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 130: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 131: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 132: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 133: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 134: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 135: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 136: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 137: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 138: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 139: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 140: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 141: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 142: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 143: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 144: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 145: restante.v1.DeleteDomainResponse
-	(*CreateDomainKeysResponse)(nil),         // 146: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),           // 147: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),       // 148: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),          // 149: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),          // 150: restante.v1.DeleteDomainKeyResponse
-	(*ListDmarcReportsResponse)(nil),         // 151: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil),      // 152: restante.v1.ListDmarcReportRowsResponse
-	(*CreateAccountResponse)(nil),            // 153: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 154: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 155: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 156: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 157: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 158: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 159: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 160: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 161: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 162: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 163: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 164: restante.v1.RemoveQueuedResponse
-	(*HoldQueuedResponse)(nil),               // 165: restante.v1.HoldQueuedResponse
-	(*ReleaseQueuedResponse)(nil),            // 166: restante.v1.ReleaseQueuedResponse
-	(*RerouteQueuedResponse)(nil),            // 167: restante.v1.RerouteQueuedResponse
-	(*GetQueuedMessageResponse)(nil),         // 168: restante.v1.GetQueuedMessageResponse
-	(*ListStandingHoldsResponse)(nil),        // 169: restante.v1.ListStandingHoldsResponse
-	(*TraceMessagesResponse)(nil),            // 170: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 171: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 172: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 173: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 174: restante.v1.AcceptSubmissionResponse
-	(*AcceptMessageResponse)(nil),            // 175: restante.v1.AcceptMessageResponse
-	(*CheckStoreResponse)(nil),               // 176: restante.v1.CheckStoreResponse
-	(*BackupStoreResponse)(nil),              // 177: restante.v1.BackupStoreResponse
-	(*GetJobResponse)(nil),                   // 178: restante.v1.GetJobResponse
-	(*ListJobsResponse)(nil),                 // 179: restante.v1.ListJobsResponse
-	(*ListJobFindingsResponse)(nil),          // 180: restante.v1.ListJobFindingsResponse
-	(*CancelJobResponse)(nil),                // 181: restante.v1.CancelJobResponse
-	(*GetStsPolicyResponse)(nil),             // 182: restante.v1.GetStsPolicyResponse
-	(*StoreStsPolicyResponse)(nil),           // 183: restante.v1.StoreStsPolicyResponse
-	(*ReportTlsSessionsResponse)(nil),        // 184: restante.v1.ReportTlsSessionsResponse
-	(*ListTlsSessionsResponse)(nil),          // 185: restante.v1.ListTlsSessionsResponse
+	(*ListFailedAddressesRequest)(nil),       // 96: restante.v1.ListFailedAddressesRequest
+	(*ClearFailedAddressesRequest)(nil),      // 97: restante.v1.ClearFailedAddressesRequest
+	(*status.Status)(nil),                    // 98: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 99: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 100: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 101: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 102: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 103: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 104: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 105: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 106: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 107: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 108: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 109: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 110: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 111: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 112: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 113: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 114: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 115: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 116: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 117: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 118: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 119: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 120: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 121: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 122: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 123: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 124: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 125: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 126: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 127: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 128: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 129: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 130: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 131: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 132: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 133: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 134: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 135: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 136: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 137: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 138: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 139: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 140: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 141: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 142: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 143: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 144: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 145: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 146: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 147: restante.v1.DeleteDomainResponse
+	(*CreateDomainKeysResponse)(nil),         // 148: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),           // 149: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),       // 150: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),          // 151: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),          // 152: restante.v1.DeleteDomainKeyResponse
+	(*ListDmarcReportsResponse)(nil),         // 153: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),      // 154: restante.v1.ListDmarcReportRowsResponse
+	(*CreateAccountResponse)(nil),            // 155: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 156: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 157: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 158: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 159: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 160: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 161: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 162: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 163: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 164: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 165: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 166: restante.v1.RemoveQueuedResponse
+	(*HoldQueuedResponse)(nil),               // 167: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),            // 168: restante.v1.ReleaseQueuedResponse
+	(*RerouteQueuedResponse)(nil),            // 169: restante.v1.RerouteQueuedResponse
+	(*GetQueuedMessageResponse)(nil),         // 170: restante.v1.GetQueuedMessageResponse
+	(*ListStandingHoldsResponse)(nil),        // 171: restante.v1.ListStandingHoldsResponse
+	(*TraceMessagesResponse)(nil),            // 172: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 173: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 174: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 175: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 176: restante.v1.AcceptSubmissionResponse
+	(*AcceptMessageResponse)(nil),            // 177: restante.v1.AcceptMessageResponse
+	(*CheckStoreResponse)(nil),               // 178: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 179: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 180: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 181: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 182: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 183: restante.v1.CancelJobResponse
+	(*GetStsPolicyResponse)(nil),             // 184: restante.v1.GetStsPolicyResponse
+	(*StoreStsPolicyResponse)(nil),           // 185: restante.v1.StoreStsPolicyResponse
+	(*ReportTlsSessionsResponse)(nil),        // 186: restante.v1.ReportTlsSessionsResponse
+	(*ListTlsSessionsResponse)(nil),          // 187: restante.v1.ListTlsSessionsResponse
+	(*ListFailedAddressesResponse)(nil),      // 188: restante.v1.ListFailedAddressesResponse
+	(*ClearFailedAddressesResponse)(nil),     // 189: restante.v1.ClearFailedAddressesResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	0,   // 0: restante.v1.Operation.references:type_name -> restante.v1.Reference
@@ -3890,109 +3962,113 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	93,  // 87: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
 	94,  // 88: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
 	95,  // 89: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
-	96,  // 90: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	97,  // 91: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	98,  // 92: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	99,  // 93: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	100, // 94: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	101, // 95: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	102, // 96: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	103, // 97: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	104, // 98: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	105, // 99: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	106, // 100: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	107, // 101: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	108, // 102: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	109, // 103: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	110, // 104: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	111, // 105: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	112, // 106: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	113, // 107: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	114, // 108: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	115, // 109: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	116, // 110: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	117, // 111: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	118, // 112: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	119, // 113: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	120, // 114: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	121, // 115: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	122, // 116: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	123, // 117: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	124, // 118: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	125, // 119: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	126, // 120: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	127, // 121: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	128, // 122: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	129, // 123: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	130, // 124: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	131, // 125: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	132, // 126: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	133, // 127: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	134, // 128: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	135, // 129: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	136, // 130: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	137, // 131: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	138, // 132: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	139, // 133: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	140, // 134: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	141, // 135: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	142, // 136: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	143, // 137: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	144, // 138: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	145, // 139: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	146, // 140: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
-	147, // 141: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
-	148, // 142: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
-	149, // 143: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
-	150, // 144: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
-	151, // 145: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
-	152, // 146: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
-	153, // 147: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	154, // 148: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	155, // 149: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	156, // 150: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	157, // 151: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	158, // 152: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	159, // 153: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	160, // 154: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	161, // 155: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	162, // 156: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	163, // 157: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	164, // 158: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	165, // 159: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
-	166, // 160: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
-	167, // 161: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
-	168, // 162: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
-	169, // 163: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
-	170, // 164: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	171, // 165: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	172, // 166: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	173, // 167: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	174, // 168: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	175, // 169: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
-	176, // 170: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
-	177, // 171: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
-	178, // 172: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
-	179, // 173: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
-	180, // 174: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
-	181, // 175: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
-	182, // 176: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
-	183, // 177: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
-	184, // 178: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
-	185, // 179: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
-	1,   // 180: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	2,   // 181: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	1,   // 182: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	2,   // 183: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	3,   // 184: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	5,   // 185: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	4,   // 186: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	6,   // 187: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	186, // [186:188] is the sub-list for method output_type
-	184, // [184:186] is the sub-list for method input_type
-	184, // [184:184] is the sub-list for extension type_name
-	184, // [184:184] is the sub-list for extension extendee
-	0,   // [0:184] is the sub-list for field type_name
+	96,  // 90: restante.v1.Operation.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesRequest
+	97,  // 91: restante.v1.Operation.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesRequest
+	98,  // 92: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	99,  // 93: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	100, // 94: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	101, // 95: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	102, // 96: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	103, // 97: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	104, // 98: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	105, // 99: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	106, // 100: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	107, // 101: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	108, // 102: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	109, // 103: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	110, // 104: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	111, // 105: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	112, // 106: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	113, // 107: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	114, // 108: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	115, // 109: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	116, // 110: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	117, // 111: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	118, // 112: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	119, // 113: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	120, // 114: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	121, // 115: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	122, // 116: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	123, // 117: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	124, // 118: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	125, // 119: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	126, // 120: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	127, // 121: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	128, // 122: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	129, // 123: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	130, // 124: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	131, // 125: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	132, // 126: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	133, // 127: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	134, // 128: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	135, // 129: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	136, // 130: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	137, // 131: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	138, // 132: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	139, // 133: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	140, // 134: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	141, // 135: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	142, // 136: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	143, // 137: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	144, // 138: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	145, // 139: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	146, // 140: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	147, // 141: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	148, // 142: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
+	149, // 143: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
+	150, // 144: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
+	151, // 145: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
+	152, // 146: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
+	153, // 147: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
+	154, // 148: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
+	155, // 149: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	156, // 150: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	157, // 151: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	158, // 152: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	159, // 153: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	160, // 154: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	161, // 155: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	162, // 156: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	163, // 157: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	164, // 158: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	165, // 159: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	166, // 160: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	167, // 161: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
+	168, // 162: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
+	169, // 163: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
+	170, // 164: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
+	171, // 165: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
+	172, // 166: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	173, // 167: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	174, // 168: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	175, // 169: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	176, // 170: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	177, // 171: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
+	178, // 172: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	179, // 173: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	180, // 174: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	181, // 175: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	182, // 176: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	183, // 177: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	184, // 178: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
+	185, // 179: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
+	186, // 180: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
+	187, // 181: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
+	188, // 182: restante.v1.OperationResult.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesResponse
+	189, // 183: restante.v1.OperationResult.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesResponse
+	1,   // 184: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	2,   // 185: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	1,   // 186: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	2,   // 187: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	3,   // 188: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	5,   // 189: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	4,   // 190: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	6,   // 191: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	190, // [190:192] is the sub-list for method output_type
+	188, // [188:190] is the sub-list for method input_type
+	188, // [188:188] is the sub-list for extension type_name
+	188, // [188:188] is the sub-list for extension extendee
+	0,   // [0:188] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -4012,6 +4088,7 @@ func file_restante_v1_batch_proto_init() {
 	file_restante_v1_session_proto_init()
 	file_restante_v1_signing_proto_init()
 	file_restante_v1_submission_proto_init()
+	file_restante_v1_outcomes_proto_init()
 	file_restante_v1_tls_proto_init()
 	file_restante_v1_transport_proto_init()
 	file_restante_v1_batch_proto_msgTypes[1].OneofWrappers = []any{
@@ -4104,6 +4181,8 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_StoreStsPolicy)(nil),
 		(*Operation_ReportTlsSessions)(nil),
 		(*Operation_ListTlsSessions)(nil),
+		(*Operation_ListFailedAddresses)(nil),
+		(*Operation_ClearFailedAddresses)(nil),
 	}
 	file_restante_v1_batch_proto_msgTypes[2].OneofWrappers = []any{
 		(*OperationResult_Authenticate)(nil),
@@ -4195,6 +4274,8 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_StoreStsPolicy)(nil),
 		(*OperationResult_ReportTlsSessions)(nil),
 		(*OperationResult_ListTlsSessions)(nil),
+		(*OperationResult_ListFailedAddresses)(nil),
+		(*OperationResult_ClearFailedAddresses)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

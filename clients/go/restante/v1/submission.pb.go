@@ -499,6 +499,7 @@ type SubmissionRecipient struct {
 	Diagnostic    string                 `protobuf:"bytes,4,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`                              // Last reply of the other server, or the reason of the failure.
 	AttemptCount  int32                  `protobuf:"varint,5,opt,name=attempt_count,json=attemptCount,proto3" json:"attempt_count,omitempty"`     // Attempts to relay.
 	NextAttemptAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=next_attempt_at,json=nextAttemptAt,proto3" json:"next_attempt_at,omitempty"` // Time of the next attempt; absent in final states.
+	Reason        OutcomeReason          `protobuf:"varint,7,opt,name=reason,proto3,enum=restante.v1.OutcomeReason" json:"reason,omitempty"`      // The class of the last failure or deferral.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -573,6 +574,13 @@ func (x *SubmissionRecipient) GetNextAttemptAt() *timestamppb.Timestamp {
 		return x.NextAttemptAt
 	}
 	return nil
+}
+
+func (x *SubmissionRecipient) GetReason() OutcomeReason {
+	if x != nil {
+		return x.Reason
+	}
+	return OutcomeReason_OUTCOME_REASON_UNSPECIFIED
 }
 
 // SubmissionRecord is one submission.
@@ -666,6 +674,9 @@ type SubmitMessageResponse struct {
 	Submission    *SubmissionRecord      `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"`                               // Its current state.
 	SentMessageId int64                  `protobuf:"varint,2,opt,name=sent_message_id,json=sentMessageId,proto3" json:"sent_message_id,omitempty"` // The Sent copy; 0: none.
 	Commit        *CommitToken           `protobuf:"bytes,3,opt,name=commit,proto3" json:"commit,omitempty"`                                       // The commit in the session's mailbox, when there is a Sent copy.
+	// Warnings: recipients to whom earlier mail has failed, because their address does not exist. This mail is sent all the
+	// same, since the address may exist by now.
+	FailedBefore  []*FailedAddress `protobuf:"bytes,4,rep,name=failed_before,json=failedBefore,proto3" json:"failed_before,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -717,6 +728,13 @@ func (x *SubmitMessageResponse) GetSentMessageId() int64 {
 func (x *SubmitMessageResponse) GetCommit() *CommitToken {
 	if x != nil {
 		return x.Commit
+	}
+	return nil
+}
+
+func (x *SubmitMessageResponse) GetFailedBefore() []*FailedAddress {
+	if x != nil {
+		return x.FailedBefore
 	}
 	return nil
 }
@@ -1011,7 +1029,7 @@ var File_restante_v1_submission_proto protoreflect.FileDescriptor
 
 const file_restante_v1_submission_proto_rawDesc = "" +
 	"\n" +
-	"\x1crestante/v1/submission.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/types.proto\"\x9b\x01\n" +
+	"\x1crestante/v1/submission.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19restante/v1/message.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x17restante/v1/types.proto\"\x9b\x01\n" +
 	"\x11EnvelopeRecipient\x12!\n" +
 	"\fforward_path\x18\x01 \x01(\tR\vforwardPath\x124\n" +
 	"\x06notify\x18\x02 \x03(\x0e2\x1c.restante.v1.NotifyConditionR\x06notify\x12-\n" +
@@ -1038,7 +1056,7 @@ const file_restante_v1_submission_proto_rawDesc = "" +
 	"\aoptions\x18\b \x01(\v2\x1c.restante.v1.EnvelopeOptionsR\aoptions\x123\n" +
 	"\asend_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06sendAtB\b\n" +
 	"\x06sourceB\x0f\n" +
-	"\r_reverse_path\"\x8c\x02\n" +
+	"\r_reverse_path\"\xc0\x02\n" +
 	"\x13SubmissionRecipient\x12!\n" +
 	"\fforward_path\x18\x01 \x01(\tR\vforwardPath\x121\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1b.restante.v1.RecipientStateR\x05state\x12\x16\n" +
@@ -1047,7 +1065,8 @@ const file_restante_v1_submission_proto_rawDesc = "" +
 	"diagnostic\x18\x04 \x01(\tR\n" +
 	"diagnostic\x12#\n" +
 	"\rattempt_count\x18\x05 \x01(\x05R\fattemptCount\x12B\n" +
-	"\x0fnext_attempt_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rnextAttemptAt\"\xae\x02\n" +
+	"\x0fnext_attempt_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rnextAttemptAt\x122\n" +
+	"\x06reason\x18\a \x01(\x0e2\x1a.restante.v1.OutcomeReasonR\x06reason\"\xae\x02\n" +
 	"\x10SubmissionRecord\x12'\n" +
 	"\rsubmission_id\x18\x01 \x01(\x03B\x020\x01R\fsubmissionId\x12=\n" +
 	"\fsubmitted_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vsubmittedAt\x123\n" +
@@ -1056,13 +1075,14 @@ const file_restante_v1_submission_proto_rawDesc = "" +
 	"\freverse_path\x18\x05 \x01(\tR\vreversePath\x12@\n" +
 	"\n" +
 	"recipients\x18\x06 \x03(\v2 .restante.v1.SubmissionRecipientR\n" +
-	"recipients\"\xb4\x01\n" +
+	"recipients\"\xf5\x01\n" +
 	"\x15SubmitMessageResponse\x12=\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x1d.restante.v1.SubmissionRecordR\n" +
 	"submission\x12*\n" +
 	"\x0fsent_message_id\x18\x02 \x01(\x03B\x020\x01R\rsentMessageId\x120\n" +
-	"\x06commit\x18\x03 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\"B\n" +
+	"\x06commit\x18\x03 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x12?\n" +
+	"\rfailed_before\x18\x04 \x03(\v2\x1a.restante.v1.FailedAddressR\ffailedBefore\"B\n" +
 	"\x17CancelSubmissionRequest\x12'\n" +
 	"\rsubmission_id\x18\x01 \x01(\x03B\x020\x01R\fsubmissionId\"Y\n" +
 	"\x18CancelSubmissionResponse\x12=\n" +
@@ -1142,7 +1162,9 @@ var file_restante_v1_submission_proto_goTypes = []any{
 	(*ListSubmissionsResponse)(nil),  // 14: restante.v1.ListSubmissionsResponse
 	(*Draft)(nil),                    // 15: restante.v1.Draft
 	(*timestamppb.Timestamp)(nil),    // 16: google.protobuf.Timestamp
-	(*CommitToken)(nil),              // 17: restante.v1.CommitToken
+	(OutcomeReason)(0),               // 17: restante.v1.OutcomeReason
+	(*CommitToken)(nil),              // 18: restante.v1.CommitToken
+	(*FailedAddress)(nil),            // 19: restante.v1.FailedAddress
 }
 var file_restante_v1_submission_proto_depIdxs = []int32{
 	1,  // 0: restante.v1.EnvelopeRecipient.notify:type_name -> restante.v1.NotifyCondition
@@ -1153,27 +1175,29 @@ var file_restante_v1_submission_proto_depIdxs = []int32{
 	16, // 5: restante.v1.SubmitMessageRequest.send_at:type_name -> google.protobuf.Timestamp
 	0,  // 6: restante.v1.SubmissionRecipient.state:type_name -> restante.v1.RecipientState
 	16, // 7: restante.v1.SubmissionRecipient.next_attempt_at:type_name -> google.protobuf.Timestamp
-	16, // 8: restante.v1.SubmissionRecord.submitted_at:type_name -> google.protobuf.Timestamp
-	16, // 9: restante.v1.SubmissionRecord.send_at:type_name -> google.protobuf.Timestamp
-	6,  // 10: restante.v1.SubmissionRecord.recipients:type_name -> restante.v1.SubmissionRecipient
-	7,  // 11: restante.v1.SubmitMessageResponse.submission:type_name -> restante.v1.SubmissionRecord
-	17, // 12: restante.v1.SubmitMessageResponse.commit:type_name -> restante.v1.CommitToken
-	7,  // 13: restante.v1.CancelSubmissionResponse.submission:type_name -> restante.v1.SubmissionRecord
-	7,  // 14: restante.v1.GetSubmissionResponse.submission:type_name -> restante.v1.SubmissionRecord
-	7,  // 15: restante.v1.ListSubmissionsResponse.submissions:type_name -> restante.v1.SubmissionRecord
-	5,  // 16: restante.v1.SubmissionService.SubmitMessage:input_type -> restante.v1.SubmitMessageRequest
-	9,  // 17: restante.v1.SubmissionService.CancelSubmission:input_type -> restante.v1.CancelSubmissionRequest
-	11, // 18: restante.v1.SubmissionService.GetSubmission:input_type -> restante.v1.GetSubmissionRequest
-	13, // 19: restante.v1.SubmissionService.ListSubmissions:input_type -> restante.v1.ListSubmissionsRequest
-	8,  // 20: restante.v1.SubmissionService.SubmitMessage:output_type -> restante.v1.SubmitMessageResponse
-	10, // 21: restante.v1.SubmissionService.CancelSubmission:output_type -> restante.v1.CancelSubmissionResponse
-	12, // 22: restante.v1.SubmissionService.GetSubmission:output_type -> restante.v1.GetSubmissionResponse
-	14, // 23: restante.v1.SubmissionService.ListSubmissions:output_type -> restante.v1.ListSubmissionsResponse
-	20, // [20:24] is the sub-list for method output_type
-	16, // [16:20] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	17, // 8: restante.v1.SubmissionRecipient.reason:type_name -> restante.v1.OutcomeReason
+	16, // 9: restante.v1.SubmissionRecord.submitted_at:type_name -> google.protobuf.Timestamp
+	16, // 10: restante.v1.SubmissionRecord.send_at:type_name -> google.protobuf.Timestamp
+	6,  // 11: restante.v1.SubmissionRecord.recipients:type_name -> restante.v1.SubmissionRecipient
+	7,  // 12: restante.v1.SubmitMessageResponse.submission:type_name -> restante.v1.SubmissionRecord
+	18, // 13: restante.v1.SubmitMessageResponse.commit:type_name -> restante.v1.CommitToken
+	19, // 14: restante.v1.SubmitMessageResponse.failed_before:type_name -> restante.v1.FailedAddress
+	7,  // 15: restante.v1.CancelSubmissionResponse.submission:type_name -> restante.v1.SubmissionRecord
+	7,  // 16: restante.v1.GetSubmissionResponse.submission:type_name -> restante.v1.SubmissionRecord
+	7,  // 17: restante.v1.ListSubmissionsResponse.submissions:type_name -> restante.v1.SubmissionRecord
+	5,  // 18: restante.v1.SubmissionService.SubmitMessage:input_type -> restante.v1.SubmitMessageRequest
+	9,  // 19: restante.v1.SubmissionService.CancelSubmission:input_type -> restante.v1.CancelSubmissionRequest
+	11, // 20: restante.v1.SubmissionService.GetSubmission:input_type -> restante.v1.GetSubmissionRequest
+	13, // 21: restante.v1.SubmissionService.ListSubmissions:input_type -> restante.v1.ListSubmissionsRequest
+	8,  // 22: restante.v1.SubmissionService.SubmitMessage:output_type -> restante.v1.SubmitMessageResponse
+	10, // 23: restante.v1.SubmissionService.CancelSubmission:output_type -> restante.v1.CancelSubmissionResponse
+	12, // 24: restante.v1.SubmissionService.GetSubmission:output_type -> restante.v1.GetSubmissionResponse
+	14, // 25: restante.v1.SubmissionService.ListSubmissions:output_type -> restante.v1.ListSubmissionsResponse
+	22, // [22:26] is the sub-list for method output_type
+	18, // [18:22] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_submission_proto_init() }
@@ -1182,6 +1206,7 @@ func file_restante_v1_submission_proto_init() {
 		return
 	}
 	file_restante_v1_message_proto_init()
+	file_restante_v1_outcomes_proto_init()
 	file_restante_v1_types_proto_init()
 	file_restante_v1_submission_proto_msgTypes[2].OneofWrappers = []any{
 		(*SubmitMessageRequest_Content)(nil),

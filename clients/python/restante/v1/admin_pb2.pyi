@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from restante.v1 import checks_pb2 as _checks_pb2
 from restante.v1 import job_pb2 as _job_pb2
+from restante.v1 import outcomes_pb2 as _outcomes_pb2
 from restante.v1 import submission_pb2 as _submission_pb2
 import builtins as _builtins
 import sys
@@ -1035,6 +1036,7 @@ class TraceEvent(_message.Message):
     FORWARD_PATH_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     recipient_id: _builtins.int
     """The recipient; 0: the message."""
     forward_path: _builtins.str
@@ -1043,6 +1045,8 @@ class TraceEvent(_message.Message):
     """The recipient's state after the step; of a note, UNSPECIFIED."""
     detail: _builtins.str
     """Status code, reply, mailbox or reason."""
+    reason: _outcomes_pb2.OutcomeReason.ValueType
+    """The class of a failure or deferral."""
     @_builtins.property
     def happened_at(self) -> _timestamp_pb2.Timestamp:
         """Time of the step."""
@@ -1055,10 +1059,11 @@ class TraceEvent(_message.Message):
         forward_path: _builtins.str = ...,
         state: _submission_pb2.RecipientState.ValueType = ...,
         detail: _builtins.str = ...,
+        reason: _outcomes_pb2.OutcomeReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "forward_path", b"forward_path", "happened_at", b"happened_at", "recipient_id", b"recipient_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "forward_path", b"forward_path", "happened_at", b"happened_at", "reason", b"reason", "recipient_id", b"recipient_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from restante.v1 import admin_pb2 as restante_dot_v1_dot_admin__pb2
+from restante.v1 import outcomes_pb2 as restante_dot_v1_dot_outcomes__pb2
 from restante.v1 import queue_pb2 as restante_dot_v1_dot_queue__pb2
 from restante.v1 import reports_pb2 as restante_dot_v1_dot_reports__pb2
 from restante.v1 import signing_pb2 as restante_dot_v1_dot_signing__pb2
@@ -199,6 +200,16 @@ class AdminServiceStub:
                 '/restante.v1.AdminService/ListTlsSessions',
                 request_serializer=restante_dot_v1_dot_tls__pb2.ListTlsSessionsRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_tls__pb2.ListTlsSessionsResponse.FromString,
+                _registered_method=True)
+        self.ListFailedAddresses = channel.unary_unary(
+                '/restante.v1.AdminService/ListFailedAddresses',
+                request_serializer=restante_dot_v1_dot_outcomes__pb2.ListFailedAddressesRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_outcomes__pb2.ListFailedAddressesResponse.FromString,
+                _registered_method=True)
+        self.ClearFailedAddresses = channel.unary_unary(
+                '/restante.v1.AdminService/ClearFailedAddresses',
+                request_serializer=restante_dot_v1_dot_outcomes__pb2.ClearFailedAddressesRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_outcomes__pb2.ClearFailedAddressesResponse.FromString,
                 _registered_method=True)
         self.GetStatistics = channel.unary_unary(
                 '/restante.v1.AdminService/GetStatistics',
@@ -455,6 +466,21 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFailedAddresses(self, request, context):
+        """Lists addresses of other domains to which mail has failed because they do not exist, for
+        `transport.failed_address_days`. Senders get a warning (SubmitMessage).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearFailedAddresses(self, request, context):
+        """Clears such addresses. Errors: INVALID_ARGUMENT (the request names none).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatistics(self, request, context):
         """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch.
         """
@@ -624,6 +650,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListTlsSessions,
                     request_deserializer=restante_dot_v1_dot_tls__pb2.ListTlsSessionsRequest.FromString,
                     response_serializer=restante_dot_v1_dot_tls__pb2.ListTlsSessionsResponse.SerializeToString,
+            ),
+            'ListFailedAddresses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFailedAddresses,
+                    request_deserializer=restante_dot_v1_dot_outcomes__pb2.ListFailedAddressesRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_outcomes__pb2.ListFailedAddressesResponse.SerializeToString,
+            ),
+            'ClearFailedAddresses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearFailedAddresses,
+                    request_deserializer=restante_dot_v1_dot_outcomes__pb2.ClearFailedAddressesRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_outcomes__pb2.ClearFailedAddressesResponse.SerializeToString,
             ),
             'GetStatistics': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatistics,
@@ -1497,6 +1533,60 @@ class AdminService:
             '/restante.v1.AdminService/ListTlsSessions',
             restante_dot_v1_dot_tls__pb2.ListTlsSessionsRequest.SerializeToString,
             restante_dot_v1_dot_tls__pb2.ListTlsSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFailedAddresses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ListFailedAddresses',
+            restante_dot_v1_dot_outcomes__pb2.ListFailedAddressesRequest.SerializeToString,
+            restante_dot_v1_dot_outcomes__pb2.ListFailedAddressesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearFailedAddresses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ClearFailedAddresses',
+            restante_dot_v1_dot_outcomes__pb2.ClearFailedAddressesRequest.SerializeToString,
+            restante_dot_v1_dot_outcomes__pb2.ClearFailedAddressesResponse.FromString,
             options,
             channel_credentials,
             insecure,

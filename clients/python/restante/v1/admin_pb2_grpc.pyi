@@ -6,6 +6,7 @@ Administration of the whole installation."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from restante.v1 import admin_pb2 as _admin_pb2
+from restante.v1 import outcomes_pb2 as _outcomes_pb2
 from restante.v1 import queue_pb2 as _queue_pb2
 from restante.v1 import reports_pb2 as _reports_pb2
 from restante.v1 import signing_pb2 as _signing_pb2
@@ -135,6 +136,12 @@ class AdminServiceStub:
     """Lists counted TLS sessions with other servers, by day, domain, policy and result. They are kept for
     `transport.trace_days`.
     """
+    ListFailedAddresses: _grpc.UnaryUnaryMultiCallable[_outcomes_pb2.ListFailedAddressesRequest, _outcomes_pb2.ListFailedAddressesResponse]
+    """Lists addresses of other domains to which mail has failed because they do not exist, for
+    `transport.failed_address_days`. Senders get a warning (SubmitMessage).
+    """
+    ClearFailedAddresses: _grpc.UnaryUnaryMultiCallable[_outcomes_pb2.ClearFailedAddressesRequest, _outcomes_pb2.ClearFailedAddressesResponse]
+    """Clears such addresses. Errors: INVALID_ARGUMENT (the request names none)."""
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatisticsRequest, _admin_pb2.GetStatisticsResponse]
     """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch."""
 
@@ -241,6 +248,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists counted TLS sessions with other servers, by day, domain, policy and result. They are kept for
     `transport.trace_days`.
     """
+    ListFailedAddresses: _aio.UnaryUnaryMultiCallable[_outcomes_pb2.ListFailedAddressesRequest, _outcomes_pb2.ListFailedAddressesResponse]  # type: ignore[assignment]
+    """Lists addresses of other domains to which mail has failed because they do not exist, for
+    `transport.failed_address_days`. Senders get a warning (SubmitMessage).
+    """
+    ClearFailedAddresses: _aio.UnaryUnaryMultiCallable[_outcomes_pb2.ClearFailedAddressesRequest, _outcomes_pb2.ClearFailedAddressesResponse]  # type: ignore[assignment]
+    """Clears such addresses. Errors: INVALID_ARGUMENT (the request names none)."""
     GetStatistics: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatisticsRequest, _admin_pb2.GetStatisticsResponse]  # type: ignore[assignment]
     """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch."""
 
@@ -536,6 +549,24 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists counted TLS sessions with other servers, by day, domain, policy and result. They are kept for
         `transport.trace_days`.
         """
+
+    @_abc_1.abstractmethod
+    def ListFailedAddresses(
+        self,
+        request: _outcomes_pb2.ListFailedAddressesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_outcomes_pb2.ListFailedAddressesResponse, _abc.Awaitable[_outcomes_pb2.ListFailedAddressesResponse]]:
+        """Lists addresses of other domains to which mail has failed because they do not exist, for
+        `transport.failed_address_days`. Senders get a warning (SubmitMessage).
+        """
+
+    @_abc_1.abstractmethod
+    def ClearFailedAddresses(
+        self,
+        request: _outcomes_pb2.ClearFailedAddressesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_outcomes_pb2.ClearFailedAddressesResponse, _abc.Awaitable[_outcomes_pb2.ClearFailedAddressesResponse]]:
+        """Clears such addresses. Errors: INVALID_ARGUMENT (the request names none)."""
 
     @_abc_1.abstractmethod
     def GetStatistics(

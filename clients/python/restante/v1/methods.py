@@ -3,7 +3,7 @@
 from typing import Any
 
 from restante.methods import Method
-from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, queue_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, transport_pb2
+from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, outcomes_pb2, queue_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, transport_pb2
 
 GET_JOB = Method(
     "JobService", "GetJob", job_pb2.GetJobRequest, job_pb2.GetJobResponse, "get_job"
@@ -160,6 +160,12 @@ BACKUP_STORE = Method(
 )
 LIST_TLS_SESSIONS = Method(
     "AdminService", "ListTlsSessions", tls_pb2.ListTlsSessionsRequest, tls_pb2.ListTlsSessionsResponse, "list_tls_sessions"
+)
+LIST_FAILED_ADDRESSES = Method(
+    "AdminService", "ListFailedAddresses", outcomes_pb2.ListFailedAddressesRequest, outcomes_pb2.ListFailedAddressesResponse, "list_failed_addresses"
+)
+CLEAR_FAILED_ADDRESSES = Method(
+    "AdminService", "ClearFailedAddresses", outcomes_pb2.ClearFailedAddressesRequest, outcomes_pb2.ClearFailedAddressesResponse, "clear_failed_addresses"
 )
 GET_STATISTICS = Method(
     "AdminService", "GetStatistics", admin_pb2.GetStatisticsRequest, admin_pb2.GetStatisticsResponse, "get_statistics"
@@ -326,6 +332,8 @@ ALL: tuple[Method[Any, Any], ...] = (
     CHECK_STORE,
     BACKUP_STORE,
     LIST_TLS_SESSIONS,
+    LIST_FAILED_ADDRESSES,
+    CLEAR_FAILED_ADDRESSES,
     GET_STATISTICS,
     UPLOAD_CHUNK,
     GET_UPLOAD,

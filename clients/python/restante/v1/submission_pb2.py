@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from restante.v1 import message_pb2 as restante_dot_v1_dot_message__pb2
+from restante.v1 import outcomes_pb2 as restante_dot_v1_dot_outcomes__pb2
 from restante.v1 import types_pb2 as restante_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crestante/v1/submission.proto\x12\x0brestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/types.proto\"s\n\x11\x45nvelopeRecipient\x12\x14\n\x0c\x66orward_path\x18\x01 \x01(\t\x12,\n\x06notify\x18\x02 \x03(\x0e\x32\x1c.restante.v1.NotifyCondition\x12\x1a\n\x12original_recipient\x18\x03 \x01(\t\"w\n\x0f\x45nvelopeOptions\x12*\n\ndsn_return\x18\x01 \x01(\x0e\x32\x16.restante.v1.DsnReturn\x12\x13\n\x0b\x65nvelope_id\x18\x02 \x01(\t\x12\x10\n\x08smtputf8\x18\x03 \x01(\x08\x12\x11\n\tbody_8bit\x18\x04 \x01(\x08\"\xd7\x02\n\x14SubmitMessageRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x12\x13\n\tupload_id\x18\x03 \x01(\x0cH\x00\x12#\n\x05\x64raft\x18\x04 \x01(\x0b\x32\x12.restante.v1.DraftH\x00\x12\x18\n\nmessage_id\x18\x05 \x01(\x03\x42\x02\x30\x01H\x00\x12\x19\n\x0creverse_path\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x32\n\nrecipients\x18\x07 \x03(\x0b\x32\x1e.restante.v1.EnvelopeRecipient\x12-\n\x07options\x18\x08 \x01(\x0b\x32\x1c.restante.v1.EnvelopeOptions\x12+\n\x07send_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06sourceB\x0f\n\r_reverse_path\"\xc7\x01\n\x13SubmissionRecipient\x12\x14\n\x0c\x66orward_path\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.restante.v1.RecipientState\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x12\n\ndiagnostic\x18\x04 \x01(\t\x12\x15\n\rattempt_count\x18\x05 \x01(\x05\x12\x33\n\x0fnext_attempt_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe9\x01\n\x10SubmissionRecord\x12\x19\n\rsubmission_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x30\n\x0csubmitted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07send_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x14\n\x0creverse_path\x18\x05 \x01(\t\x12\x34\n\nrecipients\x18\x06 \x03(\x0b\x32 .restante.v1.SubmissionRecipient\"\x91\x01\n\x15SubmitMessageResponse\x12\x31\n\nsubmission\x18\x01 \x01(\x0b\x32\x1d.restante.v1.SubmissionRecord\x12\x1b\n\x0fsent_message_id\x18\x02 \x01(\x03\x42\x02\x30\x01\x12(\n\x06\x63ommit\x18\x03 \x01(\x0b\x32\x18.restante.v1.CommitToken\"4\n\x17\x43\x61ncelSubmissionRequest\x12\x19\n\rsubmission_id\x18\x01 \x01(\x03\x42\x02\x30\x01\"M\n\x18\x43\x61ncelSubmissionResponse\x12\x31\n\nsubmission\x18\x01 \x01(\x0b\x32\x1d.restante.v1.SubmissionRecord\"1\n\x14GetSubmissionRequest\x12\x19\n\rsubmission_id\x18\x01 \x01(\x03\x42\x02\x30\x01\"J\n\x15GetSubmissionResponse\x12\x31\n\nsubmission\x18\x01 \x01(\x0b\x32\x1d.restante.v1.SubmissionRecord\"?\n\x16ListSubmissionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x17ListSubmissionsResponse\x12\x32\n\x0bsubmissions\x18\x01 \x03(\x0b\x32\x1d.restante.v1.SubmissionRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xb8\x02\n\x0eRecipientState\x12\x1f\n\x1bRECIPIENT_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19RECIPIENT_STATE_SCHEDULED\x10\x01\x12\x1b\n\x17RECIPIENT_STATE_PENDING\x10\x02\x12\x1a\n\x16RECIPIENT_STATE_LEASED\x10\x03\x12\x1d\n\x19RECIPIENT_STATE_DELIVERED\x10\x04\x12\x1b\n\x17RECIPIENT_STATE_RELAYED\x10\x05\x12\x1c\n\x18RECIPIENT_STATE_EXPANDED\x10\x06\x12\x1d\n\x19RECIPIENT_STATE_DISCARDED\x10\x07\x12\x1a\n\x16RECIPIENT_STATE_FAILED\x10\x08\x12\x18\n\x14RECIPIENT_STATE_HELD\x10\t*\xa7\x01\n\x0fNotifyCondition\x12 \n\x1cNOTIFY_CONDITION_UNSPECIFIED\x10\x00\x12\x1a\n\x16NOTIFY_CONDITION_NEVER\x10\x01\x12\x1c\n\x18NOTIFY_CONDITION_SUCCESS\x10\x02\x12\x1c\n\x18NOTIFY_CONDITION_FAILURE\x10\x03\x12\x1a\n\x16NOTIFY_CONDITION_DELAY\x10\x04*T\n\tDsnReturn\x12\x1a\n\x16\x44SN_RETURN_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44SN_RETURN_FULL\x10\x01\x12\x16\n\x12\x44SN_RETURN_HEADERS\x10\x02\x32\x82\x03\n\x11SubmissionService\x12V\n\rSubmitMessage\x12!.restante.v1.SubmitMessageRequest\x1a\".restante.v1.SubmitMessageResponse\x12_\n\x10\x43\x61ncelSubmission\x12$.restante.v1.CancelSubmissionRequest\x1a%.restante.v1.CancelSubmissionResponse\x12V\n\rGetSubmission\x12!.restante.v1.GetSubmissionRequest\x1a\".restante.v1.GetSubmissionResponse\x12\\\n\x0fListSubmissions\x12#.restante.v1.ListSubmissionsRequest\x1a$.restante.v1.ListSubmissionsResponseB\x94\x01\n\x0eio.restante.v1B\x0fSubmissionProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crestante/v1/submission.proto\x12\x0brestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19restante/v1/message.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x17restante/v1/types.proto\"s\n\x11\x45nvelopeRecipient\x12\x14\n\x0c\x66orward_path\x18\x01 \x01(\t\x12,\n\x06notify\x18\x02 \x03(\x0e\x32\x1c.restante.v1.NotifyCondition\x12\x1a\n\x12original_recipient\x18\x03 \x01(\t\"w\n\x0f\x45nvelopeOptions\x12*\n\ndsn_return\x18\x01 \x01(\x0e\x32\x16.restante.v1.DsnReturn\x12\x13\n\x0b\x65nvelope_id\x18\x02 \x01(\t\x12\x10\n\x08smtputf8\x18\x03 \x01(\x08\x12\x11\n\tbody_8bit\x18\x04 \x01(\x08\"\xd7\x02\n\x14SubmitMessageRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x12\x13\n\tupload_id\x18\x03 \x01(\x0cH\x00\x12#\n\x05\x64raft\x18\x04 \x01(\x0b\x32\x12.restante.v1.DraftH\x00\x12\x18\n\nmessage_id\x18\x05 \x01(\x03\x42\x02\x30\x01H\x00\x12\x19\n\x0creverse_path\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x32\n\nrecipients\x18\x07 \x03(\x0b\x32\x1e.restante.v1.EnvelopeRecipient\x12-\n\x07options\x18\x08 \x01(\x0b\x32\x1c.restante.v1.EnvelopeOptions\x12+\n\x07send_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06sourceB\x0f\n\r_reverse_path\"\xf3\x01\n\x13SubmissionRecipient\x12\x14\n\x0c\x66orward_path\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.restante.v1.RecipientState\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x12\n\ndiagnostic\x18\x04 \x01(\t\x12\x15\n\rattempt_count\x18\x05 \x01(\x05\x12\x33\n\x0fnext_attempt_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06reason\x18\x07 \x01(\x0e\x32\x1a.restante.v1.OutcomeReason\"\xe9\x01\n\x10SubmissionRecord\x12\x19\n\rsubmission_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x30\n\x0csubmitted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07send_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x14\n\x0creverse_path\x18\x05 \x01(\t\x12\x34\n\nrecipients\x18\x06 \x03(\x0b\x32 .restante.v1.SubmissionRecipient\"\xc4\x01\n\x15SubmitMessageResponse\x12\x31\n\nsubmission\x18\x01 \x01(\x0b\x32\x1d.restante.v1.SubmissionRecord\x12\x1b\n\x0fsent_message_id\x18\x02 \x01(\x03\x42\x02\x30\x01\x12(\n\x06\x63ommit\x18\x03 \x01(\x0b\x32\x18.restante.v1.CommitToken\x12\x31\n\rfailed_before\x18\x04 \x03(\x0b\x32\x1a.restante.v1.FailedAddress\"4\n\x17\x43\x61ncelSubmissionRequest\x12\x19\n\rsubmission_id\x18\x01 \x01(\x03\x42\x02\x30\x01\"M\n\x18\x43\x61ncelSubmissionResponse\x12\x31\n\nsubmission\x18\x01 \x01(\x0b\x32\x1d.restante.v1.SubmissionRecord\"1\n\x14GetSubmissionRequest\x12\x19\n\rsubmission_id\x18\x01 \x01(\x03\x42\x02\x30\x01\"J\n\x15GetSubmissionResponse\x12\x31\n\nsubmission\x18\x01 \x01(\x0b\x32\x1d.restante.v1.SubmissionRecord\"?\n\x16ListSubmissionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x17ListSubmissionsResponse\x12\x32\n\x0bsubmissions\x18\x01 \x03(\x0b\x32\x1d.restante.v1.SubmissionRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xb8\x02\n\x0eRecipientState\x12\x1f\n\x1bRECIPIENT_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19RECIPIENT_STATE_SCHEDULED\x10\x01\x12\x1b\n\x17RECIPIENT_STATE_PENDING\x10\x02\x12\x1a\n\x16RECIPIENT_STATE_LEASED\x10\x03\x12\x1d\n\x19RECIPIENT_STATE_DELIVERED\x10\x04\x12\x1b\n\x17RECIPIENT_STATE_RELAYED\x10\x05\x12\x1c\n\x18RECIPIENT_STATE_EXPANDED\x10\x06\x12\x1d\n\x19RECIPIENT_STATE_DISCARDED\x10\x07\x12\x1a\n\x16RECIPIENT_STATE_FAILED\x10\x08\x12\x18\n\x14RECIPIENT_STATE_HELD\x10\t*\xa7\x01\n\x0fNotifyCondition\x12 \n\x1cNOTIFY_CONDITION_UNSPECIFIED\x10\x00\x12\x1a\n\x16NOTIFY_CONDITION_NEVER\x10\x01\x12\x1c\n\x18NOTIFY_CONDITION_SUCCESS\x10\x02\x12\x1c\n\x18NOTIFY_CONDITION_FAILURE\x10\x03\x12\x1a\n\x16NOTIFY_CONDITION_DELAY\x10\x04*T\n\tDsnReturn\x12\x1a\n\x16\x44SN_RETURN_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44SN_RETURN_FULL\x10\x01\x12\x16\n\x12\x44SN_RETURN_HEADERS\x10\x02\x32\x82\x03\n\x11SubmissionService\x12V\n\rSubmitMessage\x12!.restante.v1.SubmitMessageRequest\x1a\".restante.v1.SubmitMessageResponse\x12_\n\x10\x43\x61ncelSubmission\x12$.restante.v1.CancelSubmissionRequest\x1a%.restante.v1.CancelSubmissionResponse\x12V\n\rGetSubmission\x12!.restante.v1.GetSubmissionRequest\x1a\".restante.v1.GetSubmissionResponse\x12\\\n\x0fListSubmissions\x12#.restante.v1.ListSubmissionsRequest\x1a$.restante.v1.ListSubmissionsResponseB\x94\x01\n\x0eio.restante.v1B\x0fSubmissionProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,36 +46,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELSUBMISSIONREQUEST'].fields_by_name['submission_id']._serialized_options = b'0\001'
   _globals['_GETSUBMISSIONREQUEST'].fields_by_name['submission_id']._loaded_options = None
   _globals['_GETSUBMISSIONREQUEST'].fields_by_name['submission_id']._serialized_options = b'0\001'
-  _globals['_RECIPIENTSTATE']._serialized_start=1730
-  _globals['_RECIPIENTSTATE']._serialized_end=2042
-  _globals['_NOTIFYCONDITION']._serialized_start=2045
-  _globals['_NOTIFYCONDITION']._serialized_end=2212
-  _globals['_DSNRETURN']._serialized_start=2214
-  _globals['_DSNRETURN']._serialized_end=2298
-  _globals['_ENVELOPERECIPIENT']._serialized_start=130
-  _globals['_ENVELOPERECIPIENT']._serialized_end=245
-  _globals['_ENVELOPEOPTIONS']._serialized_start=247
-  _globals['_ENVELOPEOPTIONS']._serialized_end=366
-  _globals['_SUBMITMESSAGEREQUEST']._serialized_start=369
-  _globals['_SUBMITMESSAGEREQUEST']._serialized_end=712
-  _globals['_SUBMISSIONRECIPIENT']._serialized_start=715
-  _globals['_SUBMISSIONRECIPIENT']._serialized_end=914
-  _globals['_SUBMISSIONRECORD']._serialized_start=917
-  _globals['_SUBMISSIONRECORD']._serialized_end=1150
-  _globals['_SUBMITMESSAGERESPONSE']._serialized_start=1153
-  _globals['_SUBMITMESSAGERESPONSE']._serialized_end=1298
-  _globals['_CANCELSUBMISSIONREQUEST']._serialized_start=1300
-  _globals['_CANCELSUBMISSIONREQUEST']._serialized_end=1352
-  _globals['_CANCELSUBMISSIONRESPONSE']._serialized_start=1354
-  _globals['_CANCELSUBMISSIONRESPONSE']._serialized_end=1431
-  _globals['_GETSUBMISSIONREQUEST']._serialized_start=1433
-  _globals['_GETSUBMISSIONREQUEST']._serialized_end=1482
-  _globals['_GETSUBMISSIONRESPONSE']._serialized_start=1484
-  _globals['_GETSUBMISSIONRESPONSE']._serialized_end=1558
-  _globals['_LISTSUBMISSIONSREQUEST']._serialized_start=1560
-  _globals['_LISTSUBMISSIONSREQUEST']._serialized_end=1623
-  _globals['_LISTSUBMISSIONSRESPONSE']._serialized_start=1625
-  _globals['_LISTSUBMISSIONSRESPONSE']._serialized_end=1727
-  _globals['_SUBMISSIONSERVICE']._serialized_start=2301
-  _globals['_SUBMISSIONSERVICE']._serialized_end=2687
+  _globals['_RECIPIENTSTATE']._serialized_start=1853
+  _globals['_RECIPIENTSTATE']._serialized_end=2165
+  _globals['_NOTIFYCONDITION']._serialized_start=2168
+  _globals['_NOTIFYCONDITION']._serialized_end=2335
+  _globals['_DSNRETURN']._serialized_start=2337
+  _globals['_DSNRETURN']._serialized_end=2421
+  _globals['_ENVELOPERECIPIENT']._serialized_start=158
+  _globals['_ENVELOPERECIPIENT']._serialized_end=273
+  _globals['_ENVELOPEOPTIONS']._serialized_start=275
+  _globals['_ENVELOPEOPTIONS']._serialized_end=394
+  _globals['_SUBMITMESSAGEREQUEST']._serialized_start=397
+  _globals['_SUBMITMESSAGEREQUEST']._serialized_end=740
+  _globals['_SUBMISSIONRECIPIENT']._serialized_start=743
+  _globals['_SUBMISSIONRECIPIENT']._serialized_end=986
+  _globals['_SUBMISSIONRECORD']._serialized_start=989
+  _globals['_SUBMISSIONRECORD']._serialized_end=1222
+  _globals['_SUBMITMESSAGERESPONSE']._serialized_start=1225
+  _globals['_SUBMITMESSAGERESPONSE']._serialized_end=1421
+  _globals['_CANCELSUBMISSIONREQUEST']._serialized_start=1423
+  _globals['_CANCELSUBMISSIONREQUEST']._serialized_end=1475
+  _globals['_CANCELSUBMISSIONRESPONSE']._serialized_start=1477
+  _globals['_CANCELSUBMISSIONRESPONSE']._serialized_end=1554
+  _globals['_GETSUBMISSIONREQUEST']._serialized_start=1556
+  _globals['_GETSUBMISSIONREQUEST']._serialized_end=1605
+  _globals['_GETSUBMISSIONRESPONSE']._serialized_start=1607
+  _globals['_GETSUBMISSIONRESPONSE']._serialized_end=1681
+  _globals['_LISTSUBMISSIONSREQUEST']._serialized_start=1683
+  _globals['_LISTSUBMISSIONSREQUEST']._serialized_end=1746
+  _globals['_LISTSUBMISSIONSRESPONSE']._serialized_start=1748
+  _globals['_LISTSUBMISSIONSRESPONSE']._serialized_end=1850
+  _globals['_SUBMISSIONSERVICE']._serialized_start=2424
+  _globals['_SUBMISSIONSERVICE']._serialized_end=2810
 # @@protoc_insertion_point(module_scope)

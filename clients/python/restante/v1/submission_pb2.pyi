@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from restante.v1 import message_pb2 as _message_pb2
+from restante.v1 import outcomes_pb2 as _outcomes_pb2
 from restante.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -279,6 +280,7 @@ class SubmissionRecipient(_message.Message):
     DIAGNOSTIC_FIELD_NUMBER: _builtins.int
     ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     forward_path: _builtins.str
     """As given."""
     state: Global___RecipientState.ValueType
@@ -289,6 +291,8 @@ class SubmissionRecipient(_message.Message):
     """Last reply of the other server, or the reason of the failure."""
     attempt_count: _builtins.int
     """Attempts to relay."""
+    reason: _outcomes_pb2.OutcomeReason.ValueType
+    """The class of the last failure or deferral."""
     @_builtins.property
     def next_attempt_at(self) -> _timestamp_pb2.Timestamp:
         """Time of the next attempt; absent in final states."""
@@ -302,10 +306,11 @@ class SubmissionRecipient(_message.Message):
         diagnostic: _builtins.str = ...,
         attempt_count: _builtins.int = ...,
         next_attempt_at: _timestamp_pb2.Timestamp | None = ...,
+        reason: _outcomes_pb2.OutcomeReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["next_attempt_at", b"next_attempt_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "diagnostic", b"diagnostic", "forward_path", b"forward_path", "next_attempt_at", b"next_attempt_at", "state", b"state", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "diagnostic", b"diagnostic", "forward_path", b"forward_path", "next_attempt_at", b"next_attempt_at", "reason", b"reason", "state", b"state", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -368,6 +373,7 @@ class SubmitMessageResponse(_message.Message):
     SUBMISSION_FIELD_NUMBER: _builtins.int
     SENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
+    FAILED_BEFORE_FIELD_NUMBER: _builtins.int
     sent_message_id: _builtins.int
     """The Sent copy; 0: none."""
     @_builtins.property
@@ -378,16 +384,23 @@ class SubmitMessageResponse(_message.Message):
     def commit(self) -> _types_pb2.CommitToken:
         """The commit in the session's mailbox, when there is a Sent copy."""
 
+    @_builtins.property
+    def failed_before(self) -> _containers.RepeatedCompositeFieldContainer[_outcomes_pb2.FailedAddress]:
+        """Warnings: recipients to whom earlier mail has failed, because their address does not exist. This mail is sent all the
+        same, since the address may exist by now.
+        """
+
     def __init__(
         self,
         *,
         submission: Global___SubmissionRecord | None = ...,
         sent_message_id: _builtins.int = ...,
         commit: _types_pb2.CommitToken | None = ...,
+        failed_before: _abc.Iterable[_outcomes_pb2.FailedAddress] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "submission", b"submission"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "sent_message_id", b"sent_message_id", "submission", b"submission"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "failed_before", b"failed_before", "sent_message_id", b"sent_message_id", "submission", b"submission"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from restante_cli.admin import accounts, aliases, domains, jobs, queue, reports, store, trace
+from restante_cli.admin import accounts, aliases, domains, failed, jobs, queue, reports, store, trace
 from restante_cli.admin.context import Admin
 from restante_cli.main import Commands
 
@@ -64,6 +64,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     aliases.alias,
     accounts.quota,
     queue.queue,
+    failed.failed_address,
     jobs.job_group,
     reports.reports,
     *trace.COMMANDS,

@@ -20,6 +20,7 @@ from restante_cli.failures import run
 from restante_cli.groups import Group
 from restante_cli.mail.context import Number
 from restante_cli.output import cell, console, one_line, output_option, print_json, say, show, size
+from restante_cli.reasons import reason
 
 QUEUED = Number("queue number", "restante admin queue list")
 COLUMNS = ("id", "sender", "recipient", "state", "attempts", "next_attempt", "size", "last_reply")
@@ -134,6 +135,7 @@ def _entry(entry: QueueEntry) -> dict[str, Any]:
         "size": size(entry.size_octets),
         "size_octets": entry.size_octets,
         "status": recipient.status,
+        "reason": reason(recipient.reason),
         "diagnostic": recipient.diagnostic,
         "last_reply": f"{recipient.status} {recipient.diagnostic}".strip(),
     }

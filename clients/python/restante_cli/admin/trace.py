@@ -17,6 +17,7 @@ from restante_cli.admin.queue import NULL_PATH, Age, stamp, state
 from restante_cli.failures import run
 from restante_cli.groups import Failure
 from restante_cli.output import console, one_line, output_option, print_json, say, size
+from restante_cli.reasons import reason
 
 TIME = "%Y-%m-%d %H:%M:%S"
 STATE_WIDTH = 11
@@ -126,6 +127,7 @@ def _traced(message: MessageTrace) -> dict[str, Any]:
                 "recipient_id": event.recipient_id,
                 "recipient": event.forward_path,
                 "state": state(event.state),
+                "reason": reason(event.reason),
                 "detail": event.detail,
             }
             for event in message.events

@@ -13,6 +13,7 @@ from restante_cli.failures import run
 from restante_cli.mail.conditions import DAYS, moment
 from restante_cli.mail.context import Mail, Number
 from restante_cli.output import output_option, print_json, say, transfer_progress
+from restante_cli.reasons import reason
 from restante_mail.text.html import lines_of_html
 
 
@@ -98,6 +99,9 @@ async def _send(
                 say(f"Saved as draft {saved.message_id}.")
             return
         sent = await client.submissions.submit(composed, send_at=send_at)
+    for failed in sent.failed_before:
+        day = failed.failed_at.ToDatetime(UTC).astimezone().date()
+        click.echo(f"Warning: earlier mail to {failed.address} has failed ({day}): {failed.diagnostic}", err=True)
     report(sent.submission, form, sent_message_id=sent.sent_message_id)
 
 
@@ -108,6 +112,7 @@ def report(submission: SubmissionRecord, form: str, *, sent_message_id: int = 0)
             "recipient": recipient.forward_path,
             "state": RecipientState.Name(recipient.state).removeprefix("RECIPIENT_STATE_").lower(),
             "status": recipient.status,
+            "reason": reason(recipient.reason),
             "diagnostic": recipient.diagnostic,
         }
         for recipient in submission.recipients

@@ -13,6 +13,7 @@ from restante.errors import (
 )
 from restante.v1 import methods
 from restante.v1.content_pb2 import UploadKind
+from restante.v1.outcomes_pb2 import OutcomeReason
 from restante.v1.submission_pb2 import (
     CancelSubmissionRequest,
     CancelSubmissionResponse,
@@ -28,6 +29,7 @@ from restante.v1.submission_pb2 import (
 )
 from restante.v1.transport_pb2 import AcceptSubmissionRequest, AcceptSubmissionResponse
 from restante_mail.canonical import NulFound, canonicalise
+from restante_mail.envelope.outcome_reasons import reason_of
 from restante_mail.limits import DEFAULT_LIMITS
 from restante_mail.mime.sections import Kind as SectionKind
 from restante_server.api.engine.access import API_SESSION, SMTP_SUBMISSION, SUBMIT_SESSION
@@ -39,6 +41,7 @@ from restante_server.api.services.envelopes import (
     envelope_of,
     require_trace_field,
 )
+from restante_server.api.services.failed_addresses import failed_address
 from restante_server.api.services.violations import collected
 from restante_server.db.clock import now_microseconds
 from restante_server.db.operation import Write
@@ -47,7 +50,8 @@ from restante_server.store import contents, messages, requests, uploads
 from restante_server.store.contents import Wanted
 from restante_server.transport import submission, submitted, take
 from restante_server.transport.enqueue import Taken
-from restante_server.transport.outbound import outgoing
+from restante_server.transport.outbound import failed_addresses, outgoing
+from restante_server.transport.outbound.failed_addresses import Failure
 from restante_server.transport.outbound.outgoing import Source
 from restante_server.transport.outbound.recipients import Row
 from restante_server.transport.records import Envelope
@@ -194,10 +198,15 @@ async def _submission(
 
 
 async def _answer(call: Call, taken: Taken) -> SubmitMessageResponse:
-    def look(tx: Connection) -> Submitted:
-        return submitted.get(tx, call.caller.account_id, taken.transport_id)
+    remembered = call.core.transport.settings.failed_address_microseconds
 
-    response = SubmitMessageResponse(submission=record(await call.core.short_read(look)))
+    def look(tx: Connection) -> tuple[Submitted, list[Failure]]:
+        found = submitted.get(tx, call.caller.account_id, taken.transport_id)
+        foreign = [row.forward_path for row in found.recipients if row.destination] if remembered else []
+        return found, failed_addresses.among(tx, foreign, now_microseconds(tx) - remembered, found.accepted_at)
+
+    found, failures = await call.core.short_read(look)
+    response = SubmitMessageResponse(submission=record(found), failed_before=map(failed_address, failures))
     if taken.sent is not None:
         response.sent_message_id = taken.sent.message_id
         response.commit.CopyFrom(convert.commit_token(call, call.caller.mailbox_id, taken.sent.change_number))
@@ -254,6 +263,7 @@ def recipient(row: Row) -> SubmissionRecipient:
         status=row.status,
         diagnostic=row.diagnostic,
         attempt_count=row.attempt_count,
+        reason=OutcomeReason.ValueType(reason_of(row.status, row.diagnostic)),
     )
     if row.next_attempt_at is not None:
         made.next_attempt_at.CopyFrom(convert.timestamp(row.next_attempt_at))

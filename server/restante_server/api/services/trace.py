@@ -8,7 +8,9 @@ from restante.errors import InvalidArgument
 from restante.v1 import admin_pb2 as v1
 from restante.v1 import methods
 from restante.v1.checks_pb2 import MessageChecks
+from restante.v1.outcomes_pb2 import OutcomeReason
 from restante.v1.submission_pb2 import RecipientState
+from restante_mail.envelope.outcome_reasons import reason_of
 from restante_server.api.engine.access import administrators
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
@@ -66,10 +68,12 @@ def _trace(history: History) -> v1.MessageTrace:
 
 
 def _event(event: Event) -> v1.TraceEvent:
+    status, _, diagnostic = event.detail.partition(" ")
     return v1.TraceEvent(
         happened_at=convert.timestamp(event.happened_at),
         recipient_id=event.recipient_id,
         forward_path=event.forward_path,
         state=RecipientState.ValueType(int(event.state or 0)),
         detail=event.detail,
+        reason=OutcomeReason.ValueType(reason_of(status, diagnostic)),
     )

@@ -19,8 +19,9 @@ from restante_server.db.schema import transport_message, transport_recipient
 from restante_server.directory import domain_keys
 from restante_server.transport import rows
 from restante_server.transport.forwarding import Forwarded, Forwarding
-from restante_server.transport.outbound import candidates, holds, recipients
+from restante_server.transport.outbound import candidates, failed_addresses, holds, recipients
 from restante_server.transport.outbound.dsn import Action
+from restante_server.transport.outbound.failed_addresses import Failure
 from restante_server.transport.outbound.recipients import Postponement, Row, Settlement
 from restante_server.transport.outbound.signatures import SEAL_OCTETS, SIGNATURE_OCTETS
 from restante_server.transport.outbound.turns import Turns
@@ -234,7 +235,16 @@ def report(tx: Connection, settings: TransportSettings, lease_id: int, outcomes:
             settled.append(_settled(row, outcome))
     recipients.postpone(tx, later, now)
     recipients.settle(tx, settings, origins, settled, now)
+    if settings.failed_address_microseconds:
+        _note(tx, settled, now)
     events(tx, rows.ENDED).add(lease_id)  # the relay has room for another
+
+
+def _note(tx: Connection, settled: Sequence[Settlement], now: int) -> None:
+    """Remember addresses that do not exist, and forget those that took mail."""
+    failed = (one for one in settled if one.state is State.FAILED)
+    failed_addresses.note(tx, (Failure(one.row.forward_path, one.status, one.diagnostic, now) for one in failed))
+    failed_addresses.clear(tx, (one.row.forward_path for one in settled if one.state is State.RELAYED))
 
 
 def _deferred(settings: TransportSettings, origin: Origin, row: Row, outcome: Outcome, now: int) -> Postponement:

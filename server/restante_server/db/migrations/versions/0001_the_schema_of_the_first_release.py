@@ -119,6 +119,19 @@ def upgrade() -> None:
         sa.UniqueConstraint("ascii_name", name=op.f("uq_domain_ascii_name")),
     )
     op.create_table(
+        "failed_address",
+        sa.Column("address_key", sa.Text(), nullable=False),
+        sa.Column("domain", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("diagnostic", sa.Text(), nullable=False),
+        sa.Column("failed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("address_key", name=op.f("pk_failed_address")),
+        comment="Addresses of other domains to which mail has failed because they do not exist: senders get a warning.",
+    )
+    op.create_index(op.f("ix_failed_address_domain"), "failed_address", ["domain"], unique=False)
+    op.create_index(op.f("ix_failed_address_failed_at"), "failed_address", ["failed_at"], unique=False)
+    op.create_table(
         "folder",
         sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("folder_id", sa.BigInteger(), autoincrement=False, nullable=False),
