@@ -336,19 +336,23 @@ def running(store: str, queued: int = 0) -> Iterator[tuple[subprocess.Popen[byte
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--victims", default=",".join(VICTIMS), help="the processes to kill, in turn; all of them: all")
     parser.add_argument("--queued", type=int, default=0, help="recipients of a dead domain that wait beside the load")
     parser.add_argument("--store", default="", help="URL of an empty PostgreSQL database; without it SQLite")
     parser.add_argument("--postgres", action="store_true", help="a PostgreSQL server of its own, for this run")
     parser.add_argument("--seed", type=int, default=None)
     arguments = parser.parse_args()
     random.seed(arguments.seed)
+    victims = arguments.victims.split(",")
+    if unknown := set(victims) - set(VICTIMS):
+        parser.error(f"--victims: {', '.join(sorted(unknown))} is none of {', '.join(VICTIMS)}")
     with contextlib.ExitStack() as stack:
         store = arguments.store
         if arguments.postgres:
             store = PostgresServer(stack.enter_context(running_cluster())).create_database()
         supervisor, base, directory = stack.enter_context(running(store, arguments.queued))
         for number in range(1, arguments.rounds + 1):
-            victim = VICTIMS[number % len(VICTIMS)]
+            victim = victims[number % len(victims)]
             try:
                 outcome = one_round(supervisor, base, directory, victim, queued=arguments.queued)
             except (AssertionError, TimeoutError) as problem:
