@@ -337,6 +337,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--victims", default=",".join(VICTIMS), help="the processes to kill, in turn; all of them: all")
+    parser.add_argument("--ready-seconds", type=float, default=BACK_SECONDS, help="until a killed core must be ready")
     parser.add_argument("--queued", type=int, default=0, help="recipients of a dead domain that wait beside the load")
     parser.add_argument("--store", default="", help="URL of an empty PostgreSQL database; without it SQLite")
     parser.add_argument("--postgres", action="store_true", help="a PostgreSQL server of its own, for this run")
@@ -354,7 +355,7 @@ def main() -> int:
         for number in range(1, arguments.rounds + 1):
             victim = victims[number % len(victims)]
             try:
-                outcome = one_round(supervisor, base, directory, victim, queued=arguments.queued)
+                outcome = one_round(supervisor, base, directory, victim, arguments.ready_seconds, arguments.queued)
             except (AssertionError, TimeoutError) as problem:
                 print(json.dumps({"round": number, "victim": victim, "problem": str(problem)}), flush=True)
                 return 1

@@ -71,7 +71,7 @@ async def _trace(admin: Admin, request: TraceMessagesRequest, limit: int, form: 
             if len(found) == limit:
                 break
     if form == "json":
-        print_json([_traced(each) for each in found])
+        print_json([traced(each) for each in found])
     if not found:
         raise Failure(
             "no trace matches; a trace is kept for transport.trace_days after the message was accepted or, "
@@ -80,7 +80,7 @@ async def _trace(admin: Admin, request: TraceMessagesRequest, limit: int, form: 
     if form == "json":
         return
     width = console().width
-    for number, message in enumerate(map(_traced, found)):
+    for number, message in enumerate(map(traced, found)):
         say("\n".join([*([""] if number else []), *lines(message, width)]))
 
 
@@ -112,7 +112,8 @@ def _wrapped(text: str, width: int, indent: int) -> Iterator[str]:
     yield text
 
 
-def _traced(message: MessageTrace) -> dict[str, Any]:
+def traced(message: MessageTrace) -> dict[str, Any]:
+    """A message's trace for programs; people get `lines` of it."""
     return {
         "id": message.transport_id,
         "accepted_at": message.accepted_at.ToDatetime(UTC),
