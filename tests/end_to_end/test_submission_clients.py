@@ -256,7 +256,7 @@ def arrived_about(demo: Demo, token: str) -> bytes:
         client.login(demo.address("alice"), demo.password("alice"))
         while time.monotonic() < until:
             client.select("INBOX", readonly=True)
-            _, found = client.search(None, "FROM", "MAILER-DAEMON")
+            _, found = client.search(None, "FROM", '"Mail Delivery System"')
             for number in found[0].split():
                 _, answer = client.fetch(number.decode(), "(BODY.PEEK[])")
                 part = answer[0]
