@@ -35,6 +35,7 @@ from restante_server.api.services.message_shapes import Shape
 from restante_server.api.services.restrictions import restriction
 from restante_server.api.services.sealed import seal, unseal
 from restante_server.api.services.violations import collected
+from restante_server.directory.keys import OVERHEAD_OCTETS
 from restante_server.directory.rights import Claim, Place
 from restante_server.store import rows, search
 from restante_server.store.restriction import EVERYTHING, Restriction
@@ -47,6 +48,7 @@ MOST_SORT_KEYS: Final = 4
 ROWS_AT_ONCE: Final = 100  # read in one statement, so that a page that ends early leaves few rows unused
 LATEST_FIRST: Final = (("received_at", True),)
 PAGE_TOKEN: Final = b"page of messages"
+SHORT_TEXT: Final = 40  # characters of a sort key's text; four such texts fit the usual room for a token
 
 
 @handlers.direct(methods.SEARCH_MESSAGES, rule=access.MAIL_SESSION, reads=every)
@@ -85,7 +87,8 @@ async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMess
             width, after = step.width, step.after
             if after is None or len(hits) > size:
                 break
-    wanted, limit = [hit[width] for hit in hits[:size]], call.result_octets - pages.TOKEN_OCTETS
+    wanted = [hit[width] for hit in hits[:size]]
+    limit = call.result_octets - _token_room([tuple(hit[:width]) for hit in hits[:size]])
     read_rows = partial(_rows, ask=ask, directory=directory, message_ids=wanted, limit_octets=limit)
     found, shown = await call.core.db.read(read_rows, deadline=call.deadline)
     answer = QueryMessagesResponse(rows=found)
@@ -200,8 +203,19 @@ def _mark(mailbox_id: int, request: QueryMessagesRequest) -> bytes:
     return hashlib.sha256(asked.SerializeToString(deterministic=True)).digest()[:16]
 
 
+def _token_room(keys: Sequence[Key]) -> int:
+    """The octets to leave for the token of a page that ends at one of these keys, which may have long subjects."""
+    with_text = [key for key in keys if any(isinstance(part, str) and len(part) > SHORT_TEXT for part in key)]
+    longest = max((len(_plain(key)) for key in with_text), default=0)
+    return max(pages.TOKEN_OCTETS, 4 * (longest + OVERHEAD_OCTETS) // 3 + pages.FRAME_OCTETS)
+
+
+def _plain(key: Key) -> bytes:
+    return json.dumps(key, separators=(",", ":")).encode()
+
+
 def _seal_token(call: Call, mark: bytes, key: Key) -> str:
-    plain = json.dumps(key, separators=(",", ":")).encode()
+    plain = _plain(key)
     return base64.urlsafe_b64encode(seal(call, PAGE_TOKEN + mark, plain)).decode().rstrip("=")
 
 

@@ -15,13 +15,17 @@ from sqlalchemy import Connection, insert, update
 
 from restante.errors import InvalidPageToken
 from restante.methods import Method
-from restante.v1 import admin_pb2, folder_pb2, message_pb2, methods, submission_pb2
+from restante.v1 import admin_pb2, folder_pb2, message_pb2, methods, signing_pb2, submission_pb2
+from restante_mail.feedback.aggregate import AggregateReport, PublishedPolicy, Row
 from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.results import MAX_RESULT_OCTETS
 from restante_server.api.services import pages
 from restante_server.db import schema
 from restante_server.db.operation import Write
+from restante_server.transport.feedback import archive
+from restante_server.transport.outbound import failed_addresses, holds
+from restante_server.transport.tls import sessions
 from restante_server.upkeep.jobs import records
 from tests.server.api.served import DOMAIN, Served, operation, request_id, served
 
@@ -120,7 +124,12 @@ async def core(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served
             gone = message_pb2.DeleteMessagesRequest(mode=message_pb2.DELETE_MODE_SOFT)
             gone.messages.ids.message_ids.append(added.message_id)
             await made.call("MessageService/DeleteMessages", gone, token=token)
+            keys = signing_pb2.CreateDomainKeysRequest(domain=f"d{number}.example", request_id=request_id())
+            keys.keys.add(algorithm=signing_pb2.SIGNING_ALGORITHM_ED25519)
+            await made.call("AdminService/CreateDomainKeys", keys, identity="admin")
         await made.core.db.write(Write(_start_jobs))
+        await made.core.db.write(Write(_insert_queue_facts))
+        await made.core.db.write(Write(_keep_reports))
         yield made
 
 
@@ -133,11 +142,29 @@ def _start_jobs(tx: Connection) -> None:
     tx.execute(insert(schema.job_finding), rows)
 
 
+def _insert_queue_facts(tx: Connection) -> None:
+    """Three standing holds, failed addresses and counts of TLS sessions."""
+    now = time.time_ns() // 1_000
+    domains = [f"d{number}.example.org" for number in range(3)]
+    holds.add(tx, holds.Kind.DESTINATION, domains, "admin", now)
+    failures = [failed_addresses.Failure(f"x@{name}", "5.1.1", "no such user", now) for name in domains]
+    failed_addresses.note(tx, failures)
+    sessions.add(tx, now // 86_400_000_000, [(sessions.Kind(name, 1, (), ()), 1) for name in domains], [])
+
+
+def _keep_reports(tx: Connection) -> None:
+    """Three DMARC reports with three rows each."""
+    rows = tuple((Row(f"192.0.2.{number}", "none", True, True, DOMAIN), 1) for number in range(3))
+    for number in range(3):
+        report = AggregateReport("Example", "a@example.net", str(number), 1, 2, PublishedPolicy(DOMAIN, "none"), rows)
+        archive.keep(tx, archive.Direction.RECEIVED, report, "a@example.net", number)
+
+
 def _entries(answer: Any) -> list[Any]:
     """The entries of a page: its one repeated field, or the ids of its rows."""
     if isinstance(answer, message_pb2.QueryMessagesResponse):
         return list(answer.rows.message_ids)
-    (entries,) = (value for field, value in answer.ListFields() if field.name != "next_page_token")
+    (entries,) = (value for field, value in answer.ListFields() if field.is_repeated)
     return list(entries)
 
 
@@ -150,6 +177,8 @@ async def _walk(core: Served, method: Method[Any, Any], limit: int) -> list[list
     request = method.request(page_size=1_000)
     if method == methods.LIST_JOB_FINDINGS:
         request.job_id = 1
+    if method == methods.LIST_DMARC_REPORT_ROWS:
+        request.report_id = 1
     if method == methods.QUERY_MESSAGES:
         request.columns.append(message_pb2.MESSAGE_COLUMN_SUMMARY)
     found = []

@@ -235,7 +235,13 @@ async def test_cut_pages_lose_and_double_no_row(box: Box, tmp_path: Path, seed: 
     stays, found, cuts = {one.placed.message_id for one in known}, list[int](), 0
     while True:
         limit = largest + rng.randint(1_100, 4_000)
-        answer = await api.query_messages(replace(call_of(box, tmp_path), result_octets=limit), request)
+        while True:
+            try:
+                answer = await api.query_messages(replace(call_of(box, tmp_path), result_octets=limit), request)
+                break
+            except ResultTooLarge:  # a row that came later, or a token with long subjects, takes more room
+                limit += 2_000
+                assert limit < 100_000
         count = len(answer.rows.message_ids)
         assert 0 < count <= request.page_size and answer.ByteSize() <= limit
         cuts += count < request.page_size and bool(answer.next_page_token)
