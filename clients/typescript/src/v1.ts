@@ -10,6 +10,7 @@ export * from "./gen/restante/v1/folder_pb.js";
 export * from "./gen/restante/v1/job_pb.js";
 export * from "./gen/restante/v1/mailbox_pb.js";
 export * from "./gen/restante/v1/message_pb.js";
+export * from "./gen/restante/v1/outcomes_pb.js";
 export * from "./gen/restante/v1/queue_pb.js";
 export * from "./gen/restante/v1/reports_pb.js";
 export * from "./gen/restante/v1/search_pb.js";
