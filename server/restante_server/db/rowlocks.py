@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +13,12 @@ from restante_server.db import prepared
 from restante_server.db.backend import LockRows
 
 
+@functools.cache
 def lock_rows(key: Column[Any]) -> LockRows:
     """A function that locks the rows whose integer `key` is among the ids; ids without a row are ignored.
 
-    The plan sorts before it locks, so the rows are locked in the order of their ids.
+    The plan sorts before it locks, so the rows are locked in the order of their ids. A process has one function, and so
+    one prepared statement, for a key.
     """
     # FOR NO KEY UPDATE: the key never changes, so rows that refer to this one may be inserted meanwhile.
     statement = (

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from restante_server.db import prepared
+from restante_server.db import prepared, schema
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
+from restante_server.db.rowlocks import lock_rows
 from restante_server.db.schema import account, domain, sealing_key
 from restante_server.db.upsert import insert_missing
 
@@ -114,3 +115,9 @@ async def test_a_list_that_expands_and_a_missing_parameter_are_refused(database:
                 prepared.rows(tx, _named, {})
 
     await database.write(Write(run))
+
+
+def test_the_locks_of_a_table_are_one_statement_for_all_stores_of_a_process() -> None:
+    key = schema.mailbox.c.mailbox_id
+    assert lock_rows(key) is lock_rows(key)
+    assert lock_rows(key) is not lock_rows(schema.content.c.content_id)
