@@ -49,7 +49,7 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a number of messages have in common."""
+    """The facts that a number of messages have in common."""
 
     source_address: str
     disposition: str  # none, pass, quarantine or reject

@@ -1,4 +1,4 @@
-"""What administrators do with selected recipients of the queue, in steps of one transaction each.
+"""The operations of administrators on selected recipients of the queue, in steps of one transaction each.
 
 A step locks the messages of some recipients, reads the recipients again and changes those whose state permits it. It
 may be repeated: recipients that have changed already are left alone.

@@ -24,7 +24,7 @@ DAY_SECONDS = 86_400
 
 
 class Subject(NamedTuple):
-    """What one report is about."""
+    """The day and the domain of one report."""
 
     day: int  # days since 1970-01-01 UTC
     policy_domain: str

@@ -13,7 +13,7 @@ MAX_TEXT = 100  # characters of an explanation, so that rows of equal kind stay 
 
 
 class Treatment(Enum):
-    """What became of the message. The value is the disposition in a report (RFC 9990 2.1.1.8)."""
+    """The outcome for the message. The value is the disposition in a report (RFC 9990 2.1.1.8)."""
 
     NONE = "none"
     QUARANTINED = "quarantine"

@@ -59,7 +59,7 @@ NOTHING = Findings()
 
 
 def find(checks: Checks, claimed: Claimed, local: Collection[str], settings: CheckSettings) -> Findings:
-    """What the results say against a message. `local` has those of the claimed domains that are local domains."""
+    """The findings against a message. `local` has those of the claimed domains that are local domains."""
     listed = [one for one in checks.dns_lists if one.listed]
     weight = sum(one.weight for one in listed)
     dmarc = checks.dmarc
@@ -133,7 +133,7 @@ def local_override(found: Findings) -> str:
 
 
 def _evidence(checks: Checks, weight: float, settings: CheckSettings) -> str:
-    """What confirms a failure of DMARC, so that a domain with p=reject may be taken at its word without a setting.
+    """The evidence that confirms a failure of DMARC. With it, a domain with p=reject needs no setting.
 
     A forwarder breaks SPF, and a mailing list breaks signatures, but hardly one does both for mail that its author has
     signed, and none of them is on DNS lists.

@@ -17,7 +17,7 @@ MOST = 1_000  # standing holds
 
 
 class Kind(IntEnum):
-    """What a hold names."""
+    """The kind of address that a hold names."""
 
     SENDER = 1
     RECIPIENT = 2

@@ -102,7 +102,7 @@ class Lease(NamedTuple):
 
 
 class Outbound(NamedTuple):
-    """What is sent under a lease: the field of this hop, the content, and the domain whose keys sign them."""
+    """The parts of a leased message: the field of this hop, the content, and the domain whose keys sign them."""
 
     transport_id: int
     trace_field: bytes
@@ -191,7 +191,7 @@ def _not_held(tx: Connection, ready: Sequence[Row], reverse_paths: dict[int, str
 
 
 def outbound(tx: Connection, lease_id: int) -> Outbound:
-    """What is sent under a lease. Raises LeaseLost."""
+    """The parts of a leased message. Raises LeaseLost."""
     row = tx.execute(_outbound, {"lease": lease_id}).one_or_none()
     if row is None:
         raise LeaseLost

@@ -47,7 +47,7 @@ class _Served(Generic[Key]):
 
 
 class Turns:
-    """What one relay holds and was given, and where the search for candidates goes on."""
+    """The leases of one relay by destination and sender, and the place where the search for candidates goes on."""
 
     def __init__(self, most: int) -> None:
         """`most`: leases that the relay may hold at a time."""

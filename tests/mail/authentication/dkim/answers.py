@@ -14,6 +14,7 @@ from restante_mail.authentication.dkim.verify import Verifier
 from restante_mail.authentication.dns import Address, DnsFailure
 from restante_mail.authentication.results import DkimResult
 
+TXT_ALONE = "DKIM and ARC ask for TXT records alone"
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 
 
@@ -32,16 +33,16 @@ class Answers:
         return [text.encode() for text in ([found] if isinstance(found, str) else found)]
 
     async def addresses(self, name: str, version: int) -> Sequence[Address]:
-        raise NotImplementedError
+        raise AssertionError(TXT_ALONE)
 
     async def mail_servers(self, name: str) -> Sequence[str]:
-        raise NotImplementedError
+        raise AssertionError(TXT_ALONE)
 
     async def names(self, address: Address) -> Sequence[str]:
-        raise NotImplementedError
+        raise AssertionError(TXT_ALONE)
 
     async def exists(self, name: str) -> bool:
-        raise NotImplementedError
+        raise AssertionError(TXT_ALONE)
 
 
 @cache
