@@ -1,6 +1,6 @@
 """Migrating a store's schema to the one this program was built for, and checking its state.
 
-Steps only go forward and only add; a later release removes obsolete parts. To make a step, change `schema.py`, run
+Steps only go forward and only add; a later release removes obsolete parts. To make a step, change `schema`, run
 `python -m restante_server.db.revision "what it adds"`, and review the written step.
 """
 

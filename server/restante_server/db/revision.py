@@ -1,4 +1,4 @@
-"""Writes the next migration step from the difference between `schema.py` and the steps there are.
+"""Writes the next migration step from the difference between `schema` and the steps there are.
 
     python -m restante_server.db.revision "what it adds"
     python -m restante_server.db.revision --first          until the first release: makes step 0001 anew
@@ -25,7 +25,7 @@ FIRST = "0001"
 
 
 def write_step(message: str, number: str) -> None:
-    """Write step `number` (four digits) with the parts of `schema.py` that the steps before it do not make."""
+    """Write step `number` (four digits) with the parts of `schema` that the steps before it do not make."""
     with tempfile.TemporaryDirectory() as folder:
         backend = open_backend(f"sqlite:///{folder}/trial.db")
         with backend.writer() as tx, tx.begin():

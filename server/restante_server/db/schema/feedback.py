@@ -1,0 +1,54 @@
+"""DMARC reports: what is counted for them, and what was sent and received."""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
+
+from restante_server.db.schema.base import RowId, metadata
+
+dmarc_domain = Table(
+    "dmarc_domain",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # days since 1970-01-01 UTC
+    Column("policy_domain", Text, primary_key=True),  # A-labels
+    Column("record", Text, nullable=False),  # the policy record, as last seen
+    Column("report_to", Text, nullable=False),  # JSON list of the addresses that may get the report
+    comment="Policy domains of which a report is due, one row a day.",
+)
+
+dmarc_row = Table(
+    "dmarc_row",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("policy_domain", Text, primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),  # of `facts`
+    Column("facts", Text, nullable=False),  # JSON of restante_mail.feedback.aggregate.Row
+    Column("message_count", BigInteger, nullable=False),
+    comment="What messages of one day and policy domain have in common, and their number.",
+)
+
+dmarc_report = Table(
+    "dmarc_report",
+    metadata,
+    Column("report_id", RowId, primary_key=True),
+    Column("direction", Integer, nullable=False),  # ReportDirection: sent or received
+    Column("organization", Text, nullable=False),  # that wrote it
+    Column("external_id", Text, nullable=False),  # its id in the report
+    Column("policy_domain", Text, nullable=False),
+    Column("begin_at", BigInteger, nullable=False),
+    Column("end_at", BigInteger, nullable=False),
+    Column("message_count", BigInteger, nullable=False),
+    Column("failed_count", BigInteger, nullable=False),  # messages with neither DKIM nor SPF aligned
+    Column("address", Text, nullable=False),  # recipients of a sent report, author of a received one
+    Column("document", LargeBinary, nullable=False),  # the report as XML, compressed by GZIP
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("direction", "organization", "policy_domain", "external_id", name="uq_dmarc_report"),
+    Index("ix_dmarc_report_created", "created_at"),
+    comment="Aggregate reports, sent to other domains and received about ours.",
+)
+
+report_cursor = Table(
+    "report_cursor",
+    metadata,
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("message_id", BigInteger, nullable=False),  # messages up to it have been searched for reports
+    comment="How far the mailboxes that receive reports have been read.",
+)
