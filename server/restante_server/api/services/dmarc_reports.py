@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from restante.errors import InvalidArgument, ReportNotFound
 from restante.v1 import checks_pb2, methods
 from restante.v1 import reports_pb2 as v1
+from restante_mail.feedback import aggregate_xml
 from restante_mail.feedback.aggregate import PublishedPolicy, Row
 from restante_server.api.engine.access import administrators
 from restante_server.api.engine.call import Call
@@ -14,7 +15,7 @@ from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, pages
 from restante_server.directory import addresses
 from restante_server.transport.feedback import archive
-from restante_server.transport.feedback.archive import Direction, Kept
+from restante_server.transport.feedback.archive import Direction, Kept, Kind
 
 handlers = Handlers()
 
@@ -33,7 +34,9 @@ def list_dmarc_reports(tx: Connection, call: Call, request: v1.ListDmarcReportsR
     direction = _direction(request.direction)
     page = pages.Page.asked(f"dmarc reports {request.direction} {domain}", request, call.result_octets)
     (number,) = page.key
-    found = archive.page(tx, direction, domain, pages.number(number) if number else None, page.most)
+    found = archive.page(
+        tx, Kind.DMARC_AGGREGATE, direction, domain, pages.number(number) if number else None, page.most
+    )
     answer = v1.ListDmarcReportsResponse()
     return page.fill(answer, answer.reports, found, _report, lambda last: (str(last.report_id),))
 
@@ -46,10 +49,10 @@ def list_dmarc_report_rows(
     page = pages.Page.asked(f"dmarc report {request.report_id}", request, call.result_octets)
     (number,) = page.key
     first = pages.number(number) if number else 0
-    found = archive.get(tx, request.report_id)
+    found = archive.get(tx, Kind.DMARC_AGGREGATE, request.report_id)
     if found is None:
         raise ReportNotFound(report_id=request.report_id)
-    kept, report = found
+    kept, report = found[0], aggregate_xml.read(found[1])
     rows = list(enumerate(report.rows[first : first + page.most], first + 1))
     answer = v1.ListDmarcReportRowsResponse(report=_report(kept), published=_published(report.published))
     return page.fill(answer, answer.rows, rows, lambda one: _row(*one[1]), lambda one: (str(one[0]),))
@@ -73,7 +76,7 @@ def _report(kept: Kept) -> v1.DmarcReport:
         policy_domain=kept.policy_domain,
         begins_at=convert.timestamp(kept.begin_at),
         ends_at=convert.timestamp(kept.end_at),
-        message_count=kept.message_count,
+        message_count=kept.total_count,
         failed_count=kept.failed_count,
         address=kept.address,
         created_at=convert.timestamp(kept.created_at),

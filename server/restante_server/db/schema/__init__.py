@@ -25,7 +25,7 @@ from restante_server.db.schema.directory import (
     domain_key,
     login_failure,
 )
-from restante_server.db.schema.feedback import dmarc_domain, dmarc_report, dmarc_row, report_cursor
+from restante_server.db.schema.feedback import dmarc_domain, dmarc_row, report, report_cursor
 from restante_server.db.schema.installation import lasting_secret, revoked_session, sealing_key, store, used_exchange
 from restante_server.db.schema.jobs import job, job_finding
 from restante_server.db.schema.mailboxes import (
@@ -63,7 +63,6 @@ __all__ = [
     "content_pin",
     "credential",
     "dmarc_domain",
-    "dmarc_report",
     "dmarc_row",
     "domain",
     "domain_key",
@@ -81,6 +80,7 @@ __all__ = [
     "metadata",
     "recoverable",
     "removed",
+    "report",
     "report_cursor",
     "request",
     "revoked_session",

@@ -1,4 +1,4 @@
-"""DMARC reports: what is counted for them, and what was sent and received."""
+"""Reports between mail servers: what is counted for DMARC reports, and the reports of all kinds that are kept."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
 
@@ -25,24 +25,27 @@ dmarc_row = Table(
     comment="What messages of one day and policy domain have in common, and their number.",
 )
 
-dmarc_report = Table(
-    "dmarc_report",
+report = Table(
+    "report",
     metadata,
     Column("report_id", RowId, primary_key=True),
+    Column("kind", Integer, nullable=False),  # transport.feedback.archive.Kind
     Column("direction", Integer, nullable=False),  # ReportDirection: sent or received
     Column("organization", Text, nullable=False),  # that wrote it
     Column("external_id", Text, nullable=False),  # its id in the report
     Column("policy_domain", Text, nullable=False),
     Column("begin_at", BigInteger, nullable=False),
     Column("end_at", BigInteger, nullable=False),
-    Column("message_count", BigInteger, nullable=False),
-    Column("failed_count", BigInteger, nullable=False),  # messages with neither DKIM nor SPF aligned
+    Column("total_count", BigInteger, nullable=False),  # messages, or sessions
+    Column("failed_count", BigInteger, nullable=False),  # those of them that failed
     Column("address", Text, nullable=False),  # recipients of a sent report, author of a received one
-    Column("document", LargeBinary, nullable=False),  # the report as XML, compressed by GZIP
+    Column("document", LargeBinary, nullable=False),  # the report itself, compressed by GZIP
     Column("created_at", BigInteger, nullable=False),
-    UniqueConstraint("direction", "organization", "policy_domain", "external_id", name="uq_dmarc_report"),
-    Index("ix_dmarc_report_created", "created_at"),
-    comment="Aggregate reports, sent to other domains and received about ours.",
+    UniqueConstraint("kind", "direction", "organization", "policy_domain", "external_id", name="uq_report_identity"),
+    Index("ix_report_kind", "kind", "direction", "report_id"),
+    Index("ix_report_created", "created_at"),
+    sqlite_autoincrement=True,  # an id is never reused, because administrators name a report by it
+    comment="Reports between mail servers of all kinds, sent to other domains and received about ours.",
 )
 
 report_cursor = Table(

@@ -1,18 +1,24 @@
-"""The kept aggregate reports: those sent to other domains, and those received about ours."""
+"""The kept reports of all kinds: those sent to other domains, and those received about ours."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 
-from restante_mail.feedback import aggregate_xml, attachments
-from restante_mail.feedback.aggregate import AggregateReport
-from restante_server.db.schema import dmarc_report
+from restante_mail.feedback import attachments
+from restante_server.db.schema import report as table
 from restante_server.db.upsert import insert_into
 
-SECOND = 1_000_000  # microseconds
+MAX_RECEIVED = 50_000  # of one kind, since anybody may write reports
+
+
+class Kind(IntEnum):
+    """The kind of a report, as it is stored."""
+
+    DMARC_AGGREGATE = 1
 
 
 class Direction(IntEnum):
@@ -23,8 +29,24 @@ class Direction(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class NewReport:
+    """A report to keep. Times are microseconds."""
+
+    kind: Kind
+    organization: str
+    external_id: str
+    policy_domain: str
+    begin_at: int
+    end_at: int
+    total_count: int  # messages, or sessions
+    failed_count: int
+    address: str  # recipients of a sent report, author of a received one
+    document: bytes  # compressed by `attachments.compress`
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
-    """One kept report, without its rows."""
+    """One kept report, without its document."""
 
     report_id: int
     direction: Direction
@@ -33,74 +55,80 @@ class Kept:
     policy_domain: str
     begin_at: int  # microseconds, here and below
     end_at: int
-    message_count: int
-    failed_count: int  # neither DKIM nor SPF aligned
+    total_count: int
+    failed_count: int
     address: str
     created_at: int
 
 
 _KEPT = (
-    dmarc_report.c.report_id,
-    dmarc_report.c.direction,
-    dmarc_report.c.organization,
-    dmarc_report.c.external_id,
-    dmarc_report.c.policy_domain,
-    dmarc_report.c.begin_at,
-    dmarc_report.c.end_at,
-    dmarc_report.c.message_count,
-    dmarc_report.c.failed_count,
-    dmarc_report.c.address,
-    dmarc_report.c.created_at,
+    table.c.report_id,
+    table.c.direction,
+    table.c.organization,
+    table.c.external_id,
+    table.c.policy_domain,
+    table.c.begin_at,
+    table.c.end_at,
+    table.c.total_count,
+    table.c.failed_count,
+    table.c.address,
+    table.c.created_at,
 )
 
 
-def keep(tx: Connection, direction: Direction, report: AggregateReport, address: str, now: int) -> bool:
+def keep(tx: Connection, direction: Direction, report: NewReport, now: int) -> bool:
     """Keep a report; returns False if it is there already (RFC 9990 2.6.4)."""
     row = {
+        "kind": int(report.kind),
         "direction": int(direction),
         "organization": report.organization,
-        "external_id": report.report_id,
-        "policy_domain": report.published.domain,
-        "begin_at": report.begin * SECOND,
-        "end_at": report.end * SECOND,
-        "message_count": sum(count for _, count in report.rows),
-        "failed_count": sum(count for row, count in report.rows if not (row.dkim_aligned or row.spf_aligned)),
-        "address": address,
-        "document": attachments.compress(aggregate_xml.write(report)),
+        "external_id": report.external_id,
+        "policy_domain": report.policy_domain,
+        "begin_at": report.begin_at,
+        "end_at": report.end_at,
+        "total_count": report.total_count,
+        "failed_count": report.failed_count,
+        "address": report.address,
+        "document": report.document,
         "created_at": now,
     }
-    into = insert_into(tx, dmarc_report).values(row).on_conflict_do_nothing().returning(dmarc_report.c.report_id)
+    into = insert_into(tx, table).values(row).on_conflict_do_nothing().returning(table.c.report_id)
     return tx.execute(into).one_or_none() is not None
 
 
-def page(tx: Connection, direction: Direction | None, policy_domain: str, before: int | None, most: int) -> list[Kept]:
-    """Reports, the latest first: at most `most`, with ids below `before`. Empty `policy_domain`: of all domains."""
-    wanted = select(*_KEPT).order_by(dmarc_report.c.report_id.desc()).limit(most)
+def room(tx: Connection, kind: Kind) -> int:
+    """The number of received reports of this kind that may still be kept."""
+    count = select(func.count()).where(table.c.kind == int(kind), table.c.direction == int(Direction.RECEIVED))
+    return max(MAX_RECEIVED - (tx.scalar(count) or 0), 0)
+
+
+def page(
+    tx: Connection, kind: Kind, direction: Direction | None, policy_domain: str, before: int | None, most: int
+) -> list[Kept]:
+    """Reports of a kind, the latest first: at most `most`, with ids below `before`. "": of all domains."""
+    wanted = select(*_KEPT).where(table.c.kind == int(kind)).order_by(table.c.report_id.desc()).limit(most)
     if direction is not None:
-        wanted = wanted.where(dmarc_report.c.direction == int(direction))
+        wanted = wanted.where(table.c.direction == int(direction))
     if policy_domain:
-        wanted = wanted.where(dmarc_report.c.policy_domain == policy_domain)
+        wanted = wanted.where(table.c.policy_domain == policy_domain)
     if before is not None:
-        wanted = wanted.where(dmarc_report.c.report_id < before)
+        wanted = wanted.where(table.c.report_id < before)
     return [_kept(row) for row in tx.execute(wanted)]
 
 
-def get(tx: Connection, report_id: int) -> tuple[Kept, AggregateReport] | None:
-    """One report with its rows."""
-    found = tx.execute(
-        select(*_KEPT, dmarc_report.c.document).where(dmarc_report.c.report_id == report_id)
-    ).one_or_none()
-    if found is None:
-        return None
-    return _kept(found[:-1]), aggregate_xml.read(attachments.decompress(found[-1]))
+def get(tx: Connection, kind: Kind, report_id: int) -> tuple[Kept, bytes] | None:
+    """One report of a kind with its document."""
+    wanted = select(*_KEPT, table.c.document).where(table.c.report_id == report_id, table.c.kind == int(kind))
+    found = tx.execute(wanted).one_or_none()
+    return None if found is None else (_kept(found[:-1]), attachments.decompress(found[-1]))
 
 
 def forget(tx: Connection, before: int, most: int) -> int:
     """Delete at most `most` reports that were kept before a moment (microseconds); returns their number."""
-    past = select(dmarc_report.c.report_id).where(dmarc_report.c.created_at < before).limit(most)
-    return tx.execute(delete(dmarc_report).where(dmarc_report.c.report_id.in_(past))).rowcount
+    past = select(table.c.report_id).where(table.c.created_at < before).limit(most)
+    return tx.execute(delete(table).where(table.c.report_id.in_(past))).rowcount
 
 
-def _kept(row: object) -> Kept:
-    values = tuple(row)  # type: ignore[arg-type, var-annotated]
-    return Kept(values[0], Direction(values[1]), *values[2:])
+def _kept(row: Sequence[object]) -> Kept:
+    report_id, direction, *rest = row
+    return Kept(report_id, Direction(direction), *rest)  # type: ignore[arg-type]

@@ -20,8 +20,8 @@ from restante_mail.header.addresses import Address
 from restante_mail.mime.compose import Attached, Outgoing, compose
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
-from restante_server.transport.feedback import archive, counts
-from restante_server.transport.feedback.archive import Direction
+from restante_server.transport.feedback import aggregate_reports, archive, counts
+from restante_server.transport.feedback.archive import Direction, NewReport
 from restante_server.transport.feedback.counts import DAY_SECONDS, Request, Subject
 from restante_server.transport.outbound import generated
 from restante_server.transport.settings import TransportSettings
@@ -60,7 +60,7 @@ class _Made:
     """A finished report; without addresses its counts are only removed."""
 
     subject: Subject
-    report: AggregateReport | None
+    report: NewReport | None
     addresses: tuple[str, ...] = ()
     octets: bytes = b""
     message_id: str = ""
@@ -80,7 +80,7 @@ class _Made:
             message_id=self.message_id,
             now=now,
         )
-        archive.keep(tx, Direction.SENT, self.report, ", ".join(self.addresses), now)
+        archive.keep(tx, Direction.SENT, self.report, now)
         return 1
 
 
@@ -100,7 +100,8 @@ def _made(reporter: Reporter, subject: Subject, request: Request, rows: tuple[tu
     message_id = f"{secrets.token_hex(16)}@{reporter.domain}"
     addresses = request.addresses[:MAX_ADDRESSES]
     octets = _message(reporter, report, addresses, message_id, datetime.fromtimestamp(now // 1_000_000, UTC))
-    return _Made(subject, report, addresses, octets, f"<{message_id}>")
+    kept = aggregate_reports.new_report(report, ", ".join(addresses))
+    return _Made(subject, kept, addresses, octets, f"<{message_id}>")
 
 
 def _published(policy_domain: str, text: str) -> PublishedPolicy:

@@ -1,4 +1,4 @@
-"""Reading the DMARC reports of other servers from the mailboxes that receive them.
+"""Reading the reports of other servers from the mailboxes that receive them.
 
 A periodic task looks at the messages that were delivered since its last look. It passes over a message without a
 report, and logs why it could not read one. The messages stay in their mailboxes.
@@ -8,36 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
-from restante_mail.feedback import aggregate_xml, attachments
-from restante_mail.feedback.aggregate import AggregateReport
 from restante_mail.feedback.errors import BadReport
 from restante_mail.mime import parts
-from restante_mail.mime.decoders import decoded
 from restante_mail.mime.parts import Part
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
-from restante_server.db.schema import message, report_cursor
+from restante_server.db.schema import listing, message, report_cursor
 from restante_server.db.upsert import insert_into
 from restante_server.directory.lookup import Resolution, resolve_many
 from restante_server.store import contents
-from restante_server.transport.feedback import archive
-from restante_server.transport.feedback.archive import Direction
+from restante_server.store.rows import SHOWS
+from restante_server.transport.feedback import aggregate_reports, archive
+from restante_server.transport.feedback.archive import Direction, Kind, NewReport
+from restante_server.transport.feedback.reader import Letter, Reader
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 20  # messages
 MAX_MESSAGE_OCTETS = 8 << 20  # a larger message is passed over
-MAX_PARTS = 20  # of one message, in which a report is sought
-_TYPES = frozenset(
-    "application/gzip application/x-gzip application/zip application/x-zip-compressed application/xml text/xml".split()
-)
-_ENDINGS = (".xml.gz", ".xml", ".zip")
+
+READERS: tuple[Reader, ...] = (aggregate_reports.READER,)
+"""All kinds of reports that are read."""
 
 
 class Unread(NamedTuple):
@@ -46,6 +44,7 @@ class Unread(NamedTuple):
     message_id: int
     octets: bytes | None
     structure: bytes = b""
+    checks: bytes = b""  # serialised restante.v1.MessageChecks
 
 
 async def read(db: Database, directory: Path, addresses: Sequence[str], now: int) -> int:
@@ -57,12 +56,28 @@ async def read(db: Database, directory: Path, addresses: Sequence[str], now: int
             last = messages[-1].message_id
 
             def keep(
-                tx: Connection, found: list[AggregateReport] = found, mailbox_id: int = mailbox_id, last: int = last
+                tx: Connection, found: list[NewReport] = found, mailbox_id: int = mailbox_id, last: int = last
             ) -> int:
                 _move_cursor(tx, mailbox_id, last)
-                return sum(archive.keep(tx, Direction.RECEIVED, report, report.email, now) for report in found)
+                return _keep(tx, found, now)
 
             kept += await db.write(Write(keep, rows=len(found) + 1))
+    return kept
+
+
+def _keep(tx: Connection, found: Sequence[NewReport], now: int) -> int:
+    """Keep what there is room for; returns the number of new reports."""
+    room = {kind: archive.room(tx, kind) for kind in sorted({report.kind for report in found})}
+    left_out: Counter[Kind] = Counter()
+    kept = 0
+    for report in found:
+        if room[report.kind] <= 0:
+            left_out[report.kind] += 1
+        elif archive.keep(tx, Direction.RECEIVED, report, now):
+            room[report.kind] -= 1
+            kept += 1
+    for kind, count in left_out.items():
+        log.warning("%d received reports (%s) are not kept: there are %d", count, kind.name, archive.MAX_RECEIVED)
     return kept
 
 
@@ -82,7 +97,8 @@ def _unread(tx: Connection, mailbox_id: int, directory: Path) -> list[Unread]:
     """The next messages behind the cursor that were delivered by the transport."""
     cursor = select(report_cursor.c.message_id).where(report_cursor.c.mailbox_id == mailbox_id).scalar_subquery()
     wanted = (
-        select(message.c.message_id, message.c.content_id)
+        select(message.c.message_id, message.c.content_id, listing.c.checks)
+        .outerjoin(listing, SHOWS)
         .where(
             message.c.mailbox_id == mailbox_id,
             message.c.message_id > func.coalesce(cursor, 0),
@@ -93,15 +109,15 @@ def _unread(tx: Connection, mailbox_id: int, directory: Path) -> list[Unread]:
         .limit(AT_ONCE)
     )
     rows = tx.execute(wanted).all()
-    stored = contents.load(tx, [content_id for _, content_id in rows])
+    stored = contents.load(tx, [content_id for _, content_id, _ in rows])
     found = []
-    for message_id, content_id in rows:
+    for message_id, content_id, checks in rows:
         one = stored[content_id]
         if one.size_octets > MAX_MESSAGE_OCTETS:
             found.append(Unread(message_id, None))
         else:
             octets = contents.read_range(tx, directory, one, 0, one.size_octets)
-            found.append(Unread(message_id, octets, one.structure))
+            found.append(Unread(message_id, octets, one.structure, checks or b""))
     return found
 
 
@@ -110,23 +126,27 @@ def _move_cursor(tx: Connection, mailbox_id: int, message_id: int) -> None:
     tx.execute(into.on_conflict_do_update(index_elements=[report_cursor.c.mailbox_id], set_={"message_id": message_id}))
 
 
-def _reports(messages: Sequence[Unread]) -> list[AggregateReport]:
+def _reports(messages: Sequence[Unread]) -> list[NewReport]:
     """The reports in these messages."""
     found = []
     for one in messages:
         if one.octets is None:
             log.warning("message %d is too large to be searched for reports", one.message_id)
             continue
-        for part in _candidates(parts.decode(one.structure)):
+        letter = Letter(one.octets, parts.decode(one.structure), one.checks)
+        for reader, part in _claimed(letter.tree):
             try:
-                found.append(aggregate_xml.read(attachments.decompress(b"".join(decoded(one.octets, part)))))
+                found.append(reader.read(letter, part))
             except BadReport as problem:
-                log.warning("the report in message %d cannot be read: %s", one.message_id, problem)
+                log.warning("%s in message %d cannot be read: %s", reader.name, one.message_id, problem)
     return found
 
 
-def _candidates(tree: Part) -> list[Part]:
-    """The parts that may be a report, by media type or file name."""
-    leaves = (part for part in tree.walk() if not part.is_multipart and not part.is_message)
-    chosen = [part for part in leaves if part.media_type in _TYPES or part.filename.lower().endswith(_ENDINGS)]
-    return chosen[:MAX_PARTS]
+def _claimed(tree: Part) -> Iterator[tuple[Reader, Part]]:
+    """The parts that may be reports, each with the first reader that claims it."""
+    claimed: set[int] = set()  # identities of parts
+    for reader in READERS:
+        for part in reader.candidates(tree):
+            if id(part) not in claimed:
+                claimed.add(id(part))
+                yield reader, part

@@ -14,6 +14,7 @@ from restante.v1 import reports_pb2 as v1
 from restante_mail.feedback.aggregate import AggregateReport, PublishedPolicy
 from restante_server.db.operation import Write
 from restante_server.transport.feedback import archive
+from restante_server.transport.feedback.aggregate_reports import new_report
 from restante_server.transport.feedback.archive import Direction
 from tests.server.api.people import ADMIN, Bench, gateway
 from tests.server.transport.feedback.rows import FULL, ROW
@@ -33,7 +34,8 @@ REPORT = AggregateReport(
 async def keep(bench: Bench, *directions: Direction) -> None:
     for number, direction in enumerate(directions):
         report = replace(REPORT, report_id=str(number), published=PublishedPolicy(f"{number}.example.test", "none"))
-        write = Write(lambda tx, report=report, to=direction: archive.keep(tx, to, report, "a@example.net", 5))  # type: ignore[misc]
+        new = new_report(report, "a@example.net")
+        write = Write(lambda tx, new=new, to=direction: archive.keep(tx, to, new, 5))  # type: ignore[misc]
         await bench.core.db.write(write)
 
 
@@ -57,7 +59,9 @@ async def test_reports_are_listed_latest_first_and_filtered(bench: Bench) -> Non
 
 
 async def test_a_report_has_its_policy_and_rows_by_pages(bench: Bench) -> None:
-    await bench.core.db.write(Write(lambda tx: archive.keep(tx, Direction.RECEIVED, REPORT, "a@example.net", 7)))
+    await bench.core.db.write(
+        Write(lambda tx: archive.keep(tx, Direction.RECEIVED, new_report(REPORT, "a@example.net"), 7))
+    )
     (report,) = (await bench.run(methods.LIST_DMARC_REPORTS, v1.ListDmarcReportsRequest(), ADMIN)).reports
     assert (report.direction, report.organization, report.message_count, report.failed_count) == (
         RECEIVED,

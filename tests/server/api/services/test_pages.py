@@ -24,6 +24,7 @@ from restante_server.api.services import pages
 from restante_server.db import schema
 from restante_server.db.operation import Write
 from restante_server.transport.feedback import archive
+from restante_server.transport.feedback.aggregate_reports import new_report
 from restante_server.transport.outbound import failed_addresses, holds
 from restante_server.transport.tls import sessions
 from restante_server.upkeep.jobs import records
@@ -157,7 +158,7 @@ def _keep_reports(tx: Connection) -> None:
     rows = tuple((Row(f"192.0.2.{number}", "none", True, True, DOMAIN), 1) for number in range(3))
     for number in range(3):
         report = AggregateReport("Example", "a@example.net", str(number), 1, 2, PublishedPolicy(DOMAIN, "none"), rows)
-        archive.keep(tx, archive.Direction.RECEIVED, report, "a@example.net", number)
+        archive.keep(tx, archive.Direction.RECEIVED, new_report(report, "a@example.net"), number)
 
 
 def _entries(answer: Any) -> list[Any]:

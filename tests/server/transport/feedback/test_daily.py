@@ -10,7 +10,7 @@ from email import policy
 from restante_mail.feedback import aggregate_xml, attachments
 from restante_mail.feedback.aggregate import PublishedPolicy, Row
 from restante_server.transport.feedback import archive, counts, daily
-from restante_server.transport.feedback.archive import Direction
+from restante_server.transport.feedback.archive import Direction, Kind
 from restante_server.transport.feedback.counts import Request
 from restante_server.transport.feedback.daily import Reporter
 from restante_server.transport.feedback.tally import Tally
@@ -64,7 +64,7 @@ async def test_the_report_is_a_message_with_a_compressed_document(world: World) 
         "example.org", "quarantine", "quarantine", "reject", "r", "s", "1", discovery_method="treewalk"
     )
     assert report.rows == ((ROW, 2), (FULL, 1))
-    (kept,) = await world.db.read(archive.page, None, "", None, 10)
+    (kept,) = await world.db.read(archive.page, Kind.DMARC_AGGREGATE, None, "", None, 10)
     assert (kept.direction, kept.external_id, kept.address) == (
         Direction.SENT,
         report.report_id,
@@ -92,7 +92,7 @@ async def test_two_cores_send_one_report(world: World) -> None:
     await counted(world, ROW)
     assert sorted(await asyncio.gather(send(world), send(world))) == [0, 1]
     assert await send(world) == 0
-    assert len(await world.db.read(archive.page, None, "", None, 10)) == 1
+    assert len(await world.db.read(archive.page, Kind.DMARC_AGGREGATE, None, "", None, 10)) == 1
 
 
 async def test_a_domain_without_addresses_gets_none_and_its_counts_go(world: World) -> None:
@@ -105,7 +105,9 @@ async def test_each_policy_domain_has_its_report(world: World) -> None:
     await counted(world, ROW)
     await counted(world, ROW, domain="example.net")
     assert await send(world) == 2
-    assert {one.policy_domain for one in await world.db.read(archive.page, None, "", None, 10)} == {
+    assert {
+        one.policy_domain for one in await world.db.read(archive.page, Kind.DMARC_AGGREGATE, None, "", None, 10)
+    } == {
         "example.net",
         "example.org",
     }

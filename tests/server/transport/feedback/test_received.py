@@ -14,7 +14,8 @@ from restante_mail.mime.compose import Attached, Outgoing, compose
 from restante_server.db.operation import Write
 from restante_server.store.listing import EPOCH
 from restante_server.transport.feedback import archive, received
-from restante_server.transport.feedback.archive import Direction
+from restante_server.transport.feedback.aggregate_reports import new_report
+from restante_server.transport.feedback.archive import Direction, Kind
 from tests.server.transport.feedback.rows import FULL, ROW
 from tests.server.transport.world import MESSAGE, START, World
 
@@ -48,10 +49,12 @@ async def test_a_report_in_the_mailbox_is_kept_once(world: World) -> None:
     assert await read(world, "reports@example.test") == 0
     await world.accept(["bob@example.test"], letter(GZIP))
     assert await read(world, "reports@example.test") == 0  # the same report again
-    (kept,) = await world.db.read(archive.page, None, "", None, 10)
+    (kept,) = await world.db.read(archive.page, Kind.DMARC_AGGREGATE, None, "", None, 10)
     assert (kept.direction, kept.organization, kept.policy_domain) == (Direction.RECEIVED, "Example", "example.test")
-    assert (kept.message_count, kept.failed_count, kept.address) == (5, 2, "postmaster@example.net")
-    assert await world.db.read(archive.get, kept.report_id) == (kept, REPORT)
+    assert (kept.total_count, kept.failed_count, kept.address) == (5, 2, "postmaster@example.net")
+    got = await world.db.read(archive.get, Kind.DMARC_AGGREGATE, kept.report_id)
+    assert got == (kept, aggregate_xml.write(REPORT))
+    assert aggregate_xml.read(got[1]) == REPORT
 
 
 async def test_other_mailboxes_and_unknown_addresses_are_not_read(world: World) -> None:
@@ -84,11 +87,22 @@ async def test_reports_are_forgotten_after_their_time(world: World) -> None:
     for number in range(3):
         report = replace(REPORT, report_id=str(number))
         await world.db.write(
-            Write(lambda tx, report=report, at=number: archive.keep(tx, Direction.SENT, report, "a", at))  # type: ignore[misc]
+            Write(lambda tx, report=report, at=number: archive.keep(tx, Direction.SENT, new_report(report, "a"), at))  # type: ignore[misc]
         )
     assert await world.db.write(Write(lambda tx: archive.forget(tx, 2, 1))) == 1
     assert await world.db.write(Write(lambda tx: archive.forget(tx, 2, 10))) == 1
-    (left,) = await world.db.read(archive.page, Direction.SENT, "example.test", None, 10)
+    (left,) = await world.db.read(archive.page, Kind.DMARC_AGGREGATE, Direction.SENT, "example.test", None, 10)
     assert left.external_id == "2"
-    assert await world.db.read(archive.page, Direction.RECEIVED, "", None, 10) == []
-    assert await world.db.read(archive.page, None, "", left.report_id, 10) == []
+    assert await world.db.read(archive.page, Kind.DMARC_AGGREGATE, Direction.RECEIVED, "", None, 10) == []
+    assert await world.db.read(archive.page, Kind.DMARC_AGGREGATE, None, "", left.report_id, 10) == []
+
+
+async def test_received_reports_are_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(archive, "MAX_RECEIVED", 2)
+    for number in range(4):
+        document = aggregate_xml.write(replace(REPORT, report_id=str(number)))
+        await world.accept(["bob@example.test"], letter(replace(GZIP, octets=attachments.compress(document))))
+    assert await read(world, "bob@example.test") == 2
+    assert "2 received reports (DMARC_AGGREGATE) are not kept" in caplog.text

@@ -77,25 +77,6 @@ def upgrade() -> None:
         comment="Policy domains of which a report is due, one row a day.",
     )
     op.create_table(
-        "dmarc_report",
-        sa.Column("report_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("direction", sa.Integer(), nullable=False),
-        sa.Column("organization", sa.Text(), nullable=False),
-        sa.Column("external_id", sa.Text(), nullable=False),
-        sa.Column("policy_domain", sa.Text(), nullable=False),
-        sa.Column("begin_at", sa.BigInteger(), nullable=False),
-        sa.Column("end_at", sa.BigInteger(), nullable=False),
-        sa.Column("message_count", sa.BigInteger(), nullable=False),
-        sa.Column("failed_count", sa.BigInteger(), nullable=False),
-        sa.Column("address", sa.Text(), nullable=False),
-        sa.Column("document", sa.LargeBinary(), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("report_id", name=op.f("pk_dmarc_report")),
-        sa.UniqueConstraint("direction", "organization", "policy_domain", "external_id", name="uq_dmarc_report"),
-        comment="Aggregate reports, sent to other domains and received about ours.",
-    )
-    op.create_index("ix_dmarc_report_created", "dmarc_report", ["created_at"], unique=False)
-    op.create_table(
         "dmarc_row",
         sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("policy_domain", sa.Text(), nullable=False),
@@ -325,6 +306,30 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_removed_expiry", "removed", ["expires_at"], unique=False)
+    op.create_table(
+        "report",
+        sa.Column("report_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("kind", sa.Integer(), nullable=False),
+        sa.Column("direction", sa.Integer(), nullable=False),
+        sa.Column("organization", sa.Text(), nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=False),
+        sa.Column("policy_domain", sa.Text(), nullable=False),
+        sa.Column("begin_at", sa.BigInteger(), nullable=False),
+        sa.Column("end_at", sa.BigInteger(), nullable=False),
+        sa.Column("total_count", sa.BigInteger(), nullable=False),
+        sa.Column("failed_count", sa.BigInteger(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("report_id", name=op.f("pk_report")),
+        sa.UniqueConstraint(
+            "kind", "direction", "organization", "policy_domain", "external_id", name="uq_report_identity"
+        ),
+        comment="Reports between mail servers of all kinds, sent to other domains and received about ours.",
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_report_created", "report", ["created_at"], unique=False)
+    op.create_index("ix_report_kind", "report", ["kind", "direction", "report_id"], unique=False)
     op.create_table(
         "report_cursor",
         sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
