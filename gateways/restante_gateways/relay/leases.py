@@ -170,6 +170,9 @@ class Leases:
             remote_host=",".join(hosts),
             milliseconds=round(1_000 * seconds, 1),
         )
+        ours = next((outcome for outcome in outcomes.values() if outcome.ours), None)
+        if ours is not None:
+            log.error("a configured server refuses this relay", remote_host=ours.remote_host, detail=ours.diagnostic)
         await self._report(lease.lease_id, _reported(lease, outcomes))
 
     async def _attempt(self, lease: OutboundLease) -> dict[int, Outcome]:

@@ -50,7 +50,7 @@ async def log_in(line: Line, offer: Offer, hop: Hop, login: Login) -> None:
         await line.close()
         said = " ".join(answer.text.split("\n"))
         text = visible(f"the login of this relay was refused: {answer.code} {said}")
-        raise _failed(Outcome(False, False, "4.7.8", text, hop.host))
+        raise _failed(Outcome(False, False, "4.7.8", text, hop.host, ours=answer.code >= 500))
 
 
 def _failed(outcome: Outcome) -> Unreachable:

@@ -6,7 +6,8 @@ import ssl
 from functools import partial
 
 from restante_gateways.relay.commands import Offer
-from restante_gateways.relay.outcomes import deferred, from_reply
+from restante_gateways.relay.outcomes import deferred
+from restante_gateways.relay.own_fault import Blame
 from restante_gateways.relay.peer import Broken, HandshakeFailed, Line, Patience
 from restante_gateways.relay.routes import Hop
 from restante_gateways.relay.tls.chains import Chain, presented
@@ -28,6 +29,7 @@ async def opened(hop: Hop, own_name: str, security: Security, patience: Patience
     for number, demand in enumerate(hop.rule.demands):
         line, offer = await _greeted(hop, own_name, patience)
         if demand is Demand.CLEAR:
+            line.tls_failed = problem.reason if number else ""
             return line, offer
         own_address = line.own_address
         try:
@@ -71,7 +73,7 @@ async def _greeted(
         raise
     if not answer.good:
         await line.close()
-        raise Unreachable(from_reply(answer.code, answer.text, hop.host))
+        raise Unreachable(Blame(hop.configured).of_greeting(answer, hop.host))
     return line, offer
 
 

@@ -23,6 +23,7 @@ class Outcome:
     diagnostic: str  # at most 500 octets
     remote_host: str = ""  # the server whose reply the diagnostic quotes; empty: the text is the relay's own
     dsn_passed_on: bool = False
+    ours: bool = False  # an administrator of this relay can mend the cause
 
     @property
     def deferred(self) -> bool:

@@ -141,6 +141,7 @@ class Line:
     def __init__(self, protocol: _Protocol, transport: asyncio.Transport, patience: Patience) -> None:
         self._protocol, self._transport, self._patience = protocol, transport, patience
         self.secured = False
+        self.tls_failed = ""  # the reason why TLS, which the server offers, is not used
 
     @classmethod
     async def open(

@@ -49,6 +49,7 @@ class Hop:
     implicit: bool = False  # TLS from the first octet
     login: Login | None = None
     end: LocalEnd = LocalEnd()
+    configured: bool = False  # by a route, and not found by the DNS
 
     def __str__(self) -> str:
         return f"{self.host} [{self.address}]" if not self.host.startswith("[") else self.host
@@ -130,7 +131,7 @@ class Router:
             if not addresses:
                 raise LookupFailed(f"the host {route.host} of the configured route has no address in the DNS")
             for address in addresses:
-                yield Hop(route.host, address, route.port, route.rule, route.implicit, route.login)
+                yield Hop(route.host, address, route.port, route.rule, route.implicit, route.login, configured=True)
         elif destination.startswith("["):
             yield self._literal(destination)
         else:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from restante.v1.transport_pb2 import OutboundRecipient
 from restante_gateways.relay import commands
 from restante_gateways.relay.commands import Offer, Parcel
-from restante_gateways.relay.outcomes import Outcome, deferred, from_reply, too_many
+from restante_gateways.relay.outcomes import Outcome, deferred, too_many
+from restante_gateways.relay.own_fault import Blame
 from restante_gateways.relay.peer import Broken, Line
 from restante_gateways.relay.replies import Answer
 from restante_gateways.relay.routes import Hop
@@ -138,7 +139,8 @@ class Transaction:
         return self._outcome(answer)
 
     def _outcome(self, answer: Answer) -> Outcome:
-        return from_reply(answer.code, answer.text, self._hop.host, dsn_passed_on=answer.good and self._offer.dsn)
+        blame = Blame(self._hop.configured, self._line.tls_failed)
+        return blame.of_command(answer, self._hop.host, dsn_passed_on=answer.good and self._offer.dsn)
 
     def _rest(self, recipients: Sequence[OutboundRecipient], outcome: Outcome) -> None:
         for item in recipients:

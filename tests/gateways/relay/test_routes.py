@@ -87,11 +87,11 @@ async def test_private_destinations_are_allowed_by_network(server: DnsServer) ->
 
 async def test_a_route_goes_before_the_dns_and_names_any_address(server: DnsServer) -> None:
     routed = router(server, example_net="127.0.0.1:2525", other_example="smart.example")
-    assert await hops(routed, "Example.NET") == [Hop("127.0.0.1", "127.0.0.1", 2525)]
-    assert await hops(routed, "other.example") == [Hop("smart.example", "10.0.0.2", 25)]
+    assert await hops(routed, "Example.NET") == [Hop("127.0.0.1", "127.0.0.1", 2525, configured=True)]
+    assert await hops(routed, "other.example") == [Hop("smart.example", "10.0.0.2", 25, configured=True)]
     assert ("example.net", "MX") not in server.asked
     everything = Router(Resolver([server.address], []), Routes({"*": "smart.example:587"}, {}, 25), [], 25)
-    assert await hops(everything, "whatever.example") == [Hop("smart.example", "10.0.0.2", 587)]
+    assert await hops(everything, "whatever.example") == [Hop("smart.example", "10.0.0.2", 587, configured=True)]
 
 
 async def test_a_route_without_address_is_tried_later(server: DnsServer) -> None:
