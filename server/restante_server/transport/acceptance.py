@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from restante.errors import InvalidAddress, MailLoop, MessageRefused, RecipientNotFound
@@ -68,12 +69,16 @@ def claimed_domains(envelope: Envelope, arrived: Arrived) -> Claimed:
     return Claimed(frozenset(authors - {""}), domain_of(envelope.reverse_path))
 
 
-class Judged(NamedTuple):
-    """A message that is accepted, with what its checks mean for it."""
+_NOBODY: Final[Mapping[int, MessageRefused]] = MappingProxyType({})
 
-    envelope: Envelope  # with the verdict of each recipient
+
+class Judged(NamedTuple):
+    """What the checks of a message mean for its recipients."""
+
+    envelope: Envelope  # of the recipients who may have it, each with its verdict
     found: Findings = NOTHING
-    verdicts: frozenset[Verdict] = frozenset()  # of the recipients' domains
+    verdicts: frozenset[Verdict] = frozenset()  # of these recipients' domains
+    refusals: Mapping[int, MessageRefused] = _NOBODY  # of the others, by their place in the judged envelope
 
 
 def judged(
@@ -82,29 +87,36 @@ def judged(
     claimed: Claimed,
     rules: Mapping[str, DomainRules],
     settings: CheckSettings,
+    *,
+    each: bool = False,
 ) -> Judged:
-    """The envelope with the verdict for each recipient. `rules` are those of the local domains among all named ones.
+    """The verdict for each recipient. `rules` are those of the local domains among all named ones.
 
-    A recipient whose domain refuses the message gets it in Junk if another recipient's domain takes it: after the
-    acceptance the refusal would be a report to a sender whom nothing confirms (RFC 5321 6.1). Raises MessageRefused if
-    all recipients' domains refuse it.
+    `each`: each recipient gets an answer of its own (RFC 2033 4.2), so that the domains that refuse the message may do
+    so alone. Otherwise it is refused only if all recipients' domains refuse it. A recipient whose domain refuses what
+    another takes gets it in Junk: after the acceptance the refusal would be a report to a sender whom nothing confirms
+    (RFC 5321 6.1).
     """
     found = find(checks, claimed, rules.keys(), settings)
     if found == NOTHING:
         return Judged(envelope, found)
     domains = [domain_of(one.forward_path) for one in envelope.recipients]
     verdicts = {name: judge(found, rules.get(name, DomainRules()), settings) for name in set(domains)}
-    if all(one.action is Action.REFUSE for one in verdicts.values()):
-        first = verdicts[domains[0]]
-        raise MessageRefused(check=first.check, domain=first.domain, problem=first.reason)
-    marked = []
-    for one, name in zip(envelope.recipients, domains, strict=True):
+    refusing = {name for name, verdict in verdicts.items() if verdict.action is Action.REFUSE}
+    if not each and len(refusing) < len(verdicts):
+        refusing = set()
+    marked, refusals = [], {}
+    for place, (one, name) in enumerate(zip(envelope.recipients, domains, strict=True)):
         verdict = verdicts[name]
+        if name in refusing:
+            refusals[place] = MessageRefused(check=verdict.check, domain=verdict.domain, problem=verdict.reason)
+            continue
         remark = verdict.reason
         if verdict.action is Action.REFUSE:
             remark += "; not refused, because another recipient's domain takes it"
         marked.append(one._replace(junk=verdict.action is not Action.DELIVER, remark=remark))
-    return Judged(envelope._replace(recipients=marked), found, frozenset(verdicts.values()))
+    taking = frozenset(verdict for name, verdict in verdicts.items() if name not in refusing)
+    return Judged(envelope._replace(recipients=marked), found, taking, refusals)
 
 
 def domain_of(address: str) -> str:

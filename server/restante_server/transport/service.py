@@ -20,7 +20,7 @@ from restante_server.store.listing import listing_of
 from restante_server.store.requests import RequestRaced
 from restante_server.store.staging import Contents
 from restante_server.transport import deadlines, waiting
-from restante_server.transport.enqueue import Taken, direct
+from restante_server.transport.enqueue import direct
 from restante_server.transport.forwarding import Forwarding
 from restante_server.transport.hooks import Figures
 from restante_server.transport.outbound import failed_addresses
@@ -68,7 +68,7 @@ class Transport:
         """Make the transport with the limits of the configuration."""
         return cls(TransportSettings.of(settings), db, contents, figures or Figures())
 
-    async def take(self, mail: TakeMail) -> Taken:
+    async def take(self, mail: TakeMail) -> TakeResult:
         """Accept responsibility for a message; returns once the acceptance is durable. Lets the store's errors pass.
 
         Releases the staged contents of a message that is refused or was accepted before.
@@ -84,7 +84,7 @@ class Transport:
             self._count(mail.incoming, time.perf_counter() - began)
         else:
             self.contents.forget(*staged)
-        return outcome.taken
+        return outcome
 
     async def _write(self, mail: TakeMail) -> TakeResult:
         """Write the message; retry up to RACES times while another core executes the same request."""

@@ -28,6 +28,7 @@ from restante_server.directory.service import Directory
 from restante_server.directory.states import SESSIONS_ENDED, Ended, LoggedOff
 from restante_server.store.changes import CHANGED
 from restante_server.store.staging import Contents
+from restante_server.transport.feedback.repeats import CountedRefusals
 from restante_server.transport.feedback.tally import Tally
 from restante_server.transport.service import Transport
 from restante_server.upkeep.collector import Collector
@@ -53,6 +54,7 @@ class Core:
     searches: Searches = field(default_factory=Searches)
     job_signals: JobSignals = field(default_factory=JobSignals)
     dmarc_tally: Tally = field(default_factory=Tally)
+    counted_refusals: CountedRefusals = field(default_factory=CountedRefusals)
     guards: Guards = field(init=False)
     recipients: KnownRecipients = field(init=False)
     domains: KnownDomains = field(init=False)

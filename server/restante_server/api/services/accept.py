@@ -190,12 +190,12 @@ class _Acceptance:
             envelope = envelope_in(self._stream.call, self._begin)
             received = await self._receive()
             if received is not None:
-                taken = await take(self._stream.call, self._begin, envelope, *received)
+                answer = await take(self._stream.call, self._begin, envelope, *received)
                 response = AcceptResponse(
                     acceptance_id=self.acceptance_id,
                     accepted=True,
-                    transport_id=taken.transport_id,
-                    verdicts=lmtp.verdicts(self._begin, taken.refused),
+                    transport_id=answer.taken.transport_id,
+                    verdicts=lmtp.verdicts(self._begin, answer.taken, answer.refusals),
                 )
         except Exception as error:  # noqa: BLE001 - the error is the answer to this acceptance
             known = translate(error, "/restante.v1.TransportService/Accept")

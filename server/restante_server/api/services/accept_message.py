@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from functools import partial
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from restante.errors import InvalidArgument, MessageRefused, RecipientNotFound, RequestIdRequired, TooManyRecipients
+from restante.errors import InvalidArgument, RecipientNotFound, RequestIdRequired, TooManyRecipients
 from restante.v1 import methods
 from restante.v1.transport_pb2 import AcceptBegin, AcceptEnd, AcceptMessageRequest, AcceptMessageResponse
 from restante_mail.authentication.results import Checks
@@ -19,6 +20,7 @@ from restante_server.api.engine.registry import Handlers
 from restante_server.api.engine.writes import REQUEST_ID_OCTETS, once_only
 from restante_server.api.services import dmarc_counts, judgement, lmtp
 from restante_server.api.services.envelopes import envelope_of, require_trace_field
+from restante_server.api.services.lmtp import Refusals
 from restante_server.db.clock import now_microseconds
 from restante_server.directory.lookup import Resolution
 from restante_server.store.requests import Request, find
@@ -52,8 +54,10 @@ async def accept_message(call: Call, request: AcceptMessageRequest) -> AcceptMes
     except BaseException:
         intake.abandon()
         raise
-    taken = await take(call, request.start, envelope, arrived, checks)
-    return AcceptMessageResponse(transport_id=taken.transport_id, verdicts=lmtp.verdicts(request.start, taken.refused))
+    answer = await take(call, request.start, envelope, arrived, checks)
+    return AcceptMessageResponse(
+        transport_id=answer.taken.transport_id, verdicts=lmtp.verdicts(request.start, answer.taken, answer.refusals)
+    )
 
 
 def envelope_in(call: Call, begin: AcceptBegin) -> Envelope:
@@ -87,57 +91,70 @@ def intake_of(call: Call, begin: AcceptBegin) -> Intake:
     return Intake(call.core.contents, settings, [] if comparable_id(settings.hostname) in kept else [settings.hostname])
 
 
-async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived, checks: Checks | None) -> Taken:
+class Answer(NamedTuple):
+    """The outcome of an acceptance. Its message has no id when every recipient was refused, by LMTP."""
+
+    taken: Taken
+    refusals: Refusals  # the errors of this call; a repetition may have others than `taken` has from the first one
+
+
+async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived, checks: Checks | None) -> Answer:
     """Take responsibility for a message that has arrived; returns once it is durable.
 
-    By LMTP the result names the refused recipients, and has no id when all of them are refused. `begin` with the size
-    of the content is the request that its id stands for, in whatever pieces the content came. Raises RecipientNotFound,
-    MailLoop, MessageRefused, RequestIdReused and the errors of a write.
+    `begin` with the size of the content is the request that its id stands for, in whatever pieces the content came.
+    Raises RecipientNotFound, MailLoop, MessageRefused, RequestIdReused and the errors of a write.
     """
     transport, now = call.core.transport, time.time_ns() // 1_000
-    message = Judged(envelope)
-    refused: tuple[int, ...] = ()
     once = once_only(begin, call.caller.actor, 0, now)
     digest = hashlib.sha256(once.fingerprint + str(arrived.staged.size_octets).encode()).digest()
     once = once._replace(fingerprint=digest)
     try:
-        if begin.lmtp:
-            refused = await lmtp.refused_of(call, envelope, arrived.staged.size_octets)
-            envelope = lmtp.remaining(envelope, refused)
-            if not envelope.recipients:
-                return await _nothing_taken(call, once, arrived, refused)
-        resolutions = await _resolve(call, envelope)
-        if checks is not None:
-            message = await _judge(call, begin, envelope, arrived, checks)
-            envelope = message.envelope
-        planned = plan_recipients(envelope, resolutions, arrived)
+        refusals = await lmtp.refusals_of(call, envelope, arrived.staged.size_octets) if begin.lmtp else {}
+        message = Judged(lmtp.remaining(envelope, refusals))
+        if checks is not None and message.envelope.recipients:
+            message = await judgement.judge(call, message.envelope, arrived, checks, each=begin.lmtp)
+            refusals = lmtp.joined(envelope, refusals, message.refusals)
+        if not message.envelope.recipients:
+            return await _refused(call, begin, once, arrived, message, refusals, checks)
+        resolutions = await _resolve(call, message.envelope)
+        planned = plan_recipients(message.envelope, resolutions, arrived)
     except BaseException:
         call.core.contents.forget(arrived.staged)
         raise
-    incoming = accepted(envelope, planned, arrived, trace_field=begin.trace_field, source=begin.client_address, now=now)
+    incoming = accepted(
+        message.envelope, planned, arrived, trace_field=begin.trace_field, source=begin.client_address, now=now
+    )
     if checks is not None:
         incoming = checked(incoming, checks, message.found, transport.settings.hostname)
-    taken = await transport.take(TakeMail(transport.settings, incoming, once, refused))
-    if checks is not None:
+    result = await transport.take(TakeMail(transport.settings, incoming, once, lmtp.numbers(refusals)))
+    if checks is not None and result.new:
         judgement.count(call, message)
-        dmarc_counts.count_accepted(call, begin.client_address, envelope, checks)
-    return taken
+        dmarc_counts.count_accepted(call, begin.client_address, message.envelope, checks)
+    return Answer(result.taken, refusals)
 
 
-async def _judge(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived, checks: Checks) -> Judged:
-    """See judgement.judge. Refused mail is counted, too."""
-    try:
-        return await judgement.judge(call, envelope, arrived, checks)
-    except MessageRefused:
-        dmarc_counts.count_refused(call, begin.client_address, envelope, checks)
-        raise
+async def _refused(
+    call: Call,
+    begin: AcceptBegin,
+    once: Request,
+    arrived: Arrived,
+    message: Judged,
+    refusals: Refusals,
+    checks: Checks | None,
+) -> Answer:
+    """The answer when nobody may have the message now: the first answer, if this is a repetition of an acceptance.
 
-
-async def _nothing_taken(call: Call, once: Request, arrived: Arrived, refused: tuple[int, ...]) -> Taken:
-    """The result when nobody can have the message now: the first answer, if this is a repetition."""
+    Raises MessageRefused, but by LMTP.
+    """
     kept = await call.core.short_read(partial(find, request=once))
+    if kept is None:
+        if checks is not None and message.refusals and call.core.counted_refusals.is_new(once.key):
+            judgement.count(call, message)
+            dmarc_counts.count_refused(call, begin.client_address, message.envelope, checks)
+        if not begin.lmtp:
+            raise message.refusals[0]
     call.core.contents.forget(arrived.staged)
-    return Taken(0, refused=refused) if kept is None else decode(kept)
+    return Answer(Taken(0, refused=lmtp.numbers(refusals)) if kept is None else decode(kept), refusals)
 
 
 async def _resolve(call: Call, envelope: Envelope) -> list[Resolution]:

@@ -1,4 +1,4 @@
-"""Judging checked mail before it is accepted, and counting the verdicts.
+"""Judging checked mail before it is accepted, and counting the verdicts of what was accepted or refused.
 
 The settings of the domains come from memory if the directory has not changed since they were read.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from restante.errors import MessageRefused
 from restante_mail.authentication.results import Checks
 from restante_server.api.engine.call import Call
 from restante_server.directory.domains import rules_of
@@ -17,8 +16,8 @@ from restante_server.transport.inbound.judge import Action
 from restante_server.transport.records import Envelope
 
 
-async def judge(call: Call, envelope: Envelope, arrived: Arrived, checks: Checks) -> Judged:
-    """See acceptance.judged. Counts a refusal."""
+async def judge(call: Call, envelope: Envelope, arrived: Arrived, checks: Checks, *, each: bool) -> Judged:
+    """See acceptance.judged."""
     claimed = claimed_domains(envelope, arrived)
     names = claimed.authors | {claimed.reverse_path} | recipient_domains(envelope)
     domains = call.core.domains
@@ -27,14 +26,13 @@ async def judge(call: Call, envelope: Envelope, arrived: Arrived, checks: Checks
         generation = domains.generation
         rules = await call.core.short_read(partial(rules_of, ascii_domains=names))
         domains.keep(generation, names, rules)
-    try:
-        return judged(envelope, checks, claimed, rules, call.core.transport.settings.checks)
-    except MessageRefused as refusal:
-        call.core.transport.figures.judged(refusal.metadata["check"], "refuse")
-        raise
+    return judged(envelope, checks, claimed, rules, call.core.transport.settings.checks, each=each)
 
 
 def count(call: Call, message: Judged) -> None:
-    """Count an accepted message by the checks that have put it into Junk for a recipient."""
+    """Count a message by the checks that have put it into Junk for a recipient, or have refused it for one."""
+    figures = call.core.transport.figures
     for check in {one.check for one in message.verdicts if one.action is not Action.DELIVER}:
-        call.core.transport.figures.judged(check, "junk")
+        figures.judged(check, "junk")
+    for check in {one.metadata["check"] for one in message.refusals.values()}:
+        figures.judged(check, "refuse")

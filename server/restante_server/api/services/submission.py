@@ -96,7 +96,7 @@ async def _take(call: Call, request: SubmitMessageRequest, trace_field: str | No
     given = await _submission(call, request, send_at, envelope, trace_field)
     judged = await call.core.short_read(partial(submission.judge, submission=given))
     incoming = await submission.prepare(call.core.contents, transport.settings, given, judged)
-    return await transport.take(TakeMail(transport.settings, incoming, once))
+    return (await transport.take(TakeMail(transport.settings, incoming, once))).taken
 
 
 def _once(call: Call, request: SubmitMessageRequest) -> requests.Request:

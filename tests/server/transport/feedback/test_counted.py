@@ -23,7 +23,10 @@ from restante_server.api.services.accept_message import accept_message
 from restante_server.db.operation import Write
 from restante_server.directory import domains
 from restante_server.directory.check_rules import OnFailure
+from restante_server.store.requests import Key
 from restante_server.transport.feedback import counts
+from restante_server.transport.feedback.repeats import CountedRefusals
+from restante_server.transport.hooks import Figures
 from tests.server.transport.world import FOREVER, MESSAGE, TRACE, World
 
 FAILED = DmarcCheck(
@@ -46,9 +49,9 @@ PASSED = DmarcCheck(
 SPF = SpfCheck(result=CHECK_RESULT_PASS, identity=SPF_IDENTITY_MAILFROM, domain="example.org")
 
 
-async def take(world: World, dmarc: DmarcCheck | None) -> None:
+async def take(world: World, dmarc: DmarcCheck | None, request_id: bytes = b"") -> None:
     start = AcceptBegin(
-        request_id=secrets.token_bytes(16),
+        request_id=request_id or secrets.token_bytes(16),
         reverse_path="dave@mail.example.org",
         recipients=[EnvelopeRecipient(forward_path="alice@example.test")],
         client_address="192.0.2.1",
@@ -88,6 +91,52 @@ async def test_refused_mail_is_counted(world: World) -> None:
         await take(world, FAILED)
     ((row, count),) = (await counted(world)).items()
     assert (row.disposition, row.overrides, count) == ("reject", (), 1)
+
+
+class Verdicts(Figures):
+    """Counts what is reported."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def judged(self, check: str, treatment: str) -> None:
+        self.seen.append((check, treatment))
+
+
+async def test_a_repeated_request_counts_once(world: World) -> None:
+    world.transport.figures = verdicts = Verdicts()
+    same = secrets.token_bytes(16)
+    await take(world, FAILED, same)
+    await take(world, FAILED, same)
+    assert verdicts.seen == [("dmarc", "junk")]
+    assert list((await counted(world)).values()) == [1]
+
+
+async def test_a_repeated_request_that_is_refused_counts_once(world: World) -> None:
+    world.transport.figures = verdicts = Verdicts()
+    await world.db.write(Write(lambda tx: domains.set_rules(tx, "example.test", failed_dmarc=OnFailure.REJECT)))
+    same, other = secrets.token_bytes(16), secrets.token_bytes(16)
+    for request_id in (same, same, other, same):
+        with pytest.raises(MessageRefused):
+            await take(world, FAILED, request_id)
+    assert verdicts.seen == [("dmarc", "refuse")] * 2
+    assert list((await counted(world)).values()) == [2]
+
+
+async def test_a_repeated_request_has_its_first_answer_although_the_domain_refuses_such_mail_now(world: World) -> None:
+    world.transport.figures = verdicts = Verdicts()
+    same = secrets.token_bytes(16)
+    await take(world, FAILED, same)
+    await world.db.write(Write(lambda tx: domains.set_rules(tx, "example.test", failed_dmarc=OnFailure.REJECT)))
+    await take(world, FAILED, same)
+    assert verdicts.seen == [("dmarc", "junk")]
+
+
+def test_the_refusals_in_memory_are_bounded() -> None:
+    counted_refusals = CountedRefusals(most=2)
+    keys = [Key(0, "smtp", bytes([number])) for number in range(3)]
+    assert [counted_refusals.is_new(key) for key in (keys[0], keys[1], keys[0], keys[2])] == [True, True, False, True]
+    assert [counted_refusals.is_new(key) for key in (keys[0], keys[1])] == [False, True]
 
 
 async def test_mail_of_domains_that_want_no_report_is_not_counted(world: World) -> None:

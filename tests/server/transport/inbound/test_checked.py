@@ -20,7 +20,7 @@ from restante.v1.checks_pb2 import (
     SpfCheck,
 )
 from restante.v1.submission_pb2 import EnvelopeRecipient
-from restante.v1.transport_pb2 import AcceptBegin, AcceptMessageRequest
+from restante.v1.transport_pb2 import AcceptBegin, AcceptMessageRequest, AcceptMessageResponse
 from restante_server.api.services.accept_message import accept_message
 from restante_server.db import schema
 from restante_server.db.operation import Write
@@ -55,15 +55,29 @@ async def take(
     content: bytes = FROM_BANK,
     reverse_path: str = "info@bank.example",
 ) -> int:
+    return (await answer_to(world, checks, paths, content, reverse_path)).transport_id
+
+
+async def answer_to(
+    world: World,
+    checks: MessageChecks | None,
+    paths: Sequence[str],
+    content: bytes = FROM_BANK,
+    reverse_path: str = "info@bank.example",
+    *,
+    lmtp: bool = False,
+    request_id: bytes = b"",
+) -> AcceptMessageResponse:
     start = AcceptBegin(
-        request_id=secrets.token_bytes(16),
+        request_id=request_id or secrets.token_bytes(16),
         reverse_path=reverse_path,
         recipients=[EnvelopeRecipient(forward_path=path) for path in paths],
         client_address="192.0.2.1",
         trace_field=TRACE,
+        lmtp=lmtp,
     )
     request = AcceptMessageRequest(start=start, content=content, checks=checks)
-    return (await accept_message(world.call(world.gateway(), FOREVER), request)).transport_id
+    return await accept_message(world.call(world.gateway(), FOREVER), request)
 
 
 async def rule(world: World, domain: str = "example.test", **rules: OnFailure) -> None:
@@ -158,6 +172,40 @@ async def test_recipients_of_a_refusing_domain_get_in_junk_what_others_take(worl
     details = {event.forward_path: event.detail for event in (await history(world, taken)).events}
     assert details["alice@example.test"].endswith("; not refused, because another recipient's domain takes it")
     assert details["zoe@example.com"] == "2.1.5"
+
+
+def reasons(answer: AcceptMessageResponse) -> list[str]:
+    return ["" if one.accepted else from_status(one.status).reason for one in answer.verdicts]
+
+
+async def test_by_lmtp_each_domain_refuses_for_its_own_recipients(world: World) -> None:
+    await world.db.write(Write(lambda tx: domains.create(tx, 1, "example.com")))
+    await world.add_account("zoe@example.com")
+    await rule(world, failed_dmarc=OnFailure.REJECT)
+    await rule(world, "example.com", failed_dmarc=OnFailure.NONE)
+    paths = ["nobody@example.com", "alice@example.test", "zoe@example.com", "bob@example.test"]
+    same = secrets.token_bytes(16)
+    first = await answer_to(world, FAILED, paths, lmtp=True, request_id=same)
+    assert first.transport_id
+    assert reasons(first) == ["RECIPIENT_NOT_FOUND", "MESSAGE_REFUSED", "", "MESSAGE_REFUSED"]
+    why = from_status(first.verdicts[1].status).metadata["problem"]
+    assert why == "DMARC fails for bank.example, whose policy is reject"
+    assert [len(await world.letters(name)) for name in ("alice", "bob", "zoe")] == [0, 0, 1]
+    assert await world.letters("alice", JUNK) == []
+    assert [event.forward_path for event in (await history(world, first.transport_id)).events] == ["zoe@example.com"]
+    assert await answer_to(world, FAILED, paths, lmtp=True, request_id=same) == first
+    await rule(world, failed_dmarc=OnFailure.NONE)  # the repetition has the first answer all the same
+    again = await answer_to(world, FAILED, paths, lmtp=True, request_id=same)
+    assert reasons(again) == reasons(first)
+    assert len(await world.letters("zoe")) == 1
+
+
+async def test_by_lmtp_a_message_that_all_domains_refuse_is_refused_for_each(world: World) -> None:
+    await rule(world, failed_dmarc=OnFailure.REJECT)
+    answer = await answer_to(world, FAILED, ["alice@example.test", "bob@example.test"], lmtp=True)
+    assert answer.transport_id == 0
+    assert reasons(answer) == ["MESSAGE_REFUSED"] * 2
+    assert await world.letters("alice", JUNK) == []
 
 
 async def test_mail_from_outside_in_the_name_of_a_local_domain(world: World) -> None:
