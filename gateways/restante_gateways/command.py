@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -102,12 +103,16 @@ async def serve(config: Config, name: str, read: Callable[[], Config]) -> None:
         await core.close()
 
 
+SWITCH_SECONDS = 0.001  # Python's lock: the event loop waits at most so long for a thread that computes
+
+
 @click.command("gateway")
 @click.argument("name", type=click.Choice(sorted(GATEWAYS)))
 @configured
 def gateway(config: Config, name: str) -> None:
     """Run one gateway: imap, pop3, smtp or relay."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the reload handler is installed
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config, name, reading()))

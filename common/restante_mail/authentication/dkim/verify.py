@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
+from restante_mail.authentication.compute import Compute, at_once
 from restante_mail.authentication.dkim.content import BodyHash, Content, HeaderField, HeaderFields
-from restante_mail.authentication.dkim.records import KeyRefused, key_of, verifies
+from restante_mail.authentication.dkim.records import KeyRecord, KeyRefused, key_of, verifies
 from restante_mail.authentication.dkim.signatures import (
     MOST_FIELD_OCTETS,
     Signature,
@@ -70,15 +72,15 @@ class Verifier:
         """The names of the TXT records that `results` will ask for, as soon as the header is complete."""
         return tuple(dict.fromkeys(each.signer.key_name for each in self.signatures))
 
-    async def results(self, dns: Dns, now: datetime) -> tuple[DkimResult, ...]:
-        """One result for each signature, from the top of the message. `now` is aware.
+    async def results(self, dns: Dns, now: datetime, compute: Compute = at_once) -> tuple[DkimResult, ...]:
+        """One result for each signature, from the top of the message. `now` is aware; `compute` runs the computations.
 
         No signature gives (). One more result says how many signatures were left out. Raises nothing of the DNS.
         """
         assert self.content.finished, "finish() comes first"
         if self.content.header_too_long:
             return (DkimResult(Result.POLICY, problem="the header is too long"),)
-        found = [await self._result(each, dns, now) for each in self._candidates]
+        found = [await self._result(each, dns, now, compute) for each in self._candidates]
         if self._left_out:
             found.append(DkimResult(Result.POLICY, problem=f"{self._left_out} more signatures were not verified"))
         return tuple(found)
@@ -94,7 +96,7 @@ class Verifier:
                 body = self.content.body_hash(each.signature.body_form, each.signature.length)
             self._candidates.append(replace(each, body=body, result=replace(each.result, signature_start=start)))
 
-    async def _result(self, candidate: _Candidate, dns: Dns, now: datetime) -> DkimResult:
+    async def _result(self, candidate: _Candidate, dns: Dns, now: datetime, compute: Compute) -> DkimResult:
         signature, result = candidate.signature, candidate.result
         if signature is None or candidate.body is None:
             return result
@@ -106,17 +108,29 @@ class Verifier:
             return replace(result, result=Result.TEMPERROR, problem=str(failure) or "the key cannot be looked up now")
         except KeyRefused as refused:
             return replace(result, result=refused.result, problem=refused.problem)
-        partial = candidate.body.partial
-        result = replace(result, key_bits=key.bits, testing=key.testing, partial=partial)
+        return await compute(
+            partial(self._judged, candidate.field, candidate.tags, signature, candidate.body, key, result)
+        )
+
+    def _judged(
+        self,
+        field: HeaderField,
+        tags: TagList,
+        signature: Signature,
+        body: BodyHash,
+        key: KeyRecord,
+        result: DkimResult,
+    ) -> DkimResult:
+        result = replace(result, key_bits=key.bits, testing=key.testing, partial=body.partial)
         if key.strict and result.identity.rpartition("@")[2] != result.domain:
             return replace(result, result=Result.PERMERROR, problem="i= is not at d=, as t=s of the key demands")
-        if candidate.body.digest() != signature.body_hash:
+        if body.digest() != signature.body_hash:
             return replace(result, result=Result.FAIL, problem="the body has another hash than bh=")
-        if signature.length is not None and signature.length > candidate.body.octets:
+        if signature.length is not None and signature.length > body.octets:
             return replace(result, result=Result.PERMERROR, problem="l= is larger than the body")
         header = self.content.header
         assert header is not None
-        digest = signed_digest(header, signature, candidate.field, candidate.tags)
+        digest = signed_digest(header, signature, field, tags)
         if not verifies(key.key, signature.signer.signature, digest):
             return replace(result, result=Result.FAIL, problem="the signature does not fit the header")
         return replace(result, result=Result.PASS)

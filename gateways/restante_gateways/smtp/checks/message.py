@@ -11,6 +11,7 @@ from datetime import datetime
 from restante_gateways.net.dns_answers import DnsAnswers, Questions
 from restante_gateways.smtp.checks.metrics import CheckMetrics
 from restante_gateways.smtp.checks.settings import CheckSettings
+from restante_gateways.smtp.checks.work import Work
 from restante_mail.authentication.arc.validate import ArcValidator
 from restante_mail.authentication.dkim.content import Content, HeaderFields
 from restante_mail.authentication.dkim.verify import Verifier
@@ -23,7 +24,6 @@ from restante_mail.authentication.results import Checks, DmarcResult, DnsListRes
 from restante_mail.authentication.spf.evaluation import Client, check_helo, check_mail_from
 from restante_mail.envelope.paths import Path
 
-INLINE_OCTETS = 32_768  # of a piece of content that is hashed on the event loop; a longer one goes to a thread
 MAX_EARLY_QUESTIONS = 20  # asked when the header is complete, so that their answers are there at the end
 
 ClientResults = Callable[[], Awaitable[tuple[ReverseDnsResult | None, tuple[DnsListResult, ...]]]]
@@ -51,6 +51,7 @@ class MessageChecks:
         self._author = Author(problem="the header is too long")
         self._early: list[asyncio.Task[None]] = []
         self._header_is_new = False
+        self._work = Work()
         self._content = Content() if settings.of_content else None
         self._dkim = Verifier(self._content) if self._content is not None and settings.dkim else None
         self._arc = ArcValidator(self._content) if self._content is not None and settings.arc else None
@@ -61,10 +62,7 @@ class MessageChecks:
         """The next octets of the content."""
         if self._content is None:
             return
-        if len(octets) <= INLINE_OCTETS:
-            self._content.feed(octets)
-        else:
-            await asyncio.to_thread(self._content.feed, octets)
+        await self._work.fed(self._content, octets)
         if self._header_is_new:
             self._header_is_new = False
             self._ask_early()
@@ -74,10 +72,11 @@ class MessageChecks:
         dns, content, arrived = self._timed(), self._content, self._now()
         clock = asyncio.get_running_loop().time
         began = clock()
+        compute = self._work.compute
         if content is not None:
-            content.finish()
-        dkim = await self._dkim.results(dns, arrived) if self._dkim is not None else ()
-        arc = await self._arc.result(dns, arrived) if self._arc is not None else None
+            await compute(content.finish)
+        dkim = await self._dkim.results(dns, arrived, compute) if self._dkim is not None else ()
+        arc = await self._arc.result(dns, arrived, compute) if self._arc is not None else None
         spf = await self._spf if self._spf is not None else ()
         result = (
             await _with_destinations(await dmarc(self._author, spf, dkim, dns), dns) if self._settings.dmarc else None
