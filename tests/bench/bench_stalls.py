@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from typing import cast
 
 import uvloop
 from prometheus_client import CollectorRegistry
 
 from restante_gateways.command import SWITCH_SECONDS
+from restante_gateways.net.dns_answers import DnsAnswers
 from restante_gateways.smtp.checks.message import MessageChecks
 from restante_gateways.smtp.checks.metrics import CheckMetrics
 from restante_gateways.smtp.checks.settings import CheckSettings
@@ -88,10 +90,9 @@ async def stall(message: bytes) -> tuple[float, float]:
 
     sys.setswitchinterval(SWITCH_SECONDS)
     settings = CheckSettings(host_name="mx.example.test", spf=False, dmarc=False, reverse_dns=False)
-    checks = MessageChecks(
-        ip_address("192.0.2.1"), "mx.example.org", None, settings, CheckMetrics(CollectorRegistry()), Memory(),
-        lambda: NOW, no_client,
-    )  # fmt: skip
+    dns, metrics = cast(DnsAnswers, Memory()), CheckMetrics(CollectorRegistry())
+    address = ip_address("192.0.2.1")
+    checks = MessageChecks(address, "mx.example.org", None, settings, metrics, dns, lambda: NOW, no_client)
     ticking = asyncio.create_task(tick())
     await asyncio.sleep(0.01)
     gaps[0], began = 0.0, time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from restante.errors import RestanteError
@@ -49,6 +50,18 @@ class Accepted:
     refusals: tuple[RestanteError | None, ...] = ()  # by LMTP: for each recipient, None if it is accepted
 
 
+@dataclass(frozen=True, slots=True)
+class FailedBefore:
+    """A warning for a user: earlier mail to an accepted recipient has failed."""
+
+    at: datetime  # aware
+    diagnostic: str  # the reply of the other server, or the reason
+
+
+Verdict = RestanteError | FailedBefore | None
+"""The core's answer about a recipient: the error if it would not accept it, perhaps a warning if it would."""
+
+
 class Acceptance(Protocol):
     """The transfer of one content to the core. Exactly one of `commit` and `abandon` ends it. Raises RestanteError."""
 
@@ -74,8 +87,8 @@ class Core(Protocol):
 
     async def verify(
         self, peer: Peer, identity: Identity | None, mail: MailArguments, recipients: Sequence[RcptArguments]
-    ) -> list[RestanteError | None]:
-        """The core's current verdict on each recipient: None if it would accept it, else the error."""
+    ) -> list[Verdict]:
+        """The core's current verdict on each recipient."""
 
     def open(self, envelope: Envelope) -> Acceptance:
         """Begin a message: a submission if the envelope has an identity, else an acceptance from another MTA."""

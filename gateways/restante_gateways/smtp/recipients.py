@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from restante.errors import RestanteError
 from restante_gateways.smtp import replies
+from restante_gateways.smtp.core import FailedBefore, Verdict
 from restante_gateways.smtp.errors import failure_reply, reply_to
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments, parse_rcpt
 from restante_gateways.smtp.replies import Refused, Reply
@@ -13,8 +13,10 @@ from restante_gateways.smtp.transaction import Transaction
 
 RECIPIENT_OK = Reply(250, "2.1.5", "Recipient OK")
 
-Verify = Callable[[MailArguments, Sequence[RcptArguments]], Awaitable[list[RestanteError | None]]]
-"""Returns the core's verdict on each recipient: None, or the error. Raises RestanteError."""
+MAX_WARNING_CHARACTERS = 200  # of the other server's reply
+
+Verify = Callable[[MailArguments, Sequence[RcptArguments]], Awaitable[list[Verdict]]]
+"""Returns the core's verdict on each recipient. Raises RestanteError."""
 
 
 async def verify(
@@ -41,21 +43,34 @@ async def verify(
             answers.append(replies.TOO_MANY_RECIPIENTS)
             continue
         answers.append(recipient)
-    refusals = await _refusals(ask, mail, list(wanted)) if wanted else {}
-    transaction.recipients.update((recipient, None) for recipient in wanted if recipient not in refusals)
+    said = await _replies(ask, mail, list(wanted)) if wanted else {}
+    transaction.recipients.update((each, None) for each in wanted if each not in said or not said[each].is_error)
+    final = [said.get(answer, RECIPIENT_OK) if isinstance(answer, RcptArguments) else answer for answer in answers]
     if transaction.lmtp:
+        pairs = zip(answers, final, strict=True)
         transaction.answered += (
-            answer for answer in answers if isinstance(answer, RcptArguments) and answer not in refusals
+            answer for answer, reply in pairs if isinstance(answer, RcptArguments) and not reply.is_error
         )
-    final = [refusals.get(answer, RECIPIENT_OK) if isinstance(answer, RcptArguments) else answer for answer in answers]
     transaction.refused_count += sum(reply.is_error for reply in final)
     return final
 
 
-async def _refusals(ask: Verify, mail: MailArguments, wanted: list[RcptArguments]) -> dict[RcptArguments, Reply]:
-    """The recipients that the core refuses, with the reply to each."""
+async def _replies(ask: Verify, mail: MailArguments, wanted: list[RcptArguments]) -> dict[RcptArguments, Reply]:
+    """The replies to recipients about whom the core says more than yes."""
     try:
         verdicts = await ask(mail, wanted)
     except Exception as error:  # noqa: BLE001 - an internal failure gets temporary replies
         return dict.fromkeys(wanted, failure_reply(error))
-    return {recipient: reply_to(error) for recipient, error in zip(wanted, verdicts, strict=True) if error is not None}
+    said: dict[RcptArguments, Reply] = {}
+    for recipient, verdict in zip(wanted, verdicts, strict=True):
+        if isinstance(verdict, FailedBefore):
+            said[recipient] = _warning(verdict)
+        elif verdict is not None:
+            said[recipient] = reply_to(verdict)
+    return said
+
+
+def _warning(failed: FailedBefore) -> Reply:
+    """The reply to a recipient who is accepted although mail to him has failed. Some mail programs show or log it."""
+    why = " ".join(failed.diagnostic.split())[:MAX_WARNING_CHARACTERS]
+    return Reply(250, "2.1.5", f"Recipient OK, but mail to this address failed on {failed.at:%Y-%m-%d}: {why}")

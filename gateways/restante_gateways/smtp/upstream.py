@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import UTC
 
 from restante import errors
-from restante.errors import RestanteError
 from restante.v1 import methods, session_pb2, transport_pb2
 from restante_gateways.core import login
 from restante_gateways.core.retry import PATIENCE_SECONDS
@@ -14,7 +14,7 @@ from restante_gateways.core.sessions import AccountSession, AccountSessions
 from restante_gateways.net.addresses import Peer
 from restante_gateways.smtp import envelopes
 from restante_gateways.smtp.acceptances import Link, MxAcceptance, UserSubmission
-from restante_gateways.smtp.core import Envelope, Identity
+from restante_gateways.smtp.core import Envelope, FailedBefore, Identity, Verdict
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 
 MAX_VERIFIED_TOGETHER = 100  # of one VerifyRecipients
@@ -66,12 +66,12 @@ class Upstream:
 
     async def verify(
         self, peer: Peer, identity: Identity | None, mail: MailArguments, recipients: Sequence[RcptArguments]
-    ) -> list[RestanteError | None]:
+    ) -> list[Verdict]:
         """See Core."""
         if identity is None and self._all_known(recipients):
             return [None] * len(recipients)
         token = _token(identity)
-        verdicts: list[RestanteError | None] = []
+        verdicts: list[Verdict] = []
         for start in range(0, len(recipients), MAX_VERIFIED_TOGETHER):
             answer = await self.link.execute(
                 methods.VERIFY_RECIPIENTS,
@@ -80,9 +80,7 @@ class Upstream:
                 client_address=peer.client.host,
                 independent=True,
             )
-            verdicts += [
-                None if verdict.accepted else errors.from_status(verdict.status) for verdict in answer.verdicts
-            ]
+            verdicts += map(_verdict, answer.verdicts)
             if identity is None:
                 self._learn(recipients[start : start + MAX_VERIFIED_TOGETHER], answer.verdicts)
         return verdicts
@@ -105,6 +103,14 @@ class Upstream:
         if envelope.identity is None:
             return MxAcceptance(self.link, envelope, self._patience_seconds)
         return UserSubmission(self.link, envelope, lambda: _token(envelope.identity), self._patience_seconds)
+
+
+def _verdict(answer: transport_pb2.RecipientVerdict) -> Verdict:
+    if not answer.accepted:
+        return errors.from_status(answer.status)
+    if not answer.HasField("failed_before"):
+        return None
+    return FailedBefore(answer.failed_before.failed_at.ToDatetime(UTC), answer.failed_before.diagnostic)
 
 
 def _token(identity: Identity | None) -> bytes:

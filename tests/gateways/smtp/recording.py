@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from restante import errors
-from restante.errors import RestanteError
 from restante.v1.session_pb2 import AuthenticateResponse, Session
 from restante_gateways.core.login import Ask, by_exchange
 from restante_gateways.core.sasl import Response
 from restante_gateways.net.addresses import Peer
-from restante_gateways.smtp.core import Accepted, Envelope, Identity
+from restante_gateways.smtp.core import Accepted, Envelope, FailedBefore, Identity, Verdict
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 from restante_mail.authentication.results import Checks
 
@@ -123,14 +123,16 @@ class RecordingCore:
 
     async def verify(
         self, peer: Peer, identity: Identity | None, mail: MailArguments, recipients: Sequence[RcptArguments]
-    ) -> list[RestanteError | None]:
+    ) -> list[Verdict]:
         await self.gate.wait()
         self.raise_failure("verify")
         self.verified.append([recipient.forward_path.address for recipient in recipients])
         return [self._verdict(recipient, identity) for recipient in recipients]
 
-    def _verdict(self, recipient: RcptArguments, identity: Identity | None) -> RestanteError | None:
+    def _verdict(self, recipient: RcptArguments, identity: Identity | None) -> Verdict:
         path = recipient.forward_path
+        if path.domain.lower() == "gone.example" and identity is not None:
+            return FailedBefore(datetime(2026, 11, 30, 23, 59, tzinfo=UTC), f"550 5.1.1 no {path.local_part}\r\n250 é")
         if path.domain.lower() not in DOMAINS:
             return None if identity is not None else errors.RelayDenied()
         local = path.local_part.partition("+")[0].lower()

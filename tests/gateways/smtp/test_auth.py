@@ -308,3 +308,18 @@ async def test_smtplib_logs_in_and_sends(gateway: Gateway) -> None:
     refused = await asyncio.to_thread(use_smtplib, gateway.port("submission"), gateway.tls)
     assert refused["nobody@example.test"][0] == 550
     assert bytes(gateway.core.accepted[0].content) == b"Subject: x\r\n\r\n.dot\r\n"
+
+
+async def test_a_user_reads_at_rcpt_that_earlier_mail_to_an_address_has_failed(gateway: Gateway) -> None:
+    client = await submission(gateway)
+    await client.ask(b"AUTH PLAIN " + PLAIN)
+    await client.ask(MAIL)
+    await client.send(b"RCPT TO:<eve@gone.example>\r\nRCPT TO:<bob@example.test>\r\n")
+    said = "250 2.1.5 Recipient OK, but mail to this address failed on 2026-11-30: 550 5.1.1 no eve 250 ?"
+    assert [await client.reply(), await client.reply()] == [said, "250 2.1.5 Recipient OK"]
+    assert len(await client.ask(f"RCPT TO:<{'a' * 60}.{'b' * 180}@gone.example>")) < 300  # one short line
+    assert gateway.core.verified[0] == ["eve@gone.example", "bob@example.test"]  # no call more
+    assert (await client.ask("DATA")).startswith("354")
+    await client.send(b"From: alice@example.test\r\n\r\n.\r\n")
+    assert (await client.reply()).startswith("250")
+    assert len(gateway.core.accepted[0].envelope.recipients) == 3

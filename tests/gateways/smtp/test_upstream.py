@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +22,10 @@ from restante_gateways.smtp.checks.settings import CheckSettings
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, run
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_process.tls import CertificateFiles
+from restante_server.db.operation import Write
 from restante_server.directory import known
+from restante_server.transport.outbound import failed_addresses
+from restante_server.transport.outbound.failed_addresses import Failure
 from tests.gateways.smtp.conftest import Client, Gateway
 from tests.harness.faulty_link import FaultyLink, until
 from tests.harness.local_core import LocalCore, open_local_core
@@ -173,6 +177,33 @@ async def test_recipients_are_verified_a_hundred_at_a_time(core: LocalCore, cert
         assert sum(sizes) == 250
         assert max(sizes) <= 100
         assert (await client.ask("RCPT TO:<nobody@example.test>")).startswith("550 5.1.1")
+
+
+async def test_a_user_is_warned_of_an_address_that_failed_and_others_are_not(
+    core: LocalCore, certificate: CertificateFiles
+) -> None:
+    failure = Failure("eve@example.net", "5.1.1", "550 5.1.1 no such user", time.time_ns() // 1_000 - 1_000_000)
+    await core.process.core.db.write(Write(lambda tx: failed_addresses.note(tx, [failure])))
+    async with running(core, certificate) as system:
+        user, stranger = await system.login(), await system.open()
+        for client, expected in (
+            (user, "250 2.1.5 Recipient OK, but mail to this address failed on"),
+            (stranger, "550"),
+        ):
+            await client.ask(FROM_ALICE)
+            assert (await client.ask("RCPT TO:<Eve@EXAMPLE.net>")).startswith(expected)
+        assert len(system.requests(VerifyRecipientsRequest)) == 2
+
+
+async def test_vrfy_and_expn_ask_the_core_nothing(core: LocalCore, certificate: CertificateFiles) -> None:
+    """Their answers depend on no directory, so that neither text nor time tells who exists (RFC 5321 7.3)."""
+    async with running(core, certificate) as system:
+        for client in (await system.open(), await system.login()):
+            before = len(system.link.requests)
+            for verb in ("VRFY", "EXPN"):
+                answers = {await client.ask(f"{verb} {name}") for name in ("alice", "alice@example.test", "nobody")}
+                assert len(answers) == 1 and answers.pop()[:3] in ("252", "502")
+            assert len(system.link.requests) == before
 
 
 async def test_a_large_content_is_streamed_with_credit(core: LocalCore, certificate: CertificateFiles) -> None:

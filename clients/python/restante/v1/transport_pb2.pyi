@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from restante.v1 import checks_pb2 as _checks_pb2
+from restante.v1 import outcomes_pb2 as _outcomes_pb2
 from restante.v1 import submission_pb2 as _submission_pb2
 import builtins as _builtins
 import sys
@@ -120,6 +121,7 @@ class RecipientVerdict(_message.Message):
     ACCEPTED_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     GOOD_FOR_MILLISECONDS_FIELD_NUMBER: _builtins.int
+    FAILED_BEFORE_FIELD_NUMBER: _builtins.int
     accepted: _builtins.bool
     """It would be accepted."""
     good_for_milliseconds: _builtins.int
@@ -130,16 +132,23 @@ class RecipientVerdict(_message.Message):
     def status(self) -> _status_pb2.Status:
         """The reason of a refusal: RECIPIENT_NOT_FOUND, RELAY_DENIED, QUOTA_EXCEEDED,"""
 
+    @_builtins.property
+    def failed_before(self) -> _outcomes_pb2.FailedAddress:
+        """without a new call; 0: none. Accept checks the recipient again.
+        Warning for a session's user: earlier mail to this address has failed, because it
+        """
+
     def __init__(
         self,
         *,
         accepted: _builtins.bool = ...,
         status: _status_pb2.Status | None = ...,
         good_for_milliseconds: _builtins.int = ...,
+        failed_before: _outcomes_pb2.FailedAddress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failed_before", b"failed_before", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "good_for_milliseconds", b"good_for_milliseconds", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "failed_before", b"failed_before", "good_for_milliseconds", b"good_for_milliseconds", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,6 +23,7 @@ from restante.v1.transport_pb2 import RecipientVerdict, VerifyRecipientsRequest,
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers, every
+from restante_server.api.services.failed_addresses import failed_address
 from restante_server.db.clock import now_microseconds
 from restante_server.directory import addresses
 from restante_server.directory.known import SECONDS
@@ -30,6 +31,8 @@ from restante_server.directory.lookup import AddressKind, Resolution
 from restante_server.transport.forwarding import Forwarding, is_rewritten
 from restante_server.transport.inbound import deliver
 from restante_server.transport.inbound.dispose import Inbox
+from restante_server.transport.outbound import failed_addresses
+from restante_server.transport.outbound.failed_addresses import Failure
 
 handlers = Handlers()
 
@@ -45,11 +48,13 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
     """See TransportService.VerifyRecipients."""
     if len(request.forward_paths) > MAX_VERIFIED:
         raise InvalidArgument(field="forward_paths", problem=f"must be at most {MAX_VERIFIED}")
-    problems = await judge(call, request.forward_paths, request.size_octets, request.reverse_path)
+    problems, failures = await _judged(call, request.forward_paths, request.size_octets, request.reverse_path)
     verdicts = []
     for path, problem in zip(request.forward_paths, problems, strict=True):
         if problem is not None:
             verdicts.append(refused(problem))
+        elif path in failures:
+            verdicts.append(RecipientVerdict(accepted=True, failed_before=failed_address(failures[path])))
         else:
             verdicts.append(OPEN if call.core.recipients.is_open(path) else RecipientVerdict(accepted=True))
     return VerifyRecipientsResponse(verdicts=verdicts)
@@ -57,16 +62,26 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
 
 async def judge(call: Call, paths: Sequence[str], size_octets: int, reverse_path: str) -> list[RestanteError | None]:
     """The reason to refuse each recipient of a message of this size (0: unknown), or None."""
+    problems, _ = await _judged(call, paths, size_octets, reverse_path)
+    return problems
+
+
+async def _judged(
+    call: Call, paths: Sequence[str], size_octets: int, reverse_path: str
+) -> tuple[list[RestanteError | None], dict[str, Failure]]:
+    """See judge; and earlier failures of recipients elsewhere by path, for a user's session."""
     try:
         call.core.contents.require_room()
     except StoreFull:
-        return [StoreFull() for _ in paths]
+        return [StoreFull() for _ in paths], {}
     recipients = call.core.recipients
     if all(recipients.is_open(path) for path in paths):
-        return [None] * len(paths)
+        return [None] * len(paths), {}
     generation = recipients.generation
-    look = partial(_look, paths=list(paths), forwarding=call.core.transport.forwarding, reverse_path=reverse_path)
-    resolutions, inboxes = await call.core.short_read(look)
+    transport = call.core.transport
+    remembered = transport.settings.failed_address_microseconds if call.caller.account_id else 0
+    look = partial(_look, paths=list(paths), forwarding=transport.forwarding, reverse_path=reverse_path)
+    resolutions, inboxes, failures = await call.core.short_read(partial(look, remembered_microseconds=remembered))
     for found in resolutions:
         if is_rewritten(found.address):  # good for some reverse-paths only
             continue
@@ -86,7 +101,7 @@ async def judge(call: Call, paths: Sequence[str], size_octets: int, reverse_path
         elif found.kind is AddressKind.LOCAL and not inboxes[found.mailbox_id].has_room(max(size_octets, 1)):
             problem = QuotaExceeded()
         problems.append(problem)
-    return problems
+    return problems, failures
 
 
 def refused(problem: RestanteError) -> RecipientVerdict:
@@ -102,12 +117,16 @@ def not_found(found: Resolution) -> RecipientNotFound:
 
 
 def _look(
-    tx: Connection, *, paths: list[str], forwarding: Forwarding, reverse_path: str
-) -> tuple[list[Resolution], dict[int, Inbox]]:
-    resolutions = forwarding.resolve(tx, paths, reverse_path, now_microseconds(tx))
-    return resolutions, deliver.inboxes(
-        tx, (found.mailbox_id for found in resolutions if found.kind is AddressKind.LOCAL)
-    )
+    tx: Connection, *, paths: list[str], forwarding: Forwarding, reverse_path: str, remembered_microseconds: int
+) -> tuple[list[Resolution], dict[int, Inbox], dict[str, Failure]]:
+    now, failures = now_microseconds(tx), dict[str, Failure]()
+    resolutions = forwarding.resolve(tx, paths, reverse_path, now)
+    if remembered_microseconds:
+        pairs = zip(paths, resolutions, strict=True)
+        foreign = [path for path, found in pairs if found.kind is AddressKind.FOREIGN]
+        failures = failed_addresses.by_path(tx, foreign, now - remembered_microseconds, now)
+    mailbox_ids = (found.mailbox_id for found in resolutions if found.kind is AddressKind.LOCAL)
+    return resolutions, deliver.inboxes(tx, mailbox_ids), failures
 
 
 def _address_problem(path: str) -> InvalidAddress | None:

@@ -72,6 +72,13 @@ def among(tx: Connection, paths: Sequence[str], since: int, before: int) -> list
     return sorted(Failure._make(row) for row in tx.execute(_known, {"keys": keys, "since": since, "before": before}))
 
 
+def by_path(tx: Connection, paths: Sequence[str], since: int, before: int) -> dict[str, Failure]:
+    """The failures of these addresses after `since` and before `before`, by the path as it is given."""
+    failures = {parsed[0]: each for each in among(tx, paths, since, before) if (parsed := _parsed(each.address))}
+    keyed = ((path, parsed[0]) for path in paths if (parsed := _parsed(path)) is not None)
+    return {path: failures[key] for path, key in keyed if key in failures}
+
+
 def listing(tx: Connection, domain: str, after: str, since: int, most: int) -> list[tuple[str, Failure]]:
     """At most so many (key, failure) of a domain, or of all (""), with keys behind `after`."""
     statement = select(_f.c.address_key, *_columns).where(_f.c.address_key > after, _f.c.failed_at > since)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import pytest
 
@@ -13,24 +16,35 @@ from restante_mail.authentication.arc.seal import seal
 from restante_mail.authentication.arc.validate import ArcValidator
 from restante_mail.authentication.dkim.content import Content, HeaderFields
 from restante_mail.authentication.dkim.sign import sign
-from restante_mail.authentication.dkim.signing_keys import generate_key, public_record
+from restante_mail.authentication.dkim.signing_keys import generate_key
 from restante_mail.authentication.dkim.verify import Verifier
 from restante_mail.authentication.results import Result
+from tests.mail.authentication.dkim.answers import published
+
+Value = TypeVar("Value")
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 KEY = generate_key("example.org", "ed", "ed25519-sha256")
 MESSAGE = b"From: bob@example.org\r\nSubject: x\r\n\r\nhello\r\n"
 
 
-class Key:
-    """A DNS that has the key under every name."""
-
-    async def txt(self, name: str) -> list[bytes]:
-        return [public_record(KEY).encode()]
-
-
 def own_thread() -> bool:
     return threading.current_thread() is not threading.main_thread()
+
+
+@dataclass
+class Seen:
+    """A Compute that notes whether each computation runs on a thread."""
+
+    inner: Work
+    threads: list[bool]
+
+    async def __call__(self, work: Callable[[], Value]) -> Value:
+        def noted() -> Value:
+            self.threads.append(own_thread())
+            return work()
+
+        return await self.inner.compute(noted)
 
 
 async def header_on_a_thread(*pieces: bytes) -> bool:
@@ -84,10 +98,9 @@ async def test_signatures_over_a_long_header_are_verified_on_threads() -> None:
         await work.fed(content, sign(head, [KEY], NOW) + head)
         await work.compute(content.finish)
 
-        async def compute(inner, work=work, threads=threads):  # type: ignore[no-untyped-def]
-            return await work.compute(lambda: (threads.append(own_thread()), inner())[1])
-
-        assert [each.result for each in await verifier.results(Key(), NOW, compute)] == [Result.PASS]
+        assert [each.result for each in await verifier.results(published(KEY), NOW, Seen(work, threads))] == [
+            Result.PASS
+        ]
         assert threads == [long]
 
 
@@ -107,7 +120,7 @@ async def test_the_loop_runs_between_the_signatures_of_a_long_chain() -> None:
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
-    result = await validator.result(Key(), NOW, work.compute)
+    result = await validator.result(published(KEY), NOW, work.compute)
     task.cancel()
     assert result.result is Result.PASS
     assert turns >= 2 * sets // TOGETHER  # each set has a message signature and a seal

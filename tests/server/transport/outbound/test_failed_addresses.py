@@ -9,8 +9,9 @@ from restante import errors
 from restante.v1 import outcomes_pb2 as v1
 from restante.v1.admin_pb2 import TraceMessagesRequest
 from restante.v1.queue_pb2 import ListQueueRequest
+from restante.v1.session_pb2 import Scope
 from restante.v1.submission_pb2 import GetSubmissionRequest, SubmitMessageResponse
-from restante.v1.transport_pb2 import OutcomeKind
+from restante.v1.transport_pb2 import OutcomeKind, VerifyRecipientsRequest
 from restante_server.api.engine.caller import Caller
 from restante_server.db import schema
 from restante_server.db.operation import Write
@@ -67,6 +68,22 @@ async def test_a_sender_is_warned_of_an_address_that_failed(world: World) -> Non
     assert warning.HasField("failed_at")
     assert len(await world.lease()) == 2  # the mail is sent all the same
     assert await listed(world) == ["eve@example.net"]
+
+
+async def test_a_user_is_warned_when_recipients_are_verified(world: World) -> None:
+    await sent(world, FAILED, "5.1.1")
+    paths = ["EVE@Example.NET", "x@other.example", "bob@example.test", "no address", "eve@example.net"]
+    request = VerifyRecipientsRequest(reverse_path="bob@example.test", forward_paths=paths)
+    answer = await world.run(request, world.session("bob", Scope.SCOPE_SMTP_SUBMIT))
+    assert [verdict.HasField("failed_before") for verdict in answer.verdicts] == [True, False, False, False, True]
+    assert [verdict.accepted for verdict in answer.verdicts] == [True, True, True, False, True]
+    warning = answer.verdicts[0].failed_before
+    assert (warning.address, warning.diagnostic) == ("eve@example.net", UNKNOWN) and warning.HasField("failed_at")
+    strangers = (await world.run(request, world.gateway())).verdicts
+    assert not any(verdict.HasField("failed_before") for verdict in strangers)
+    await world.pass_time(8 * DAY)
+    answer = await world.run(request, world.session("bob", Scope.SCOPE_SMTP_SUBMIT))
+    assert not any(verdict.HasField("failed_before") for verdict in answer.verdicts)
 
 
 async def test_a_repeated_submission_gets_the_same_answer(world: World) -> None:
