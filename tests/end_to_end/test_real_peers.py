@@ -167,6 +167,17 @@ async def traced(where: Organisation, mail: EmailMessage, recipient: str, state:
         await asyncio.sleep(0.3)
 
 
+async def arrived(world: World, mail: EmailMessage, look: Callable[[], list[bytes]]) -> bytes:
+    """The one message that `look` finds in the end. A failure shows the trace of `mail` here, and the peers' logs."""
+    try:
+        (came,) = await eventually(look, 30)
+    except AssertionError as error:
+        trace = "\n".join(map(str, await steps(world.ours, mail)))
+        logs = "\n".join(peer.log[-4_000:] for peer in (world.postfix, world.exim))
+        raise AssertionError(f"{error}\n{trace}\n{logs}") from None
+    return came
+
+
 async def until(look: Callable[[], Awaitable[bool]], what: str, seconds: float = 30) -> None:
     deadline = asyncio.get_running_loop().time() + seconds
     while not await look():
@@ -399,7 +410,7 @@ async def test_what_an_alias_sends_on_passes_there(world: World, domain: str) ->
     alias = await _forward(world, f"to-{other.replace('.', '-')}", f"bob@{other}")
     mail = message(f"bob@{domain}", alias, "Sent on.\n")
     await asyncio.to_thread(world.peer(domain).send, f"bob@{domain}", [alias], octets(mail))
-    (came,) = await eventually(lambda: world.peer(other).mail("bob", str(mail["Subject"])), 30)
+    came = await arrived(world, mail, lambda: world.peer(other).mail("bob", str(mail["Subject"])))
     assert re.search(rb"(?i)return-path: <SRS0=[^ ]+@example\.test>", came), came.decode()
     assert b"ARC-Seal: i=1;" in came
     results = [str(field) for field in _read(came).get_all("Authentication-Results", [])]
@@ -415,8 +426,10 @@ async def test_a_report_about_forwarded_mail_finds_the_way_back(world: World, do
     alias = await _forward(world, f"lost-{other.replace('.', '-')}", f"nobody.here@{other}")
     mail = message(f"bob@{domain}", alias)
     await asyncio.to_thread(world.peer(domain).send, f"bob@{domain}", [alias], octets(mail))
-    (report,) = await eventually(
-        lambda: [one for one in world.peer(domain).mail("bob", str(mail["Message-ID"])) if b"nobody.here" in one], 30
+    report = await arrived(
+        world,
+        mail,
+        lambda: [one for one in world.peer(domain).mail("bob", str(mail["Message-ID"])) if b"nobody.here" in one],
     )
     assert f"nobody.here@{other}".encode() in report
 

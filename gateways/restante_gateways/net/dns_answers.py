@@ -34,6 +34,7 @@ from restante_mail.authentication.dns import Address, DnsFailure
 UDP_OCTETS = 1_232  # of an answer; a longer one comes over TCP
 MAX_RECORDS = 100  # of one answer; further ones are dropped
 MAX_QUESTIONS = 256  # that run at once; others wait for them
+MAX_WAITING = 4_096  # that run or wait; further ones fail at once
 MAX_ANSWERS = 20_000  # in the cache
 MAX_CACHED_OCTETS = 32 << 20  # of the cached answers together
 LONGEST_SECONDS = 3_600.0  # for which an answer is kept, if its time to live is longer
@@ -42,6 +43,7 @@ NEGATIVE_SECONDS = 60.0  # for which it is kept that a name or its records do no
 FAILED_SECONDS = 5.0  # for which it is kept that a question has no answer
 
 _TOO_LATE = "the name servers did not answer in time"
+_TOO_MANY = "too many questions wait for the name servers"
 _ENTRY_OCTETS = 200  # about what an entry costs besides its records
 _VERSIONS = {4: dns.rdatatype.A, 6: dns.rdatatype.AAAA}
 
@@ -62,12 +64,15 @@ class Entry:
 class DnsAnswers:
     """Asks name servers, for all sessions of a process."""
 
-    def __init__(self, nameservers: Sequence[str], *, lookup_seconds: float = 5.0) -> None:
+    def __init__(
+        self, nameservers: Sequence[str], *, lookup_seconds: float = 5.0, most_waiting: int = MAX_WAITING
+    ) -> None:
         """`nameservers` are in the syntax of `Nameserver.parse`; if empty, the system's are used. `lookup_seconds`
-        limits one question over all servers.
+        limits one question over all servers, `most_waiting` the questions at a time.
 
         Questions fail if the system has no name servers. Raises ValueError.
         """
+        self._most_waiting = most_waiting
         self._resolver = dns.asyncresolver.Resolver(configure=False)
         if nameservers:
             servers = [Nameserver.parse(text) for text in nameservers]
@@ -99,6 +104,8 @@ class DnsAnswers:
         key = name.lower().removesuffix("."), kind
         task = self._running.get(key)
         if task is None:
+            if len(self._running) >= self._most_waiting:
+                return Entry(0.0, (), True, _TOO_MANY)
             task = self._running[key] = asyncio.create_task(self._ask(key))
         return await asyncio.shield(task)  # others may wait for it, too
 

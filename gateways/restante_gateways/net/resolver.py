@@ -22,6 +22,7 @@ from dns.rdtypes.ANY.MX import MX
 from dns.rdtypes.ANY.TLSA import TLSA
 from dns.rdtypes.ANY.TXT import TXT
 
+from restante_gateways.net.dns_cache import BoundedCache
 from restante_mail.authentication.dane import MAX_RECORDS, TlsaRecord
 from restante_process.addresses import parse_address
 
@@ -29,7 +30,6 @@ MAX_HOSTS = 20  # of one domain; a longer list is cut
 MAX_ADDRESSES = 6  # of one host
 MAX_TEXTS = 20  # TXT records of one name
 UDP_OCTETS = 1_232  # of an answer; a longer one comes over TCP
-CACHED_ANSWERS = 10_000
 
 
 # Errors for text that is not a domain name.
@@ -120,7 +120,7 @@ class Resolver:
             self._resolver.set_flags(dns.flags.RD | dns.flags.AD)  # RFC 6840 5.7
             self._resolver.use_edns(0, 0, UDP_OCTETS)
         self._resolver.lifetime = lookup_seconds
-        self._resolver.cache = dns.resolver.LRUCache(CACHED_ANSWERS)
+        self._resolver.cache = BoundedCache()
         self._own = {name.rstrip(".").lower() for name in own_names}
 
     async def servers(self, domain: str) -> list[MailServer]:
