@@ -276,6 +276,12 @@ class Reports:
     sender: str = ""  # address of the author of reports; empty: postmaster at transport.hostname
     addresses: tuple[str, ...] = ()  # addresses here that receive reports about this server's domains
     keep_days: int = 90  # time for which reports are kept
+    failure_domains: tuple[
+        str, ...
+    ] = ()  # domains that may get reports of single failures (RFC 9991); "*": all; none: never
+    failure_seconds: float = 60.0  # time for which similar failures are collected before one report stands for them
+    failure_hourly: int = 10  # most failure reports of an hour to addresses of one domain
+    failure_hourly_total: int = 200  # most failure reports of an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +341,11 @@ class Config:
     def store_url(self) -> str:
         """The URL of the database."""
         return self.store.url or f"sqlite:///{self.directory / 'store.db'}"
+
+    @property
+    def report_author(self) -> str:
+        """The address of the author of reports to other servers."""
+        return self.reports.sender or f"postmaster@{self.transport.hostname}"
 
     @property
     def security_file(self) -> Path:

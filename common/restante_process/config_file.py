@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from restante_process import relaying
-from restante_process.config import Config, ConfigError, SmtpListener
+from restante_process.config import Config, ConfigError, Reports, SmtpListener
 
 ENVIRONMENT = "RESTANTE_"
 
@@ -48,6 +48,7 @@ def load(
     assert isinstance(made, Config)
     relaying.check(made.relay)
     _check_domain("transport.forwarding_domain", made.transport.forwarding_domain)
+    _check_reports(made.reports)
     for name, listener in made.smtp.listeners.items():
         _check_trust(f"smtp.listeners.{name}", listener)
     return made
@@ -71,6 +72,17 @@ def _changed(old: Any, new: Any, where: str) -> Iterator[str]:
 def _check_domain(where: str, name: str) -> None:
     if name and (len(name) > _DOMAIN_OCTETS or not all(_LABEL.fullmatch(label) for label in name.split("."))):
         raise ConfigError(f'{where}: {name!r} is not a domain name; write one such as "bounces.example.org"')
+
+
+def _check_reports(reports: Reports) -> None:
+    for name in reports.failure_domains:
+        if name != "*":
+            _check_domain("reports.failure_domains", name or "(empty)")
+    if not reports.failure_seconds > 0:
+        raise ConfigError(f"reports.failure_seconds: {reports.failure_seconds} is not above 0")
+    for key in ("failure_hourly", "failure_hourly_total"):
+        if getattr(reports, key) < 1:
+            raise ConfigError(f"reports.{key}: {getattr(reports, key)} is not above 0; no failure_domains: no reports")
 
 
 def _check_trust(where: str, listener: SmtpListener) -> None:

@@ -185,6 +185,7 @@ class CoreProcess:
         try:
             async with asyncio.timeout(TALLY_SECONDS):
                 await self.core.dmarc_tally.flush(self.core.db)
+                await self.core.failures.flush(self.core.db)
         except (RestanteError, TimeoutError) as error:
             log.warning("the last counts for DMARC reports were not written: %s", error)
 

@@ -8,8 +8,9 @@ from functools import partial
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.notify import COMPARE_SECONDS
 from restante_server.db.operation import Write
-from restante_server.transport.feedback import archive, daily, received, tls_reports
+from restante_server.transport.feedback import archive, daily, failure_sending, received, tls_reports
 from restante_server.transport.feedback.daily import Reporter
+from restante_server.transport.feedback.failure_sending import Limits
 from restante_server.transport.service import MINUTE_SECONDS, POLL_SECONDS, PURGE_SECONDS
 from restante_server.upkeep import sweeps
 from restante_server.upkeep.jobs import leases
@@ -73,9 +74,9 @@ def of_transport(core: Core) -> list[PeriodicTask]:
 
 
 def of_reports(core: Core) -> list[PeriodicTask]:
-    """Tasks of DMARC and TLS reports: write the counts, send and read reports, forget old ones."""
+    """Tasks of DMARC and TLS reports: write the counts, send and read reports, forget old ones, report failures."""
     given, hostname = core.settings.reports, core.settings.transport.hostname
-    reporter = Reporter(given.organization or hostname, given.sender or f"postmaster@{hostname}", hostname)
+    reporter = Reporter(given.organization or hostname, core.settings.report_author, hostname)
 
     async def exchange() -> None:
         moment = now()
@@ -88,10 +89,17 @@ def of_reports(core: Core) -> list[PeriodicTask]:
         while await core.db.write(forget):
             continue
 
-    return [
+    async def report_failures() -> None:
+        await core.failures.flush(core.db)
+        await failure_sending.send(core.db, core.transport.settings, reporter, Limits.of(given), now())
+
+    tasks = [
         PeriodicTask("counts for reports", COUNT_SECONDS, partial(core.dmarc_tally.flush, core.db)),
         PeriodicTask("reports", REPORTS_SECONDS, exchange, at_once=True),
     ]
+    if given.failure_domains:
+        tasks.append(PeriodicTask("failure reports", given.failure_seconds, report_failures, at_once=True))
+    return tasks
 
 
 def job_handlers(core: Core) -> tuple[JobHandler, ...]:

@@ -111,6 +111,24 @@ def test_a_name_that_is_no_domain_is_refused(name: str) -> None:
     assert config_file.load(None, {}, {"transport.forwarding_domain": "Bounces.example"}).transport.forwarding_domain
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("failure_domains", ["example.org", "a b"]),
+        ("failure_domains", [""]),
+        ("failure_seconds", 0.0),
+        ("failure_hourly", 0),
+        ("failure_hourly_total", -1),
+    ],
+)
+def test_settings_of_failure_reports_that_mean_nothing_are_refused(key: str, value: object) -> None:
+    with pytest.raises(config.ConfigError) as refused:
+        config_file.load(None, {}, {f"reports.{key}": value})
+    assert str(refused.value).startswith(f"reports.{key}: ")
+    reports = config_file.load(None, {}, {"reports.failure_domains": ["*", "Example.org"]}).reports
+    assert reports.failure_domains == ("*", "Example.org")
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError, match=r"nothing\.toml"):
         config_file.load(tmp_path / "nothing.toml", environment={})

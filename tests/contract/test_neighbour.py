@@ -26,6 +26,7 @@ from restante.v1 import (
     admin_pb2,
     content_pb2,
     directory_pb2,
+    failure_reports_pb2,
     folder_pb2,
     job_pb2,
     mailbox_pb2,
@@ -429,6 +430,8 @@ DOMAIN_KEYS = {
 REPORTS = {
     "AdminService/ListDmarcReports": refused(reports_pb2.ListDmarcReportsRequest()),
     "AdminService/ListDmarcReportRows": refused(reports_pb2.ListDmarcReportRowsRequest(report_id=1)),
+    "AdminService/ListFailureReports": refused(failure_reports_pb2.ListFailureReportsRequest()),
+    "AdminService/GetFailureReport": refused(failure_reports_pb2.GetFailureReportRequest(report_id=1)),
 }
 
 QUEUE = {

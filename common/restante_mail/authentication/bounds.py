@@ -103,7 +103,14 @@ def _chosen(results: tuple[DkimResult, ...]) -> tuple[DkimResult, ...]:
 
 
 def _spf(one: SpfResult) -> SpfResult:
-    return _fitted(one, domain=NAME_OCTETS, mechanism=TEXT_OCTETS, explanation=TEXT_OCTETS, problem=TEXT_OCTETS)
+    return _fitted(
+        one,
+        domain=NAME_OCTETS,
+        mechanism=TEXT_OCTETS,
+        explanation=TEXT_OCTETS,
+        problem=TEXT_OCTETS,
+        record=TEXT_OCTETS,
+    )
 
 
 def _dkim(one: DkimResult) -> DkimResult:
@@ -119,9 +126,9 @@ def _dkim(one: DkimResult) -> DkimResult:
 
 
 def _dmarc(one: DmarcResult) -> DmarcResult:
-    addresses = tuple(each for each in one.report_to if not problem_of(each, TEXT_OCTETS))[:MAX_REPORT_ADDRESSES]
-    if addresses != one.report_to:
-        one = replace(one, report_to=addresses)
+    report_to, failures_to = _addresses(one.report_to), _addresses(one.failures_to)
+    if (report_to, failures_to) != (one.report_to, one.failures_to):
+        one = replace(one, report_to=report_to, failures_to=failures_to)
     return _fitted(
         one,
         author_domain=NAME_OCTETS,
@@ -130,6 +137,10 @@ def _dmarc(one: DmarcResult) -> DmarcResult:
         record=RECORD_OCTETS,
         problem=TEXT_OCTETS,
     )
+
+
+def _addresses(given: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(each for each in given if not problem_of(each, TEXT_OCTETS))[:MAX_REPORT_ADDRESSES]
 
 
 def _arc(one: ArcResult) -> ArcResult:

@@ -44,6 +44,7 @@ class SpfResult:
     mechanism: str = ""  # that matched, as the record has it; "": the default
     explanation: str = ""  # of a fail, in the words of the domain (RFC 7208 6.2)
     problem: str = ""  # of a permerror, temperror or none: the reason
+    record: str = ""  # of the domain, as published; "": there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ class DmarcResult:
     spf_aligned: bool = False  # SPF passed, aligned with the author's domain
     dkim_aligned: bool = False  # a DKIM signature passed, aligned with the author's domain
     problem: str = ""  # the reason of a permerror, temperror or none
-    report_to: tuple[str, ...] = ()  # addresses that may get aggregate reports (RFC 9990 3)
+    report_to: tuple[str, ...] = ()  # addresses that may get aggregate reports (RFC 9990 4)
+    failures_to: tuple[str, ...] = ()  # addresses that may get a failure report about this message (RFC 9991 5)
 
 
 @dataclass(frozen=True, slots=True)

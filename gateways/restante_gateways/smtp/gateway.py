@@ -77,7 +77,7 @@ class SmtpSettings:
             data_octets_per_second=smtp.data_octets_per_second,
             max_data_seconds=smtp.longest_data_seconds,
         )
-        checks = CheckSettings.from_config(config.checks, config.transport.hostname)
+        checks = CheckSettings.from_config(config.checks, config.transport.hostname, config.reports.failure_domains)
         return cls(listeners, sessions, checks=checks)
 
 

@@ -82,13 +82,16 @@ def message_of(checks: Checks) -> v1.MessageChecks:
 
 def kept(checks: Checks) -> bytes:
     """The octets that are kept with a message: all results but what was needed at reception alone: the copies
-    of other servers' fields in an ARC chain, and the addresses that get reports of DMARC.
+    of other servers' fields in an ARC chain, SPF records, and the addresses that get reports of DMARC.
     """
     made = message_of(checks)
     if made.HasField("arc"):
         made.arc.ClearField("authentication_results")
     if made.HasField("dmarc"):
         made.dmarc.ClearField("report_to")
+        made.dmarc.ClearField("failures_to")
+    for one in made.spf:
+        one.ClearField("record")
     return made.SerializeToString()
 
 
@@ -152,6 +155,7 @@ def _spf(one: v1.SpfCheck, field: str) -> SpfResult:
         _text(one.mechanism, f"{field}.mechanism"),
         _text(one.explanation, f"{field}.explanation"),
         _text(one.problem, f"{field}.problem"),
+        _text(one.record, f"{field}.record"),
     )
 
 
@@ -173,7 +177,6 @@ def _dkim(one: v1.DkimCheck, field: str) -> DkimResult:
 
 
 def _dmarc(one: v1.DmarcCheck, field: str) -> DmarcResult:
-    _limit(one.report_to, bounds.MAX_REPORT_ADDRESSES, f"{field}.report_to")
     policy = _POLICIES.get(one.policy)
     if policy is None:
         raise InvalidArgument(field=f"{field}.policy", problem="must be a known value")
@@ -188,8 +191,14 @@ def _dmarc(one: v1.DmarcCheck, field: str) -> DmarcResult:
         one.spf_aligned,
         one.dkim_aligned,
         _text(one.problem, f"{field}.problem"),
-        tuple(_text(address, f"{field}.report_to[{at}]") for at, address in enumerate(one.report_to)),
+        _addresses(one.report_to, f"{field}.report_to"),
+        _addresses(one.failures_to, f"{field}.failures_to"),
     )
+
+
+def _addresses(given: Sequence[str], field: str) -> tuple[str, ...]:
+    _limit(given, bounds.MAX_REPORT_ADDRESSES, field)
+    return tuple(_text(address, f"{field}[{at}]") for at, address in enumerate(given))
 
 
 def _arc(one: v1.ArcCheck, field: str) -> ArcResult:
@@ -266,6 +275,7 @@ def _spf_message(one: SpfResult) -> v1.SpfCheck:
         mechanism=one.mechanism,
         explanation=one.explanation,
         problem=one.problem,
+        record=one.record,
     )
 
 
@@ -297,6 +307,7 @@ def _dmarc_message(one: DmarcResult) -> v1.DmarcCheck:
         dkim_aligned=one.dkim_aligned,
         problem=one.problem,
         report_to=one.report_to,
+        failures_to=one.failures_to,
     )
 
 

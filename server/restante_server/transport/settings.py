@@ -34,6 +34,7 @@ class TransportSettings:
     failed_address_microseconds: int = 7 * DAY  # for which senders are warned of an address; 0: never
     whole_report_octets: int = 256 << 10  # a report returns only the header of a longer message
     report_header_octets: int = 32 << 10  # most octets of a returned header
+    keeps_headers: bool = False  # of arriving mail until it is accepted or refused, for failure reports
     checks: CheckSettings = field(default_factory=CheckSettings)
 
     @classmethod
@@ -58,6 +59,7 @@ class TransportSettings:
             max_hops=settings.smtp.max_hops,
             failed_address_microseconds=int(given.failed_address_days * DAY),
             trace_microseconds=max(given.trace_days, LEAST_TRACE_DAYS) * DAY,
+            keeps_headers=bool(settings.reports.failure_domains),
             checks=CheckSettings(
                 settings.checks.junk_weight,
                 settings.checks.refuse_weight,

@@ -36,6 +36,7 @@ SPF = st.builds(
     TEXTS,
     TEXTS,
     TEXTS,
+    TEXTS,
 )
 DKIM = st.builds(
     DkimResult,
@@ -62,6 +63,7 @@ DMARC = st.builds(
     st.booleans(),
     st.booleans(),
     TEXTS,
+    st.lists(TOKENS, max_size=3).map(tuple),
     st.lists(TOKENS, max_size=3).map(tuple),
 )
 ARC = st.builds(

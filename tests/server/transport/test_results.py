@@ -57,6 +57,7 @@ def dkim(**given: object) -> v1.MessageChecks:
         (v1.MessageChecks(dmarc=v1.DmarcCheck(result=FAIL, record="a" * 4_097)), "checks.dmarc.record"),
         (v1.MessageChecks(dmarc=v1.DmarcCheck(result=FAIL, report_to=["a"] * 11)), "checks.dmarc.report_to"),
         (v1.MessageChecks(dmarc=v1.DmarcCheck(result=FAIL, report_to=["a\n"])), "checks.dmarc.report_to[0]"),
+        (v1.MessageChecks(dmarc=v1.DmarcCheck(result=FAIL, failures_to=["a"] * 11)), "checks.dmarc.failures_to"),
         (v1.MessageChecks(arc=v1.ArcCheck(result=PASS, sealers=["a"] * 51)), "checks.arc.sealers"),
         (
             v1.MessageChecks(arc=v1.ArcCheck(result=PASS, authentication_results=["a" * 4_096] * 17)),

@@ -2520,7 +2520,7 @@ var File_restante_v1_admin_proto protoreflect.FileDescriptor
 
 const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a\x15restante/v1/job.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\"\xea\x02\n" +
+	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a!restante/v1/failure_reports.proto\x1a\x15restante/v1/job.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\"\xea\x02\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -2720,7 +2720,7 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x1cSENT_COPY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SENT_COPY_POLICY_API\x10\x01\x12\x1b\n" +
 	"\x17SENT_COPY_POLICY_ALWAYS\x10\x02\x12\x1a\n" +
-	"\x16SENT_COPY_POLICY_NEVER\x10\x032\xba\x18\n" +
+	"\x16SENT_COPY_POLICY_NEVER\x10\x032\x82\x1a\n" +
 	"\fAdminService\x12S\n" +
 	"\fCreateDomain\x12 .restante.v1.CreateDomainRequest\x1a!.restante.v1.CreateDomainResponse\x12P\n" +
 	"\vListDomains\x12\x1f.restante.v1.ListDomainsRequest\x1a .restante.v1.ListDomainsResponse\x12S\n" +
@@ -2752,7 +2752,9 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\fRemoveQueued\x12 .restante.v1.RemoveQueuedRequest\x1a!.restante.v1.RemoveQueuedResponse\x12V\n" +
 	"\rTraceMessages\x12!.restante.v1.TraceMessagesRequest\x1a\".restante.v1.TraceMessagesResponse\x12_\n" +
 	"\x10ListDmarcReports\x12$.restante.v1.ListDmarcReportsRequest\x1a%.restante.v1.ListDmarcReportsResponse\x12h\n" +
-	"\x13ListDmarcReportRows\x12'.restante.v1.ListDmarcReportRowsRequest\x1a(.restante.v1.ListDmarcReportRowsResponse\x12M\n" +
+	"\x13ListDmarcReportRows\x12'.restante.v1.ListDmarcReportRowsRequest\x1a(.restante.v1.ListDmarcReportRowsResponse\x12e\n" +
+	"\x12ListFailureReports\x12&.restante.v1.ListFailureReportsRequest\x1a'.restante.v1.ListFailureReportsResponse\x12_\n" +
+	"\x10GetFailureReport\x12$.restante.v1.GetFailureReportRequest\x1a%.restante.v1.GetFailureReportResponse\x12M\n" +
 	"\n" +
 	"CheckStore\x12\x1e.restante.v1.CheckStoreRequest\x1a\x1f.restante.v1.CheckStoreResponse\x12P\n" +
 	"\vBackupStore\x12\x1f.restante.v1.BackupStoreRequest\x1a .restante.v1.BackupStoreResponse\x12\\\n" +
@@ -2840,27 +2842,31 @@ var file_restante_v1_admin_proto_goTypes = []any{
 	(*RemoveQueuedRequest)(nil),          // 59: restante.v1.RemoveQueuedRequest
 	(*ListDmarcReportsRequest)(nil),      // 60: restante.v1.ListDmarcReportsRequest
 	(*ListDmarcReportRowsRequest)(nil),   // 61: restante.v1.ListDmarcReportRowsRequest
-	(*ListTlsSessionsRequest)(nil),       // 62: restante.v1.ListTlsSessionsRequest
-	(*ListFailedAddressesRequest)(nil),   // 63: restante.v1.ListFailedAddressesRequest
-	(*ClearFailedAddressesRequest)(nil),  // 64: restante.v1.ClearFailedAddressesRequest
-	(*CreateDomainKeysResponse)(nil),     // 65: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),       // 66: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),   // 67: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),      // 68: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),      // 69: restante.v1.DeleteDomainKeyResponse
-	(*ListQueueResponse)(nil),            // 70: restante.v1.ListQueueResponse
-	(*GetQueuedMessageResponse)(nil),     // 71: restante.v1.GetQueuedMessageResponse
-	(*HoldQueuedResponse)(nil),           // 72: restante.v1.HoldQueuedResponse
-	(*ReleaseQueuedResponse)(nil),        // 73: restante.v1.ReleaseQueuedResponse
-	(*ListStandingHoldsResponse)(nil),    // 74: restante.v1.ListStandingHoldsResponse
-	(*RetryQueuedResponse)(nil),          // 75: restante.v1.RetryQueuedResponse
-	(*RerouteQueuedResponse)(nil),        // 76: restante.v1.RerouteQueuedResponse
-	(*RemoveQueuedResponse)(nil),         // 77: restante.v1.RemoveQueuedResponse
-	(*ListDmarcReportsResponse)(nil),     // 78: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil),  // 79: restante.v1.ListDmarcReportRowsResponse
-	(*ListTlsSessionsResponse)(nil),      // 80: restante.v1.ListTlsSessionsResponse
-	(*ListFailedAddressesResponse)(nil),  // 81: restante.v1.ListFailedAddressesResponse
-	(*ClearFailedAddressesResponse)(nil), // 82: restante.v1.ClearFailedAddressesResponse
+	(*ListFailureReportsRequest)(nil),    // 62: restante.v1.ListFailureReportsRequest
+	(*GetFailureReportRequest)(nil),      // 63: restante.v1.GetFailureReportRequest
+	(*ListTlsSessionsRequest)(nil),       // 64: restante.v1.ListTlsSessionsRequest
+	(*ListFailedAddressesRequest)(nil),   // 65: restante.v1.ListFailedAddressesRequest
+	(*ClearFailedAddressesRequest)(nil),  // 66: restante.v1.ClearFailedAddressesRequest
+	(*CreateDomainKeysResponse)(nil),     // 67: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),       // 68: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),   // 69: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),      // 70: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),      // 71: restante.v1.DeleteDomainKeyResponse
+	(*ListQueueResponse)(nil),            // 72: restante.v1.ListQueueResponse
+	(*GetQueuedMessageResponse)(nil),     // 73: restante.v1.GetQueuedMessageResponse
+	(*HoldQueuedResponse)(nil),           // 74: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),        // 75: restante.v1.ReleaseQueuedResponse
+	(*ListStandingHoldsResponse)(nil),    // 76: restante.v1.ListStandingHoldsResponse
+	(*RetryQueuedResponse)(nil),          // 77: restante.v1.RetryQueuedResponse
+	(*RerouteQueuedResponse)(nil),        // 78: restante.v1.RerouteQueuedResponse
+	(*RemoveQueuedResponse)(nil),         // 79: restante.v1.RemoveQueuedResponse
+	(*ListDmarcReportsResponse)(nil),     // 80: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),  // 81: restante.v1.ListDmarcReportRowsResponse
+	(*ListFailureReportsResponse)(nil),   // 82: restante.v1.ListFailureReportsResponse
+	(*GetFailureReportResponse)(nil),     // 83: restante.v1.GetFailureReportResponse
+	(*ListTlsSessionsResponse)(nil),      // 84: restante.v1.ListTlsSessionsResponse
+	(*ListFailedAddressesResponse)(nil),  // 85: restante.v1.ListFailedAddressesResponse
+	(*ClearFailedAddressesResponse)(nil), // 86: restante.v1.ClearFailedAddressesResponse
 }
 var file_restante_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
@@ -2923,49 +2929,53 @@ var file_restante_v1_admin_proto_depIdxs = []int32{
 	31, // 57: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
 	60, // 58: restante.v1.AdminService.ListDmarcReports:input_type -> restante.v1.ListDmarcReportsRequest
 	61, // 59: restante.v1.AdminService.ListDmarcReportRows:input_type -> restante.v1.ListDmarcReportRowsRequest
-	35, // 60: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
-	37, // 61: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
-	62, // 62: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
-	63, // 63: restante.v1.AdminService.ListFailedAddresses:input_type -> restante.v1.ListFailedAddressesRequest
-	64, // 64: restante.v1.AdminService.ClearFailedAddresses:input_type -> restante.v1.ClearFailedAddressesRequest
-	39, // 65: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
-	5,  // 66: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
-	7,  // 67: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
-	9,  // 68: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
-	11, // 69: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
-	65, // 70: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
-	66, // 71: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
-	67, // 72: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
-	68, // 73: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
-	69, // 74: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
-	13, // 75: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
-	15, // 76: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
-	17, // 77: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
-	19, // 78: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
-	21, // 79: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
-	23, // 80: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
-	26, // 81: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
-	28, // 82: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
-	30, // 83: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
-	70, // 84: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
-	71, // 85: restante.v1.AdminService.GetQueuedMessage:output_type -> restante.v1.GetQueuedMessageResponse
-	72, // 86: restante.v1.AdminService.HoldQueued:output_type -> restante.v1.HoldQueuedResponse
-	73, // 87: restante.v1.AdminService.ReleaseQueued:output_type -> restante.v1.ReleaseQueuedResponse
-	74, // 88: restante.v1.AdminService.ListStandingHolds:output_type -> restante.v1.ListStandingHoldsResponse
-	75, // 89: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
-	76, // 90: restante.v1.AdminService.RerouteQueued:output_type -> restante.v1.RerouteQueuedResponse
-	77, // 91: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
-	34, // 92: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
-	78, // 93: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
-	79, // 94: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
-	36, // 95: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
-	38, // 96: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
-	80, // 97: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
-	81, // 98: restante.v1.AdminService.ListFailedAddresses:output_type -> restante.v1.ListFailedAddressesResponse
-	82, // 99: restante.v1.AdminService.ClearFailedAddresses:output_type -> restante.v1.ClearFailedAddressesResponse
-	40, // 100: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
-	66, // [66:101] is the sub-list for method output_type
-	31, // [31:66] is the sub-list for method input_type
+	62, // 60: restante.v1.AdminService.ListFailureReports:input_type -> restante.v1.ListFailureReportsRequest
+	63, // 61: restante.v1.AdminService.GetFailureReport:input_type -> restante.v1.GetFailureReportRequest
+	35, // 62: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
+	37, // 63: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
+	64, // 64: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
+	65, // 65: restante.v1.AdminService.ListFailedAddresses:input_type -> restante.v1.ListFailedAddressesRequest
+	66, // 66: restante.v1.AdminService.ClearFailedAddresses:input_type -> restante.v1.ClearFailedAddressesRequest
+	39, // 67: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
+	5,  // 68: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
+	7,  // 69: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
+	9,  // 70: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
+	11, // 71: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
+	67, // 72: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
+	68, // 73: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
+	69, // 74: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
+	70, // 75: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
+	71, // 76: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
+	13, // 77: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
+	15, // 78: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
+	17, // 79: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
+	19, // 80: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
+	21, // 81: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
+	23, // 82: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
+	26, // 83: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
+	28, // 84: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
+	30, // 85: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
+	72, // 86: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
+	73, // 87: restante.v1.AdminService.GetQueuedMessage:output_type -> restante.v1.GetQueuedMessageResponse
+	74, // 88: restante.v1.AdminService.HoldQueued:output_type -> restante.v1.HoldQueuedResponse
+	75, // 89: restante.v1.AdminService.ReleaseQueued:output_type -> restante.v1.ReleaseQueuedResponse
+	76, // 90: restante.v1.AdminService.ListStandingHolds:output_type -> restante.v1.ListStandingHoldsResponse
+	77, // 91: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
+	78, // 92: restante.v1.AdminService.RerouteQueued:output_type -> restante.v1.RerouteQueuedResponse
+	79, // 93: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
+	34, // 94: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
+	80, // 95: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
+	81, // 96: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
+	82, // 97: restante.v1.AdminService.ListFailureReports:output_type -> restante.v1.ListFailureReportsResponse
+	83, // 98: restante.v1.AdminService.GetFailureReport:output_type -> restante.v1.GetFailureReportResponse
+	36, // 99: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
+	38, // 100: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
+	84, // 101: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
+	85, // 102: restante.v1.AdminService.ListFailedAddresses:output_type -> restante.v1.ListFailedAddressesResponse
+	86, // 103: restante.v1.AdminService.ClearFailedAddresses:output_type -> restante.v1.ClearFailedAddressesResponse
+	40, // 104: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
+	68, // [68:105] is the sub-list for method output_type
+	31, // [31:68] is the sub-list for method input_type
 	31, // [31:31] is the sub-list for extension type_name
 	31, // [31:31] is the sub-list for extension extendee
 	0,  // [0:31] is the sub-list for field type_name
@@ -2977,6 +2987,7 @@ func file_restante_v1_admin_proto_init() {
 		return
 	}
 	file_restante_v1_checks_proto_init()
+	file_restante_v1_failure_reports_proto_init()
 	file_restante_v1_job_proto_init()
 	file_restante_v1_queue_proto_init()
 	file_restante_v1_reports_proto_init()

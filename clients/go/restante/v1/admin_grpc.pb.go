@@ -50,6 +50,8 @@ const (
 	AdminService_TraceMessages_FullMethodName        = "/restante.v1.AdminService/TraceMessages"
 	AdminService_ListDmarcReports_FullMethodName     = "/restante.v1.AdminService/ListDmarcReports"
 	AdminService_ListDmarcReportRows_FullMethodName  = "/restante.v1.AdminService/ListDmarcReportRows"
+	AdminService_ListFailureReports_FullMethodName   = "/restante.v1.AdminService/ListFailureReports"
+	AdminService_GetFailureReport_FullMethodName     = "/restante.v1.AdminService/GetFailureReport"
 	AdminService_CheckStore_FullMethodName           = "/restante.v1.AdminService/CheckStore"
 	AdminService_BackupStore_FullMethodName          = "/restante.v1.AdminService/BackupStore"
 	AdminService_ListTlsSessions_FullMethodName      = "/restante.v1.AdminService/ListTlsSessions"
@@ -138,6 +140,11 @@ type AdminServiceClient interface {
 	ListDmarcReports(ctx context.Context, in *ListDmarcReportsRequest, opts ...grpc.CallOption) (*ListDmarcReportsResponse, error)
 	// Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND.
 	ListDmarcReportRows(ctx context.Context, in *ListDmarcReportRowsRequest, opts ...grpc.CallOption) (*ListDmarcReportRowsResponse, error)
+	// Lists the reports of single failures of DMARC that the server has sent and received, the latest first. They are kept
+	// as long as the others. Errors: INVALID_PAGE_TOKEN.
+	ListFailureReports(ctx context.Context, in *ListFailureReportsRequest, opts ...grpc.CallOption) (*ListFailureReportsResponse, error)
+	// Returns a report of a failure with all that it says. Errors: REPORT_NOT_FOUND.
+	GetFailureReport(ctx context.Context, in *GetFailureReportRequest, opts ...grpc.CallOption) (*GetFailureReportResponse, error)
 	// Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
 	CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (*CheckStoreResponse, error)
 	// Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
@@ -455,6 +462,26 @@ func (c *adminServiceClient) ListDmarcReportRows(ctx context.Context, in *ListDm
 	return out, nil
 }
 
+func (c *adminServiceClient) ListFailureReports(ctx context.Context, in *ListFailureReportsRequest, opts ...grpc.CallOption) (*ListFailureReportsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListFailureReportsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListFailureReports_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetFailureReport(ctx context.Context, in *GetFailureReportRequest, opts ...grpc.CallOption) (*GetFailureReportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetFailureReportResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetFailureReport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (*CheckStoreResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CheckStoreResponse)
@@ -595,6 +622,11 @@ type AdminServiceServer interface {
 	ListDmarcReports(context.Context, *ListDmarcReportsRequest) (*ListDmarcReportsResponse, error)
 	// Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND.
 	ListDmarcReportRows(context.Context, *ListDmarcReportRowsRequest) (*ListDmarcReportRowsResponse, error)
+	// Lists the reports of single failures of DMARC that the server has sent and received, the latest first. They are kept
+	// as long as the others. Errors: INVALID_PAGE_TOKEN.
+	ListFailureReports(context.Context, *ListFailureReportsRequest) (*ListFailureReportsResponse, error)
+	// Returns a report of a failure with all that it says. Errors: REPORT_NOT_FOUND.
+	GetFailureReport(context.Context, *GetFailureReportRequest) (*GetFailureReportResponse, error)
 	// Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
 	CheckStore(context.Context, *CheckStoreRequest) (*CheckStoreResponse, error)
 	// Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
@@ -708,6 +740,12 @@ func (UnimplementedAdminServiceServer) ListDmarcReports(context.Context, *ListDm
 }
 func (UnimplementedAdminServiceServer) ListDmarcReportRows(context.Context, *ListDmarcReportRowsRequest) (*ListDmarcReportRowsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDmarcReportRows not implemented")
+}
+func (UnimplementedAdminServiceServer) ListFailureReports(context.Context, *ListFailureReportsRequest) (*ListFailureReportsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListFailureReports not implemented")
+}
+func (UnimplementedAdminServiceServer) GetFailureReport(context.Context, *GetFailureReportRequest) (*GetFailureReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetFailureReport not implemented")
 }
 func (UnimplementedAdminServiceServer) CheckStore(context.Context, *CheckStoreRequest) (*CheckStoreResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckStore not implemented")
@@ -1270,6 +1308,42 @@ func _AdminService_ListDmarcReportRows_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListFailureReports_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListFailureReportsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListFailureReports(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListFailureReports_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListFailureReports(ctx, req.(*ListFailureReportsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetFailureReport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetFailureReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetFailureReport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetFailureReport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetFailureReport(ctx, req.(*GetFailureReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_CheckStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckStoreRequest)
 	if err := dec(in); err != nil {
@@ -1500,6 +1574,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListDmarcReportRows",
 			Handler:    _AdminService_ListDmarcReportRows_Handler,
+		},
+		{
+			MethodName: "ListFailureReports",
+			Handler:    _AdminService_ListFailureReports_Handler,
+		},
+		{
+			MethodName: "GetFailureReport",
+			Handler:    _AdminService_GetFailureReport_Handler,
 		},
 		{
 			MethodName: "CheckStore",

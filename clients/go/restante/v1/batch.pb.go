@@ -179,6 +179,8 @@ type Operation struct {
 	//	*Operation_DeleteDomainKey
 	//	*Operation_ListDmarcReports
 	//	*Operation_ListDmarcReportRows
+	//	*Operation_ListFailureReports
+	//	*Operation_GetFailureReport
 	//	*Operation_CreateAccount
 	//	*Operation_GetAccount
 	//	*Operation_ListAccounts
@@ -816,6 +818,24 @@ func (x *Operation) GetListDmarcReportRows() *ListDmarcReportRowsRequest {
 	return nil
 }
 
+func (x *Operation) GetListFailureReports() *ListFailureReportsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListFailureReports); ok {
+			return x.ListFailureReports
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetGetFailureReport() *GetFailureReportRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_GetFailureReport); ok {
+			return x.GetFailureReport
+		}
+	}
+	return nil
+}
+
 func (x *Operation) GetCreateAccount() *CreateAccountRequest {
 	if x != nil {
 		if x, ok := x.Request.(*Operation_CreateAccount); ok {
@@ -1359,6 +1379,14 @@ type Operation_ListDmarcReportRows struct {
 	ListDmarcReportRows *ListDmarcReportRowsRequest `protobuf:"bytes,141,opt,name=list_dmarc_report_rows,json=listDmarcReportRows,proto3,oneof"` // ListDmarcReportRows.
 }
 
+type Operation_ListFailureReports struct {
+	ListFailureReports *ListFailureReportsRequest `protobuf:"bytes,155,opt,name=list_failure_reports,json=listFailureReports,proto3,oneof"` // ListFailureReports.
+}
+
+type Operation_GetFailureReport struct {
+	GetFailureReport *GetFailureReportRequest `protobuf:"bytes,156,opt,name=get_failure_report,json=getFailureReport,proto3,oneof"` // GetFailureReport.
+}
+
 type Operation_CreateAccount struct {
 	CreateAccount *CreateAccountRequest `protobuf:"bytes,69,opt,name=create_account,json=createAccount,proto3,oneof"` // CreateAccount.
 }
@@ -1611,6 +1639,10 @@ func (*Operation_ListDmarcReports) isOperation_Request() {}
 
 func (*Operation_ListDmarcReportRows) isOperation_Request() {}
 
+func (*Operation_ListFailureReports) isOperation_Request() {}
+
+func (*Operation_GetFailureReport) isOperation_Request() {}
+
 func (*Operation_CreateAccount) isOperation_Request() {}
 
 func (*Operation_GetAccount) isOperation_Request() {}
@@ -1750,6 +1782,8 @@ type OperationResult struct {
 	//	*OperationResult_DeleteDomainKey
 	//	*OperationResult_ListDmarcReports
 	//	*OperationResult_ListDmarcReportRows
+	//	*OperationResult_ListFailureReports
+	//	*OperationResult_GetFailureReport
 	//	*OperationResult_CreateAccount
 	//	*OperationResult_GetAccount
 	//	*OperationResult_ListAccounts
@@ -2352,6 +2386,24 @@ func (x *OperationResult) GetListDmarcReportRows() *ListDmarcReportRowsResponse 
 	return nil
 }
 
+func (x *OperationResult) GetListFailureReports() *ListFailureReportsResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListFailureReports); ok {
+			return x.ListFailureReports
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetGetFailureReport() *GetFailureReportResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_GetFailureReport); ok {
+			return x.GetFailureReport
+		}
+	}
+	return nil
+}
+
 func (x *OperationResult) GetCreateAccount() *CreateAccountResponse {
 	if x != nil {
 		if x, ok := x.Response.(*OperationResult_CreateAccount); ok {
@@ -2895,6 +2947,14 @@ type OperationResult_ListDmarcReportRows struct {
 	ListDmarcReportRows *ListDmarcReportRowsResponse `protobuf:"bytes,141,opt,name=list_dmarc_report_rows,json=listDmarcReportRows,proto3,oneof"` // ListDmarcReportRows.
 }
 
+type OperationResult_ListFailureReports struct {
+	ListFailureReports *ListFailureReportsResponse `protobuf:"bytes,155,opt,name=list_failure_reports,json=listFailureReports,proto3,oneof"` // ListFailureReports.
+}
+
+type OperationResult_GetFailureReport struct {
+	GetFailureReport *GetFailureReportResponse `protobuf:"bytes,156,opt,name=get_failure_report,json=getFailureReport,proto3,oneof"` // GetFailureReport.
+}
+
 type OperationResult_CreateAccount struct {
 	CreateAccount *CreateAccountResponse `protobuf:"bytes,69,opt,name=create_account,json=createAccount,proto3,oneof"` // CreateAccount.
 }
@@ -3146,6 +3206,10 @@ func (*OperationResult_DeleteDomainKey) isOperationResult_Response() {}
 func (*OperationResult_ListDmarcReports) isOperationResult_Response() {}
 
 func (*OperationResult_ListDmarcReportRows) isOperationResult_Response() {}
+
+func (*OperationResult_ListFailureReports) isOperationResult_Response() {}
+
+func (*OperationResult_GetFailureReport) isOperationResult_Response() {}
 
 func (*OperationResult_CreateAccount) isOperationResult_Response() {}
 
@@ -3417,11 +3481,11 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a!restante/v1/failure_reports.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
 	"\tReference\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12%\n" +
 	"\x0eresponse_field\x18\x02 \x01(\tR\rresponseField\x12#\n" +
-	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xae9\n" +
+	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xe2:\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -3494,7 +3558,9 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x11revoke_domain_key\x18q \x01(\v2#.restante.v1.RevokeDomainKeyRequestH\x00R\x0frevokeDomainKey\x12Q\n" +
 	"\x11delete_domain_key\x18r \x01(\v2#.restante.v1.DeleteDomainKeyRequestH\x00R\x0fdeleteDomainKey\x12U\n" +
 	"\x12list_dmarc_reports\x18\x8c\x01 \x01(\v2$.restante.v1.ListDmarcReportsRequestH\x00R\x10listDmarcReports\x12_\n" +
-	"\x16list_dmarc_report_rows\x18\x8d\x01 \x01(\v2'.restante.v1.ListDmarcReportRowsRequestH\x00R\x13listDmarcReportRows\x12J\n" +
+	"\x16list_dmarc_report_rows\x18\x8d\x01 \x01(\v2'.restante.v1.ListDmarcReportRowsRequestH\x00R\x13listDmarcReportRows\x12[\n" +
+	"\x14list_failure_reports\x18\x9b\x01 \x01(\v2&.restante.v1.ListFailureReportsRequestH\x00R\x12listFailureReports\x12U\n" +
+	"\x12get_failure_report\x18\x9c\x01 \x01(\v2$.restante.v1.GetFailureReportRequestH\x00R\x10getFailureReport\x12J\n" +
 	"\x0ecreate_account\x18E \x01(\v2!.restante.v1.CreateAccountRequestH\x00R\rcreateAccount\x12A\n" +
 	"\vget_account\x18F \x01(\v2\x1e.restante.v1.GetAccountRequestH\x00R\n" +
 	"getAccount\x12G\n" +
@@ -3536,7 +3602,7 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2#.restante.v1.ListTlsSessionsRequestH\x00R\x0flistTlsSessions\x12^\n" +
 	"\x15list_failed_addresses\x18\xa0\x01 \x01(\v2'.restante.v1.ListFailedAddressesRequestH\x00R\x13listFailedAddresses\x12a\n" +
 	"\x16clear_failed_addresses\x18\xa1\x01 \x01(\v2(.restante.v1.ClearFailedAddressesRequestH\x00R\x14clearFailedAddressesB\t\n" +
-	"\arequest\"\xb78\n" +
+	"\arequest\"\xed9\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -3602,7 +3668,9 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x11revoke_domain_key\x18q \x01(\v2$.restante.v1.RevokeDomainKeyResponseH\x00R\x0frevokeDomainKey\x12R\n" +
 	"\x11delete_domain_key\x18r \x01(\v2$.restante.v1.DeleteDomainKeyResponseH\x00R\x0fdeleteDomainKey\x12V\n" +
 	"\x12list_dmarc_reports\x18\x8c\x01 \x01(\v2%.restante.v1.ListDmarcReportsResponseH\x00R\x10listDmarcReports\x12`\n" +
-	"\x16list_dmarc_report_rows\x18\x8d\x01 \x01(\v2(.restante.v1.ListDmarcReportRowsResponseH\x00R\x13listDmarcReportRows\x12K\n" +
+	"\x16list_dmarc_report_rows\x18\x8d\x01 \x01(\v2(.restante.v1.ListDmarcReportRowsResponseH\x00R\x13listDmarcReportRows\x12\\\n" +
+	"\x14list_failure_reports\x18\x9b\x01 \x01(\v2'.restante.v1.ListFailureReportsResponseH\x00R\x12listFailureReports\x12V\n" +
+	"\x12get_failure_report\x18\x9c\x01 \x01(\v2%.restante.v1.GetFailureReportResponseH\x00R\x10getFailureReport\x12K\n" +
 	"\x0ecreate_account\x18E \x01(\v2\".restante.v1.CreateAccountResponseH\x00R\rcreateAccount\x12B\n" +
 	"\vget_account\x18F \x01(\v2\x1f.restante.v1.GetAccountResponseH\x00R\n" +
 	"getAccount\x12H\n" +
@@ -3743,133 +3811,137 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*DeleteDomainKeyRequest)(nil),           // 60: restante.v1.DeleteDomainKeyRequest
 	(*ListDmarcReportsRequest)(nil),          // 61: restante.v1.ListDmarcReportsRequest
 	(*ListDmarcReportRowsRequest)(nil),       // 62: restante.v1.ListDmarcReportRowsRequest
-	(*CreateAccountRequest)(nil),             // 63: restante.v1.CreateAccountRequest
-	(*GetAccountRequest)(nil),                // 64: restante.v1.GetAccountRequest
-	(*ListAccountsRequest)(nil),              // 65: restante.v1.ListAccountsRequest
-	(*UpdateAccountRequest)(nil),             // 66: restante.v1.UpdateAccountRequest
-	(*SetPasswordRequest)(nil),               // 67: restante.v1.SetPasswordRequest
-	(*DeleteAccountRequest)(nil),             // 68: restante.v1.DeleteAccountRequest
-	(*CreateAliasRequest)(nil),               // 69: restante.v1.CreateAliasRequest
-	(*ListAliasesRequest)(nil),               // 70: restante.v1.ListAliasesRequest
-	(*DeleteAliasRequest)(nil),               // 71: restante.v1.DeleteAliasRequest
-	(*ListQueueRequest)(nil),                 // 72: restante.v1.ListQueueRequest
-	(*RetryQueuedRequest)(nil),               // 73: restante.v1.RetryQueuedRequest
-	(*RemoveQueuedRequest)(nil),              // 74: restante.v1.RemoveQueuedRequest
-	(*HoldQueuedRequest)(nil),                // 75: restante.v1.HoldQueuedRequest
-	(*ReleaseQueuedRequest)(nil),             // 76: restante.v1.ReleaseQueuedRequest
-	(*RerouteQueuedRequest)(nil),             // 77: restante.v1.RerouteQueuedRequest
-	(*GetQueuedMessageRequest)(nil),          // 78: restante.v1.GetQueuedMessageRequest
-	(*ListStandingHoldsRequest)(nil),         // 79: restante.v1.ListStandingHoldsRequest
-	(*TraceMessagesRequest)(nil),             // 80: restante.v1.TraceMessagesRequest
-	(*GetStatisticsRequest)(nil),             // 81: restante.v1.GetStatisticsRequest
-	(*GetChangeNumbersRequest)(nil),          // 82: restante.v1.GetChangeNumbersRequest
-	(*GetServerRequest)(nil),                 // 83: restante.v1.GetServerRequest
-	(*AcceptSubmissionRequest)(nil),          // 84: restante.v1.AcceptSubmissionRequest
-	(*AcceptMessageRequest)(nil),             // 85: restante.v1.AcceptMessageRequest
-	(*CheckStoreRequest)(nil),                // 86: restante.v1.CheckStoreRequest
-	(*BackupStoreRequest)(nil),               // 87: restante.v1.BackupStoreRequest
-	(*GetJobRequest)(nil),                    // 88: restante.v1.GetJobRequest
-	(*ListJobsRequest)(nil),                  // 89: restante.v1.ListJobsRequest
-	(*ListJobFindingsRequest)(nil),           // 90: restante.v1.ListJobFindingsRequest
-	(*CancelJobRequest)(nil),                 // 91: restante.v1.CancelJobRequest
-	(*GetStsPolicyRequest)(nil),              // 92: restante.v1.GetStsPolicyRequest
-	(*StoreStsPolicyRequest)(nil),            // 93: restante.v1.StoreStsPolicyRequest
-	(*ReportTlsSessionsRequest)(nil),         // 94: restante.v1.ReportTlsSessionsRequest
-	(*ListTlsSessionsRequest)(nil),           // 95: restante.v1.ListTlsSessionsRequest
-	(*ListFailedAddressesRequest)(nil),       // 96: restante.v1.ListFailedAddressesRequest
-	(*ClearFailedAddressesRequest)(nil),      // 97: restante.v1.ClearFailedAddressesRequest
-	(*status.Status)(nil),                    // 98: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 99: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 100: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 101: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 102: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 103: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 104: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 105: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 106: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 107: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 108: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 109: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 110: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 111: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 112: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 113: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 114: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 115: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 116: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 117: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 118: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 119: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 120: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 121: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 122: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 123: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 124: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 125: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 126: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 127: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 128: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 129: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 130: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 131: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 132: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 133: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 134: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 135: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 136: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 137: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 138: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 139: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 140: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 141: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 142: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 143: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 144: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 145: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 146: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 147: restante.v1.DeleteDomainResponse
-	(*CreateDomainKeysResponse)(nil),         // 148: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),           // 149: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),       // 150: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),          // 151: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),          // 152: restante.v1.DeleteDomainKeyResponse
-	(*ListDmarcReportsResponse)(nil),         // 153: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil),      // 154: restante.v1.ListDmarcReportRowsResponse
-	(*CreateAccountResponse)(nil),            // 155: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 156: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 157: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 158: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 159: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 160: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 161: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 162: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 163: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 164: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 165: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 166: restante.v1.RemoveQueuedResponse
-	(*HoldQueuedResponse)(nil),               // 167: restante.v1.HoldQueuedResponse
-	(*ReleaseQueuedResponse)(nil),            // 168: restante.v1.ReleaseQueuedResponse
-	(*RerouteQueuedResponse)(nil),            // 169: restante.v1.RerouteQueuedResponse
-	(*GetQueuedMessageResponse)(nil),         // 170: restante.v1.GetQueuedMessageResponse
-	(*ListStandingHoldsResponse)(nil),        // 171: restante.v1.ListStandingHoldsResponse
-	(*TraceMessagesResponse)(nil),            // 172: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 173: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 174: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 175: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 176: restante.v1.AcceptSubmissionResponse
-	(*AcceptMessageResponse)(nil),            // 177: restante.v1.AcceptMessageResponse
-	(*CheckStoreResponse)(nil),               // 178: restante.v1.CheckStoreResponse
-	(*BackupStoreResponse)(nil),              // 179: restante.v1.BackupStoreResponse
-	(*GetJobResponse)(nil),                   // 180: restante.v1.GetJobResponse
-	(*ListJobsResponse)(nil),                 // 181: restante.v1.ListJobsResponse
-	(*ListJobFindingsResponse)(nil),          // 182: restante.v1.ListJobFindingsResponse
-	(*CancelJobResponse)(nil),                // 183: restante.v1.CancelJobResponse
-	(*GetStsPolicyResponse)(nil),             // 184: restante.v1.GetStsPolicyResponse
-	(*StoreStsPolicyResponse)(nil),           // 185: restante.v1.StoreStsPolicyResponse
-	(*ReportTlsSessionsResponse)(nil),        // 186: restante.v1.ReportTlsSessionsResponse
-	(*ListTlsSessionsResponse)(nil),          // 187: restante.v1.ListTlsSessionsResponse
-	(*ListFailedAddressesResponse)(nil),      // 188: restante.v1.ListFailedAddressesResponse
-	(*ClearFailedAddressesResponse)(nil),     // 189: restante.v1.ClearFailedAddressesResponse
+	(*ListFailureReportsRequest)(nil),        // 63: restante.v1.ListFailureReportsRequest
+	(*GetFailureReportRequest)(nil),          // 64: restante.v1.GetFailureReportRequest
+	(*CreateAccountRequest)(nil),             // 65: restante.v1.CreateAccountRequest
+	(*GetAccountRequest)(nil),                // 66: restante.v1.GetAccountRequest
+	(*ListAccountsRequest)(nil),              // 67: restante.v1.ListAccountsRequest
+	(*UpdateAccountRequest)(nil),             // 68: restante.v1.UpdateAccountRequest
+	(*SetPasswordRequest)(nil),               // 69: restante.v1.SetPasswordRequest
+	(*DeleteAccountRequest)(nil),             // 70: restante.v1.DeleteAccountRequest
+	(*CreateAliasRequest)(nil),               // 71: restante.v1.CreateAliasRequest
+	(*ListAliasesRequest)(nil),               // 72: restante.v1.ListAliasesRequest
+	(*DeleteAliasRequest)(nil),               // 73: restante.v1.DeleteAliasRequest
+	(*ListQueueRequest)(nil),                 // 74: restante.v1.ListQueueRequest
+	(*RetryQueuedRequest)(nil),               // 75: restante.v1.RetryQueuedRequest
+	(*RemoveQueuedRequest)(nil),              // 76: restante.v1.RemoveQueuedRequest
+	(*HoldQueuedRequest)(nil),                // 77: restante.v1.HoldQueuedRequest
+	(*ReleaseQueuedRequest)(nil),             // 78: restante.v1.ReleaseQueuedRequest
+	(*RerouteQueuedRequest)(nil),             // 79: restante.v1.RerouteQueuedRequest
+	(*GetQueuedMessageRequest)(nil),          // 80: restante.v1.GetQueuedMessageRequest
+	(*ListStandingHoldsRequest)(nil),         // 81: restante.v1.ListStandingHoldsRequest
+	(*TraceMessagesRequest)(nil),             // 82: restante.v1.TraceMessagesRequest
+	(*GetStatisticsRequest)(nil),             // 83: restante.v1.GetStatisticsRequest
+	(*GetChangeNumbersRequest)(nil),          // 84: restante.v1.GetChangeNumbersRequest
+	(*GetServerRequest)(nil),                 // 85: restante.v1.GetServerRequest
+	(*AcceptSubmissionRequest)(nil),          // 86: restante.v1.AcceptSubmissionRequest
+	(*AcceptMessageRequest)(nil),             // 87: restante.v1.AcceptMessageRequest
+	(*CheckStoreRequest)(nil),                // 88: restante.v1.CheckStoreRequest
+	(*BackupStoreRequest)(nil),               // 89: restante.v1.BackupStoreRequest
+	(*GetJobRequest)(nil),                    // 90: restante.v1.GetJobRequest
+	(*ListJobsRequest)(nil),                  // 91: restante.v1.ListJobsRequest
+	(*ListJobFindingsRequest)(nil),           // 92: restante.v1.ListJobFindingsRequest
+	(*CancelJobRequest)(nil),                 // 93: restante.v1.CancelJobRequest
+	(*GetStsPolicyRequest)(nil),              // 94: restante.v1.GetStsPolicyRequest
+	(*StoreStsPolicyRequest)(nil),            // 95: restante.v1.StoreStsPolicyRequest
+	(*ReportTlsSessionsRequest)(nil),         // 96: restante.v1.ReportTlsSessionsRequest
+	(*ListTlsSessionsRequest)(nil),           // 97: restante.v1.ListTlsSessionsRequest
+	(*ListFailedAddressesRequest)(nil),       // 98: restante.v1.ListFailedAddressesRequest
+	(*ClearFailedAddressesRequest)(nil),      // 99: restante.v1.ClearFailedAddressesRequest
+	(*status.Status)(nil),                    // 100: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 101: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 102: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 103: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 104: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 105: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 106: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 107: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 108: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 109: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 110: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 111: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 112: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 113: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 114: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 115: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 116: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 117: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 118: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 119: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 120: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 121: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 122: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 123: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 124: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 125: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 126: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 127: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 128: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 129: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 130: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 131: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 132: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 133: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 134: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 135: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 136: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 137: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 138: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 139: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 140: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 141: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 142: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 143: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 144: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 145: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 146: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 147: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 148: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 149: restante.v1.DeleteDomainResponse
+	(*CreateDomainKeysResponse)(nil),         // 150: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),           // 151: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),       // 152: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),          // 153: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),          // 154: restante.v1.DeleteDomainKeyResponse
+	(*ListDmarcReportsResponse)(nil),         // 155: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),      // 156: restante.v1.ListDmarcReportRowsResponse
+	(*ListFailureReportsResponse)(nil),       // 157: restante.v1.ListFailureReportsResponse
+	(*GetFailureReportResponse)(nil),         // 158: restante.v1.GetFailureReportResponse
+	(*CreateAccountResponse)(nil),            // 159: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 160: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 161: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 162: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 163: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 164: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 165: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 166: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 167: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 168: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 169: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 170: restante.v1.RemoveQueuedResponse
+	(*HoldQueuedResponse)(nil),               // 171: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),            // 172: restante.v1.ReleaseQueuedResponse
+	(*RerouteQueuedResponse)(nil),            // 173: restante.v1.RerouteQueuedResponse
+	(*GetQueuedMessageResponse)(nil),         // 174: restante.v1.GetQueuedMessageResponse
+	(*ListStandingHoldsResponse)(nil),        // 175: restante.v1.ListStandingHoldsResponse
+	(*TraceMessagesResponse)(nil),            // 176: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 177: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 178: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 179: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 180: restante.v1.AcceptSubmissionResponse
+	(*AcceptMessageResponse)(nil),            // 181: restante.v1.AcceptMessageResponse
+	(*CheckStoreResponse)(nil),               // 182: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 183: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 184: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 185: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 186: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 187: restante.v1.CancelJobResponse
+	(*GetStsPolicyResponse)(nil),             // 188: restante.v1.GetStsPolicyResponse
+	(*StoreStsPolicyResponse)(nil),           // 189: restante.v1.StoreStsPolicyResponse
+	(*ReportTlsSessionsResponse)(nil),        // 190: restante.v1.ReportTlsSessionsResponse
+	(*ListTlsSessionsResponse)(nil),          // 191: restante.v1.ListTlsSessionsResponse
+	(*ListFailedAddressesResponse)(nil),      // 192: restante.v1.ListFailedAddressesResponse
+	(*ClearFailedAddressesResponse)(nil),     // 193: restante.v1.ClearFailedAddressesResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	0,   // 0: restante.v1.Operation.references:type_name -> restante.v1.Reference
@@ -3929,146 +4001,150 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	60,  // 54: restante.v1.Operation.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyRequest
 	61,  // 55: restante.v1.Operation.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsRequest
 	62,  // 56: restante.v1.Operation.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsRequest
-	63,  // 57: restante.v1.Operation.create_account:type_name -> restante.v1.CreateAccountRequest
-	64,  // 58: restante.v1.Operation.get_account:type_name -> restante.v1.GetAccountRequest
-	65,  // 59: restante.v1.Operation.list_accounts:type_name -> restante.v1.ListAccountsRequest
-	66,  // 60: restante.v1.Operation.update_account:type_name -> restante.v1.UpdateAccountRequest
-	67,  // 61: restante.v1.Operation.set_password:type_name -> restante.v1.SetPasswordRequest
-	68,  // 62: restante.v1.Operation.delete_account:type_name -> restante.v1.DeleteAccountRequest
-	69,  // 63: restante.v1.Operation.create_alias:type_name -> restante.v1.CreateAliasRequest
-	70,  // 64: restante.v1.Operation.list_aliases:type_name -> restante.v1.ListAliasesRequest
-	71,  // 65: restante.v1.Operation.delete_alias:type_name -> restante.v1.DeleteAliasRequest
-	72,  // 66: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
-	73,  // 67: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
-	74,  // 68: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
-	75,  // 69: restante.v1.Operation.hold_queued:type_name -> restante.v1.HoldQueuedRequest
-	76,  // 70: restante.v1.Operation.release_queued:type_name -> restante.v1.ReleaseQueuedRequest
-	77,  // 71: restante.v1.Operation.reroute_queued:type_name -> restante.v1.RerouteQueuedRequest
-	78,  // 72: restante.v1.Operation.get_queued_message:type_name -> restante.v1.GetQueuedMessageRequest
-	79,  // 73: restante.v1.Operation.list_standing_holds:type_name -> restante.v1.ListStandingHoldsRequest
-	80,  // 74: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
-	81,  // 75: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
-	82,  // 76: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
-	83,  // 77: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
-	84,  // 78: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
-	85,  // 79: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
-	86,  // 80: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
-	87,  // 81: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
-	88,  // 82: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
-	89,  // 83: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
-	90,  // 84: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
-	91,  // 85: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
-	92,  // 86: restante.v1.Operation.get_sts_policy:type_name -> restante.v1.GetStsPolicyRequest
-	93,  // 87: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
-	94,  // 88: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
-	95,  // 89: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
-	96,  // 90: restante.v1.Operation.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesRequest
-	97,  // 91: restante.v1.Operation.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesRequest
-	98,  // 92: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	99,  // 93: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	100, // 94: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	101, // 95: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	102, // 96: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	103, // 97: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	104, // 98: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	105, // 99: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	106, // 100: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	107, // 101: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	108, // 102: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	109, // 103: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	110, // 104: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	111, // 105: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	112, // 106: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	113, // 107: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	114, // 108: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	115, // 109: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	116, // 110: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	117, // 111: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	118, // 112: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	119, // 113: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	120, // 114: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	121, // 115: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	122, // 116: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	123, // 117: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	124, // 118: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	125, // 119: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	126, // 120: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	127, // 121: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	128, // 122: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	129, // 123: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	130, // 124: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	131, // 125: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	132, // 126: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	133, // 127: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	134, // 128: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	135, // 129: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	136, // 130: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	137, // 131: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	138, // 132: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	139, // 133: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	140, // 134: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	141, // 135: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	142, // 136: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	143, // 137: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	144, // 138: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	145, // 139: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	146, // 140: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	147, // 141: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	148, // 142: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
-	149, // 143: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
-	150, // 144: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
-	151, // 145: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
-	152, // 146: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
-	153, // 147: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
-	154, // 148: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
-	155, // 149: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	156, // 150: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	157, // 151: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	158, // 152: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	159, // 153: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	160, // 154: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	161, // 155: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	162, // 156: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	163, // 157: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	164, // 158: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	165, // 159: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	166, // 160: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	167, // 161: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
-	168, // 162: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
-	169, // 163: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
-	170, // 164: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
-	171, // 165: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
-	172, // 166: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	173, // 167: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	174, // 168: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	175, // 169: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	176, // 170: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	177, // 171: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
-	178, // 172: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
-	179, // 173: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
-	180, // 174: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
-	181, // 175: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
-	182, // 176: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
-	183, // 177: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
-	184, // 178: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
-	185, // 179: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
-	186, // 180: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
-	187, // 181: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
-	188, // 182: restante.v1.OperationResult.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesResponse
-	189, // 183: restante.v1.OperationResult.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesResponse
-	1,   // 184: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	2,   // 185: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	1,   // 186: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	2,   // 187: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	3,   // 188: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	5,   // 189: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	4,   // 190: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	6,   // 191: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	190, // [190:192] is the sub-list for method output_type
-	188, // [188:190] is the sub-list for method input_type
-	188, // [188:188] is the sub-list for extension type_name
-	188, // [188:188] is the sub-list for extension extendee
-	0,   // [0:188] is the sub-list for field type_name
+	63,  // 57: restante.v1.Operation.list_failure_reports:type_name -> restante.v1.ListFailureReportsRequest
+	64,  // 58: restante.v1.Operation.get_failure_report:type_name -> restante.v1.GetFailureReportRequest
+	65,  // 59: restante.v1.Operation.create_account:type_name -> restante.v1.CreateAccountRequest
+	66,  // 60: restante.v1.Operation.get_account:type_name -> restante.v1.GetAccountRequest
+	67,  // 61: restante.v1.Operation.list_accounts:type_name -> restante.v1.ListAccountsRequest
+	68,  // 62: restante.v1.Operation.update_account:type_name -> restante.v1.UpdateAccountRequest
+	69,  // 63: restante.v1.Operation.set_password:type_name -> restante.v1.SetPasswordRequest
+	70,  // 64: restante.v1.Operation.delete_account:type_name -> restante.v1.DeleteAccountRequest
+	71,  // 65: restante.v1.Operation.create_alias:type_name -> restante.v1.CreateAliasRequest
+	72,  // 66: restante.v1.Operation.list_aliases:type_name -> restante.v1.ListAliasesRequest
+	73,  // 67: restante.v1.Operation.delete_alias:type_name -> restante.v1.DeleteAliasRequest
+	74,  // 68: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
+	75,  // 69: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
+	76,  // 70: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
+	77,  // 71: restante.v1.Operation.hold_queued:type_name -> restante.v1.HoldQueuedRequest
+	78,  // 72: restante.v1.Operation.release_queued:type_name -> restante.v1.ReleaseQueuedRequest
+	79,  // 73: restante.v1.Operation.reroute_queued:type_name -> restante.v1.RerouteQueuedRequest
+	80,  // 74: restante.v1.Operation.get_queued_message:type_name -> restante.v1.GetQueuedMessageRequest
+	81,  // 75: restante.v1.Operation.list_standing_holds:type_name -> restante.v1.ListStandingHoldsRequest
+	82,  // 76: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
+	83,  // 77: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
+	84,  // 78: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
+	85,  // 79: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
+	86,  // 80: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
+	87,  // 81: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
+	88,  // 82: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
+	89,  // 83: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
+	90,  // 84: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
+	91,  // 85: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
+	92,  // 86: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
+	93,  // 87: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
+	94,  // 88: restante.v1.Operation.get_sts_policy:type_name -> restante.v1.GetStsPolicyRequest
+	95,  // 89: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
+	96,  // 90: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
+	97,  // 91: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
+	98,  // 92: restante.v1.Operation.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesRequest
+	99,  // 93: restante.v1.Operation.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesRequest
+	100, // 94: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	101, // 95: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	102, // 96: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	103, // 97: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	104, // 98: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	105, // 99: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	106, // 100: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	107, // 101: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	108, // 102: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	109, // 103: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	110, // 104: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	111, // 105: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	112, // 106: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	113, // 107: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	114, // 108: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	115, // 109: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	116, // 110: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	117, // 111: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	118, // 112: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	119, // 113: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	120, // 114: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	121, // 115: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	122, // 116: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	123, // 117: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	124, // 118: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	125, // 119: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	126, // 120: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	127, // 121: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	128, // 122: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	129, // 123: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	130, // 124: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	131, // 125: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	132, // 126: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	133, // 127: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	134, // 128: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	135, // 129: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	136, // 130: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	137, // 131: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	138, // 132: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	139, // 133: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	140, // 134: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	141, // 135: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	142, // 136: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	143, // 137: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	144, // 138: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	145, // 139: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	146, // 140: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	147, // 141: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	148, // 142: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	149, // 143: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	150, // 144: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
+	151, // 145: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
+	152, // 146: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
+	153, // 147: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
+	154, // 148: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
+	155, // 149: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
+	156, // 150: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
+	157, // 151: restante.v1.OperationResult.list_failure_reports:type_name -> restante.v1.ListFailureReportsResponse
+	158, // 152: restante.v1.OperationResult.get_failure_report:type_name -> restante.v1.GetFailureReportResponse
+	159, // 153: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	160, // 154: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	161, // 155: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	162, // 156: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	163, // 157: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	164, // 158: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	165, // 159: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	166, // 160: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	167, // 161: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	168, // 162: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	169, // 163: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	170, // 164: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	171, // 165: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
+	172, // 166: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
+	173, // 167: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
+	174, // 168: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
+	175, // 169: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
+	176, // 170: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	177, // 171: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	178, // 172: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	179, // 173: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	180, // 174: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	181, // 175: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
+	182, // 176: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	183, // 177: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	184, // 178: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	185, // 179: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	186, // 180: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	187, // 181: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	188, // 182: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
+	189, // 183: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
+	190, // 184: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
+	191, // 185: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
+	192, // 186: restante.v1.OperationResult.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesResponse
+	193, // 187: restante.v1.OperationResult.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesResponse
+	1,   // 188: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	2,   // 189: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	1,   // 190: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	2,   // 191: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	3,   // 192: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	5,   // 193: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	4,   // 194: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	6,   // 195: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	194, // [194:196] is the sub-list for method output_type
+	192, // [192:194] is the sub-list for method input_type
+	192, // [192:192] is the sub-list for extension type_name
+	192, // [192:192] is the sub-list for extension extendee
+	0,   // [0:192] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -4079,6 +4155,7 @@ func file_restante_v1_batch_proto_init() {
 	file_restante_v1_admin_proto_init()
 	file_restante_v1_content_proto_init()
 	file_restante_v1_directory_proto_init()
+	file_restante_v1_failure_reports_proto_init()
 	file_restante_v1_folder_proto_init()
 	file_restante_v1_job_proto_init()
 	file_restante_v1_mailbox_proto_init()
@@ -4148,6 +4225,8 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_DeleteDomainKey)(nil),
 		(*Operation_ListDmarcReports)(nil),
 		(*Operation_ListDmarcReportRows)(nil),
+		(*Operation_ListFailureReports)(nil),
+		(*Operation_GetFailureReport)(nil),
 		(*Operation_CreateAccount)(nil),
 		(*Operation_GetAccount)(nil),
 		(*Operation_ListAccounts)(nil),
@@ -4241,6 +4320,8 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_DeleteDomainKey)(nil),
 		(*OperationResult_ListDmarcReports)(nil),
 		(*OperationResult_ListDmarcReportRows)(nil),
+		(*OperationResult_ListFailureReports)(nil),
+		(*OperationResult_GetFailureReport)(nil),
 		(*OperationResult_CreateAccount)(nil),
 		(*OperationResult_GetAccount)(nil),
 		(*OperationResult_ListAccounts)(nil),

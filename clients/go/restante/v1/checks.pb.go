@@ -458,6 +458,7 @@ type SpfCheck struct {
 	Mechanism     string                 `protobuf:"bytes,4,opt,name=mechanism,proto3" json:"mechanism,omitempty"`                             // That matched, as the record has it; empty: the default.
 	Explanation   string                 `protobuf:"bytes,5,opt,name=explanation,proto3" json:"explanation,omitempty"`                         // Of a fail, in the words of the domain (RFC 7208 6.2).
 	Problem       string                 `protobuf:"bytes,6,opt,name=problem,proto3" json:"problem,omitempty"`                                 // Of a permerror, temperror or none: the reason.
+	Record        string                 `protobuf:"bytes,7,opt,name=record,proto3" json:"record,omitempty"`                                   // Of the domain, as published; only where a failure report may follow.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -530,6 +531,13 @@ func (x *SpfCheck) GetExplanation() string {
 func (x *SpfCheck) GetProblem() string {
 	if x != nil {
 		return x.Problem
+	}
+	return ""
+}
+
+func (x *SpfCheck) GetRecord() string {
+	if x != nil {
+		return x.Record
 	}
 	return ""
 }
@@ -664,7 +672,8 @@ type DmarcCheck struct {
 	SpfAligned           bool                   `protobuf:"varint,8,opt,name=spf_aligned,json=spfAligned,proto3" json:"spf_aligned,omitempty"`                              // SPF passed, aligned with the author's domain.
 	DkimAligned          bool                   `protobuf:"varint,9,opt,name=dkim_aligned,json=dkimAligned,proto3" json:"dkim_aligned,omitempty"`                           // A DKIM signature passed, aligned with the author's domain.
 	Problem              string                 `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`                                                      // The reason of a permerror, temperror or none.
-	ReportTo             []string               `protobuf:"bytes,11,rep,name=report_to,json=reportTo,proto3" json:"report_to,omitempty"`                                    // Addresses that asked for aggregate reports and may get them (RFC 9990 3), at most 10.
+	ReportTo             []string               `protobuf:"bytes,11,rep,name=report_to,json=reportTo,proto3" json:"report_to,omitempty"`                                    // Addresses that asked for aggregate reports and may get them (RFC 9990 4), at most 10.
+	FailuresTo           []string               `protobuf:"bytes,12,rep,name=failures_to,json=failuresTo,proto3" json:"failures_to,omitempty"`                              // Addresses that asked for a failure report about this message and may get one (RFC 9991 5), at most 10.
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -772,6 +781,13 @@ func (x *DmarcCheck) GetProblem() string {
 func (x *DmarcCheck) GetReportTo() []string {
 	if x != nil {
 		return x.ReportTo
+	}
+	return nil
+}
+
+func (x *DmarcCheck) GetFailuresTo() []string {
+	if x != nil {
+		return x.FailuresTo
 	}
 	return nil
 }
@@ -1000,14 +1016,15 @@ const file_restante_v1_checks_proto_rawDesc = "" +
 	"\x03arc\x18\x04 \x01(\v2\x15.restante.v1.ArcCheckR\x03arc\x12=\n" +
 	"\vreverse_dns\x18\x05 \x01(\v2\x1c.restante.v1.ReverseDnsCheckR\n" +
 	"reverseDns\x126\n" +
-	"\tdns_lists\x18\x06 \x03(\v2\x19.restante.v1.DnsListCheckR\bdnsLists\"\xe4\x01\n" +
+	"\tdns_lists\x18\x06 \x03(\v2\x19.restante.v1.DnsListCheckR\bdnsLists\"\xfc\x01\n" +
 	"\bSpfCheck\x120\n" +
 	"\x06result\x18\x01 \x01(\x0e2\x18.restante.v1.CheckResultR\x06result\x124\n" +
 	"\bidentity\x18\x02 \x01(\x0e2\x18.restante.v1.SpfIdentityR\bidentity\x12\x16\n" +
 	"\x06domain\x18\x03 \x01(\tR\x06domain\x12\x1c\n" +
 	"\tmechanism\x18\x04 \x01(\tR\tmechanism\x12 \n" +
 	"\vexplanation\x18\x05 \x01(\tR\vexplanation\x12\x18\n" +
-	"\aproblem\x18\x06 \x01(\tR\aproblem\"\xbd\x02\n" +
+	"\aproblem\x18\x06 \x01(\tR\aproblem\x12\x16\n" +
+	"\x06record\x18\a \x01(\tR\x06record\"\xbd\x02\n" +
 	"\tDkimCheck\x120\n" +
 	"\x06result\x18\x01 \x01(\x0e2\x18.restante.v1.CheckResultR\x06result\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12\x1a\n" +
@@ -1019,7 +1036,7 @@ const file_restante_v1_checks_proto_rawDesc = "" +
 	"\atesting\x18\b \x01(\bR\atesting\x12\x18\n" +
 	"\apartial\x18\t \x01(\bR\apartial\x12\x18\n" +
 	"\aproblem\x18\n" +
-	" \x01(\tR\aproblem\"\x9c\x03\n" +
+	" \x01(\tR\aproblem\"\xbd\x03\n" +
 	"\n" +
 	"DmarcCheck\x120\n" +
 	"\x06result\x18\x01 \x01(\x0e2\x18.restante.v1.CheckResultR\x06result\x12#\n" +
@@ -1034,7 +1051,9 @@ const file_restante_v1_checks_proto_rawDesc = "" +
 	"\fdkim_aligned\x18\t \x01(\bR\vdkimAligned\x12\x18\n" +
 	"\aproblem\x18\n" +
 	" \x01(\tR\aproblem\x12\x1b\n" +
-	"\treport_to\x18\v \x03(\tR\breportTo\"\xc8\x01\n" +
+	"\treport_to\x18\v \x03(\tR\breportTo\x12\x1f\n" +
+	"\vfailures_to\x18\f \x03(\tR\n" +
+	"failuresTo\"\xc8\x01\n" +
 	"\bArcCheck\x120\n" +
 	"\x06result\x18\x01 \x01(\x0e2\x18.restante.v1.CheckResultR\x06result\x12\x18\n" +
 	"\asealers\x18\x02 \x03(\tR\asealers\x12\x1f\n" +

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from restante.v1 import admin_pb2 as restante_dot_v1_dot_admin__pb2
+from restante.v1 import failure_reports_pb2 as restante_dot_v1_dot_failure__reports__pb2
 from restante.v1 import outcomes_pb2 as restante_dot_v1_dot_outcomes__pb2
 from restante.v1 import queue_pb2 as restante_dot_v1_dot_queue__pb2
 from restante.v1 import reports_pb2 as restante_dot_v1_dot_reports__pb2
@@ -185,6 +186,16 @@ class AdminServiceStub:
                 '/restante.v1.AdminService/ListDmarcReportRows',
                 request_serializer=restante_dot_v1_dot_reports__pb2.ListDmarcReportRowsRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_reports__pb2.ListDmarcReportRowsResponse.FromString,
+                _registered_method=True)
+        self.ListFailureReports = channel.unary_unary(
+                '/restante.v1.AdminService/ListFailureReports',
+                request_serializer=restante_dot_v1_dot_failure__reports__pb2.ListFailureReportsRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_failure__reports__pb2.ListFailureReportsResponse.FromString,
+                _registered_method=True)
+        self.GetFailureReport = channel.unary_unary(
+                '/restante.v1.AdminService/GetFailureReport',
+                request_serializer=restante_dot_v1_dot_failure__reports__pb2.GetFailureReportRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_failure__reports__pb2.GetFailureReportResponse.FromString,
                 _registered_method=True)
         self.CheckStore = channel.unary_unary(
                 '/restante.v1.AdminService/CheckStore',
@@ -441,6 +452,21 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFailureReports(self, request, context):
+        """Lists the reports of single failures of DMARC that the server has sent and received, the latest first. They are kept
+        as long as the others. Errors: INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFailureReport(self, request, context):
+        """Returns a report of a failure with all that it says. Errors: REPORT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckStore(self, request, context):
         """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
         """
@@ -635,6 +661,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListDmarcReportRows,
                     request_deserializer=restante_dot_v1_dot_reports__pb2.ListDmarcReportRowsRequest.FromString,
                     response_serializer=restante_dot_v1_dot_reports__pb2.ListDmarcReportRowsResponse.SerializeToString,
+            ),
+            'ListFailureReports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFailureReports,
+                    request_deserializer=restante_dot_v1_dot_failure__reports__pb2.ListFailureReportsRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_failure__reports__pb2.ListFailureReportsResponse.SerializeToString,
+            ),
+            'GetFailureReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFailureReport,
+                    request_deserializer=restante_dot_v1_dot_failure__reports__pb2.GetFailureReportRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_failure__reports__pb2.GetFailureReportResponse.SerializeToString,
             ),
             'CheckStore': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckStore,
@@ -1452,6 +1488,60 @@ class AdminService:
             '/restante.v1.AdminService/ListDmarcReportRows',
             restante_dot_v1_dot_reports__pb2.ListDmarcReportRowsRequest.SerializeToString,
             restante_dot_v1_dot_reports__pb2.ListDmarcReportRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFailureReports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ListFailureReports',
+            restante_dot_v1_dot_failure__reports__pb2.ListFailureReportsRequest.SerializeToString,
+            restante_dot_v1_dot_failure__reports__pb2.ListFailureReportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFailureReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/GetFailureReport',
+            restante_dot_v1_dot_failure__reports__pb2.GetFailureReportRequest.SerializeToString,
+            restante_dot_v1_dot_failure__reports__pb2.GetFailureReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

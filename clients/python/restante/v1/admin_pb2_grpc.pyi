@@ -6,6 +6,7 @@ Administration of the whole installation."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from restante.v1 import admin_pb2 as _admin_pb2
+from restante.v1 import failure_reports_pb2 as _failure_reports_pb2
 from restante.v1 import outcomes_pb2 as _outcomes_pb2
 from restante.v1 import queue_pb2 as _queue_pb2
 from restante.v1 import reports_pb2 as _reports_pb2
@@ -124,6 +125,12 @@ class AdminServiceStub:
     """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days."""
     ListDmarcReportRows: _grpc.UnaryUnaryMultiCallable[_reports_pb2.ListDmarcReportRowsRequest, _reports_pb2.ListDmarcReportRowsResponse]
     """Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND."""
+    ListFailureReports: _grpc.UnaryUnaryMultiCallable[_failure_reports_pb2.ListFailureReportsRequest, _failure_reports_pb2.ListFailureReportsResponse]
+    """Lists the reports of single failures of DMARC that the server has sent and received, the latest first. They are kept
+    as long as the others. Errors: INVALID_PAGE_TOKEN.
+    """
+    GetFailureReport: _grpc.UnaryUnaryMultiCallable[_failure_reports_pb2.GetFailureReportRequest, _failure_reports_pb2.GetFailureReportResponse]
+    """Returns a report of a failure with all that it says. Errors: REPORT_NOT_FOUND."""
     CheckStore: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]
     """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings."""
     BackupStore: _grpc.UnaryUnaryMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]
@@ -236,6 +243,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days."""
     ListDmarcReportRows: _aio.UnaryUnaryMultiCallable[_reports_pb2.ListDmarcReportRowsRequest, _reports_pb2.ListDmarcReportRowsResponse]  # type: ignore[assignment]
     """Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND."""
+    ListFailureReports: _aio.UnaryUnaryMultiCallable[_failure_reports_pb2.ListFailureReportsRequest, _failure_reports_pb2.ListFailureReportsResponse]  # type: ignore[assignment]
+    """Lists the reports of single failures of DMARC that the server has sent and received, the latest first. They are kept
+    as long as the others. Errors: INVALID_PAGE_TOKEN.
+    """
+    GetFailureReport: _aio.UnaryUnaryMultiCallable[_failure_reports_pb2.GetFailureReportRequest, _failure_reports_pb2.GetFailureReportResponse]  # type: ignore[assignment]
+    """Returns a report of a failure with all that it says. Errors: REPORT_NOT_FOUND."""
     CheckStore: _aio.UnaryUnaryMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]  # type: ignore[assignment]
     """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings."""
     BackupStore: _aio.UnaryUnaryMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]  # type: ignore[assignment]
@@ -519,6 +532,24 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reports_pb2.ListDmarcReportRowsResponse, _abc.Awaitable[_reports_pb2.ListDmarcReportRowsResponse]]:
         """Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListFailureReports(
+        self,
+        request: _failure_reports_pb2.ListFailureReportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_failure_reports_pb2.ListFailureReportsResponse, _abc.Awaitable[_failure_reports_pb2.ListFailureReportsResponse]]:
+        """Lists the reports of single failures of DMARC that the server has sent and received, the latest first. They are kept
+        as long as the others. Errors: INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def GetFailureReport(
+        self,
+        request: _failure_reports_pb2.GetFailureReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_failure_reports_pb2.GetFailureReportResponse, _abc.Awaitable[_failure_reports_pb2.GetFailureReportResponse]]:
+        """Returns a report of a failure with all that it says. Errors: REPORT_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def CheckStore(

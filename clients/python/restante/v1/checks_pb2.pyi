@@ -284,6 +284,7 @@ class SpfCheck(_message.Message):
     MECHANISM_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
     result: Global___CheckResult.ValueType
     """Any but POLICY."""
     identity: Global___SpfIdentity.ValueType
@@ -296,6 +297,8 @@ class SpfCheck(_message.Message):
     """Of a fail, in the words of the domain (RFC 7208 6.2)."""
     problem: _builtins.str
     """Of a permerror, temperror or none: the reason."""
+    record: _builtins.str
+    """Of the domain, as published; only where a failure report may follow."""
     def __init__(
         self,
         *,
@@ -305,10 +308,11 @@ class SpfCheck(_message.Message):
         mechanism: _builtins.str = ...,
         explanation: _builtins.str = ...,
         problem: _builtins.str = ...,
+        record: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "explanation", b"explanation", "identity", b"identity", "mechanism", b"mechanism", "problem", b"problem", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "explanation", b"explanation", "identity", b"identity", "mechanism", b"mechanism", "problem", b"problem", "record", b"record", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -389,6 +393,7 @@ class DmarcCheck(_message.Message):
     DKIM_ALIGNED_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     REPORT_TO_FIELD_NUMBER: _builtins.int
+    FAILURES_TO_FIELD_NUMBER: _builtins.int
     result: Global___CheckResult.ValueType
     """NONE, PASS, FAIL, TEMPERROR or PERMERROR."""
     author_domain: _builtins.str
@@ -411,7 +416,11 @@ class DmarcCheck(_message.Message):
     """The reason of a permerror, temperror or none."""
     @_builtins.property
     def report_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Addresses that asked for aggregate reports and may get them (RFC 9990 3), at most 10."""
+        """Addresses that asked for aggregate reports and may get them (RFC 9990 4), at most 10."""
+
+    @_builtins.property
+    def failures_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses that asked for a failure report about this message and may get one (RFC 9991 5), at most 10."""
 
     def __init__(
         self,
@@ -427,10 +436,11 @@ class DmarcCheck(_message.Message):
         dkim_aligned: _builtins.bool = ...,
         problem: _builtins.str = ...,
         report_to: _abc.Iterable[_builtins.str] | None = ...,
+        failures_to: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_domain", b"author_domain", "dkim_aligned", b"dkim_aligned", "organizational_domain", b"organizational_domain", "policy", b"policy", "policy_domain", b"policy_domain", "problem", b"problem", "record", b"record", "report_to", b"report_to", "result", b"result", "spf_aligned", b"spf_aligned", "testing", b"testing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_domain", b"author_domain", "dkim_aligned", b"dkim_aligned", "failures_to", b"failures_to", "organizational_domain", b"organizational_domain", "policy", b"policy", "policy_domain", b"policy_domain", "problem", b"problem", "record", b"record", "report_to", b"report_to", "result", b"result", "spf_aligned", b"spf_aligned", "testing", b"testing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

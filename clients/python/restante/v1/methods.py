@@ -3,7 +3,7 @@
 from typing import Any
 
 from restante.methods import Method
-from restante.v1 import admin_pb2, content_pb2, directory_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, outcomes_pb2, queue_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, transport_pb2
+from restante.v1 import admin_pb2, content_pb2, directory_pb2, failure_reports_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, outcomes_pb2, queue_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, transport_pb2
 
 GET_JOB = Method(
     "JobService", "GetJob", job_pb2.GetJobRequest, job_pb2.GetJobResponse, "get_job"
@@ -151,6 +151,12 @@ LIST_DMARC_REPORTS = Method(
 )
 LIST_DMARC_REPORT_ROWS = Method(
     "AdminService", "ListDmarcReportRows", reports_pb2.ListDmarcReportRowsRequest, reports_pb2.ListDmarcReportRowsResponse, "list_dmarc_report_rows"
+)
+LIST_FAILURE_REPORTS = Method(
+    "AdminService", "ListFailureReports", failure_reports_pb2.ListFailureReportsRequest, failure_reports_pb2.ListFailureReportsResponse, "list_failure_reports"
+)
+GET_FAILURE_REPORT = Method(
+    "AdminService", "GetFailureReport", failure_reports_pb2.GetFailureReportRequest, failure_reports_pb2.GetFailureReportResponse, "get_failure_report"
 )
 CHECK_STORE = Method(
     "AdminService", "CheckStore", admin_pb2.CheckStoreRequest, admin_pb2.CheckStoreResponse, "check_store"
@@ -329,6 +335,8 @@ ALL: tuple[Method[Any, Any], ...] = (
     TRACE_MESSAGES,
     LIST_DMARC_REPORTS,
     LIST_DMARC_REPORT_ROWS,
+    LIST_FAILURE_REPORTS,
+    GET_FAILURE_REPORT,
     CHECK_STORE,
     BACKUP_STORE,
     LIST_TLS_SESSIONS,

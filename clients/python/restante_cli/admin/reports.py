@@ -18,6 +18,7 @@ from restante.v1.reports_pb2 import (
     ReportDirection,
 )
 from restante.v1.tls_pb2 import ListTlsSessionsRequest, TlsPolicyKind, TlsResultType, TlsSessionCount
+from restante_cli.admin import failure_reports
 from restante_cli.admin.context import Admin
 from restante_cli.failures import run
 from restante_cli.groups import Group
@@ -42,6 +43,10 @@ ROW_COLUMNS = ("source", "messages", "disposition", "dkim", "spf", "header_from"
 @click.group(cls=Group)
 def reports() -> None:
     """Reports between mail servers: about mail in a domain's name (DMARC), and about TLS."""
+
+
+reports.add_command(failure_reports.failures)
+reports.add_command(failure_reports.failure)
 
 
 @reports.command()

@@ -52,9 +52,9 @@ async def _check(client: Client, identity: Identity, local_part: str, name: str,
     try:
         outcome = await check.host(domain)
     except _Stop as stop:
-        return SpfResult(stop.result, identity, domain, problem=stop.problem)
+        return SpfResult(stop.result, identity, domain, problem=stop.problem, record=check.record)
     explanation = await check.explanation(outcome) if outcome.result is Result.FAIL else ""
-    return SpfResult(outcome.result, identity, domain, outcome.mechanism, explanation, outcome.problem)
+    return SpfResult(outcome.result, identity, domain, outcome.mechanism, explanation, outcome.problem, check.record)
 
 
 class _Stop(Exception):
@@ -86,6 +86,7 @@ class _Check:
         self._lookups = self._voids = 0
         self._client_names: Sequence[str] | None = None
         self._validated: dict[str, bool] = {}
+        self.record = ""  # of the sender's domain
 
     async def host(self, domain: str) -> _Outcome:
         """check_host for a domain of the record, an include or a redirect. Raises _Stop."""
@@ -93,6 +94,8 @@ class _Check:
             octets = select_record(await self._dns.txt(domain))
             if octets is None:
                 return _Outcome(Result.NONE, problem=f"{domain} has no SPF record")
+            if not self.record:
+                self.record = octets.decode("ascii", "replace")
             record = parse_record(octets)
         except DnsFailure as error:
             raise _Stop(Result.TEMPERROR, f"{domain} TXT: {error}") from error

@@ -24,10 +24,13 @@ _IDENTITIES = {identity: v1.SpfIdentity.Value(f"SPF_IDENTITY_{identity.name}") f
 
 
 def message_checks(checks: Checks) -> v1.MessageChecks:
-    """The results; text that is longer than the contract allows is cut."""
+    """The results; text that is longer than the contract allows is cut. Only failure reports need SPF records."""
     bounded = fitting(checks)
+    with_records = bounded.dmarc is not None and bool(bounded.dmarc.failures_to)
     made = v1.MessageChecks(
-        spf=map(_spf, bounded.spf), dkim=map(_dkim, bounded.dkim), dns_lists=map(_dns_list, bounded.dns_lists)
+        spf=[_spf(one, with_records) for one in bounded.spf],
+        dkim=map(_dkim, bounded.dkim),
+        dns_lists=map(_dns_list, bounded.dns_lists),
     )
     if bounded.dmarc is not None:
         made.dmarc.CopyFrom(_dmarc(bounded.dmarc))
@@ -39,7 +42,7 @@ def message_checks(checks: Checks) -> v1.MessageChecks:
     return made
 
 
-def _spf(one: SpfResult) -> v1.SpfCheck:
+def _spf(one: SpfResult, with_record: bool) -> v1.SpfCheck:
     return v1.SpfCheck(
         result=_RESULTS[one.result],
         identity=_IDENTITIES[one.identity],
@@ -47,6 +50,7 @@ def _spf(one: SpfResult) -> v1.SpfCheck:
         mechanism=one.mechanism,
         explanation=one.explanation,
         problem=one.problem,
+        record=one.record if with_record else "",
     )
 
 
@@ -78,6 +82,7 @@ def _dmarc(one: DmarcResult) -> v1.DmarcCheck:
         dkim_aligned=one.dkim_aligned,
         problem=one.problem,
         report_to=one.report_to,
+        failures_to=one.failures_to,
     )
 
 

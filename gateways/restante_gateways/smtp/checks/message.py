@@ -16,13 +16,14 @@ from restante_mail.authentication.arc.validate import ArcValidator
 from restante_mail.authentication.dkim.content import Content, HeaderFields
 from restante_mail.authentication.dkim.verify import Verifier
 from restante_mail.authentication.dmarc.author import Author, author
-from restante_mail.authentication.dmarc.destinations import report_addresses
+from restante_mail.authentication.dmarc.destinations import failure_addresses, report_addresses
 from restante_mail.authentication.dmarc.evaluation import dmarc
 from restante_mail.authentication.dmarc.record import parse_record
 from restante_mail.authentication.dns import Address, DnsFailure
 from restante_mail.authentication.results import Checks, DmarcResult, DnsListResult, ReverseDnsResult, SpfResult
 from restante_mail.authentication.spf.evaluation import Client, check_helo, check_mail_from
 from restante_mail.envelope.paths import Path
+from restante_mail.feedback.failure import is_wanted, wants_reports
 
 MAX_EARLY_QUESTIONS = 20  # asked when the header is complete, so that their answers are there at the end
 
@@ -78,11 +79,11 @@ class MessageChecks:
         dkim = await self._dkim.results(dns, arrived, compute) if self._dkim is not None else ()
         arc = await self._arc.result(dns, arrived, compute) if self._arc is not None else None
         spf = await self._spf if self._spf is not None else ()
-        result = (
-            await _with_destinations(await dmarc(self._author, spf, dkim, dns), dns) if self._settings.dmarc else None
-        )
+        result = await dmarc(self._author, spf, dkim, dns) if self._settings.dmarc else None
         reverse_dns, dns_lists = await self._client_results()
         checks = Checks(spf, dkim, result, arc, reverse_dns, dns_lists)
+        if result is not None and result.record:
+            checks = replace(checks, dmarc=await self._with_destinations(result, checks, dns))
         self._metrics.checked(checks, clock() - began)
         return checks
 
@@ -107,6 +108,18 @@ class MessageChecks:
         self._author = author(b"".join(field.octets for field in header.named(b"from")))
         self._header_is_new = True
 
+    async def _with_destinations(self, result: DmarcResult, checks: Checks, dns: Questions) -> DmarcResult:
+        """The result with the addresses that may get reports; none while the DNS does not say that they agree."""
+        record = parse_record(result.record.encode("ascii", "replace"))
+        domain = result.policy_domain
+        with contextlib.suppress(DnsFailure):
+            result = replace(result, report_to=await report_addresses(record, domain, dns))
+        if self._settings.reports_failures(domain) and wants_reports(record):
+            with contextlib.suppress(DnsFailure):
+                if is_wanted(record.failure_options, checks):
+                    result = replace(result, failures_to=await failure_addresses(record, domain, dns))
+        return result
+
     def _ask_early(self) -> None:
         """Ask the questions of the header now, so that the DNS answers while the body comes."""
         names = [f"_dmarc.{domain}" for domain in self._author.domains] if self._settings.dmarc else []
@@ -115,17 +128,6 @@ class MessageChecks:
         dns = self._timed()
         for name in [name for name in names if not dns.knows_txt(name)][:MAX_EARLY_QUESTIONS]:
             self._early.append(asyncio.create_task(_ask(dns, name)))
-
-
-async def _with_destinations(result: DmarcResult, dns: Questions) -> DmarcResult:
-    """The result with the addresses that may get reports; none while the DNS does not say that they agree."""
-    if not result.record:
-        return result
-    record = parse_record(result.record.encode("ascii", "replace"))
-    try:
-        return replace(result, report_to=await report_addresses(record, result.policy_domain, dns))
-    except DnsFailure:
-        return result
 
 
 async def _ask(dns: Questions, name: str) -> None:

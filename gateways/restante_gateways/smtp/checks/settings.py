@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from restante_gateways.smtp.checks.client import DnsList
 from restante_mail.authentication.bounds import MAX_DNS_LISTS, MAX_WEIGHT
 from restante_mail.authentication.spf.names import is_name
+from restante_mail.feedback.failure import is_reported
 from restante_process.addresses import Network, parse_networks
 from restante_process.config import Checks as ConfiguredChecks
 
@@ -25,9 +27,12 @@ class CheckSettings:
     nameservers: tuple[str, ...] = ()  # none: those of the system
     seconds: float = 10.0  # for the checks of the client, for SPF, and for the others from the end of the content on
     exempt: tuple[Network, ...] = ()  # clients that are not checked
+    failure_domains: frozenset[str] = frozenset()  # those whose owners may get failure reports; "*": all
 
     @classmethod
-    def from_config(cls, checks: ConfiguredChecks, host_name: str) -> CheckSettings:
+    def from_config(
+        cls, checks: ConfiguredChecks, host_name: str, failure_domains: Collection[str] = ()
+    ) -> CheckSettings:
         """The settings in the configuration file. Raises ValueError, which names the key."""
         if checks.dmarc and not (checks.spf and checks.dkim):
             raise ValueError("checks.dmarc needs checks.spf and checks.dkim: it judges their results")
@@ -57,7 +62,12 @@ class CheckSettings:
             nameservers=checks.nameservers,
             seconds=checks.seconds,
             exempt=exempt,
+            failure_domains=frozenset(name.lower() for name in failure_domains),
         )
+
+    def reports_failures(self, policy_domain: str) -> bool:
+        """Whether the owner of a domain may get failure reports."""
+        return is_reported(policy_domain, self.failure_domains)
 
     @property
     def of_client(self) -> bool:

@@ -28,6 +28,7 @@ from restante_server.directory.service import Directory
 from restante_server.directory.states import SESSIONS_ENDED, Ended, LoggedOff
 from restante_server.store.changes import CHANGED
 from restante_server.store.staging import Contents
+from restante_server.transport.feedback.failure_tally import FailureTally
 from restante_server.transport.feedback.repeats import CountedRefusals
 from restante_server.transport.feedback.tally import Tally
 from restante_server.transport.service import Transport
@@ -55,6 +56,7 @@ class Core:
     job_signals: JobSignals = field(default_factory=JobSignals)
     dmarc_tally: Tally = field(default_factory=Tally)
     counted_refusals: CountedRefusals = field(default_factory=CountedRefusals)
+    failures: FailureTally = field(init=False)
     guards: Guards = field(init=False)
     recipients: KnownRecipients = field(init=False)
     domains: KnownDomains = field(init=False)
@@ -64,6 +66,7 @@ class Core:
 
     def __post_init__(self) -> None:
         self.allowances = Allowances(self.settings.limits)
+        self.failures = FailureTally.of(self.settings)
         self.collector = Collector(self.db, self.contents.directory)
         self.recipients = KnownRecipients(SECONDS_ALONE if self.db.alone else SECONDS)
         self.domains = KnownDomains(SECONDS_ALONE if self.db.alone else SECONDS)

@@ -129,7 +129,7 @@ async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arri
     result = await transport.take(TakeMail(transport.settings, incoming, once, lmtp.numbers(refusals)))
     if checks is not None and result.new:
         judgement.count(call, message)
-        dmarc_counts.count_accepted(call, begin.client_address, message.envelope, checks)
+        dmarc_counts.count_accepted(call, begin, message.envelope, arrived, checks)
     return Answer(result.taken, refusals)
 
 
@@ -150,7 +150,7 @@ async def _refused(
     if kept is None:
         if checks is not None and message.refusals and call.core.counted_refusals.is_new(once.key):
             judgement.count(call, message)
-            dmarc_counts.count_refused(call, begin.client_address, message.envelope, checks)
+            dmarc_counts.count_refused(call, begin, message.envelope, arrived, checks)
         if not begin.lmtp:
             raise message.refusals[0]
     call.core.contents.forget(arrived.staged)

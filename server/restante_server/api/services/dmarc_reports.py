@@ -31,7 +31,7 @@ _POLICIES = {
 def list_dmarc_reports(tx: Connection, call: Call, request: v1.ListDmarcReportsRequest) -> v1.ListDmarcReportsResponse:
     """See AdminService.ListDmarcReports."""
     domain = addresses.ascii_domain(request.policy_domain) if request.policy_domain else ""
-    direction = _direction(request.direction)
+    direction = direction_of(request.direction)
     page = pages.Page.asked(f"dmarc reports {request.direction} {domain}", request, call.result_octets)
     (number,) = page.key
     found = archive.page(
@@ -58,7 +58,8 @@ def list_dmarc_report_rows(
     return page.fill(answer, answer.rows, rows, lambda one: _row(*one[1]), lambda one: (str(one[0]),))
 
 
-def _direction(value: int) -> Direction | None:
+def direction_of(value: int) -> Direction | None:
+    """The direction in a request; None: both. Raises InvalidArgument."""
     if not value:
         return None
     try:

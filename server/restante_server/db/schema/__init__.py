@@ -25,7 +25,7 @@ from restante_server.db.schema.directory import (
     domain_key,
     login_failure,
 )
-from restante_server.db.schema.feedback import dmarc_domain, dmarc_row, report, report_cursor
+from restante_server.db.schema.feedback import dmarc_domain, dmarc_row, failure_incident, report, report_cursor
 from restante_server.db.schema.installation import lasting_secret, revoked_session, sealing_key, store, used_exchange
 from restante_server.db.schema.jobs import job, job_finding
 from restante_server.db.schema.mailboxes import (
@@ -67,6 +67,7 @@ __all__ = [
     "domain",
     "domain_key",
     "failed_address",
+    "failure_incident",
     "folder",
     "job",
     "job_finding",

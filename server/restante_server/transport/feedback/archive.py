@@ -19,6 +19,7 @@ class Kind(IntEnum):
     """The kind of a report, as it is stored."""
 
     DMARC_AGGREGATE = 1
+    DMARC_FAILURE = 3
 
 
 class Direction(IntEnum):
@@ -121,6 +122,20 @@ def get(tx: Connection, kind: Kind, report_id: int) -> tuple[Kept, bytes] | None
     wanted = select(*_KEPT, table.c.document).where(table.c.report_id == report_id, table.c.kind == int(kind))
     found = tx.execute(wanted).one_or_none()
     return None if found is None else (_kept(found[:-1]), attachments.decompress(found[-1]))
+
+
+def documents(tx: Connection, report_ids: Sequence[int]) -> dict[int, bytes]:
+    """The documents of reports, by id."""
+    wanted = select(table.c.report_id, table.c.document).where(table.c.report_id.in_(report_ids))
+    return {report_id: attachments.decompress(octets) for report_id, octets in tx.execute(wanted)}
+
+
+def sent_since(tx: Connection, kind: Kind, moment: int, most: int) -> list[str]:
+    """The recipients of the reports of a kind that were sent after a moment; at most `most`, the latest first."""
+    wanted = select(table.c.address).where(
+        table.c.kind == int(kind), table.c.direction == int(Direction.SENT), table.c.created_at > moment
+    )
+    return list(tx.scalars(wanted.order_by(table.c.report_id.desc()).limit(most)))
 
 
 def forget(tx: Connection, before: int, most: int) -> int:

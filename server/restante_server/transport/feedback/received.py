@@ -25,7 +25,7 @@ from restante_server.db.upsert import insert_into
 from restante_server.directory.lookup import Resolution, resolve_many
 from restante_server.store import contents
 from restante_server.store.rows import SHOWS
-from restante_server.transport.feedback import aggregate_reports, archive
+from restante_server.transport.feedback import aggregate_reports, archive, failure_reports
 from restante_server.transport.feedback.archive import Direction, Kind, NewReport
 from restante_server.transport.feedback.reader import Letter, Reader
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 AT_ONCE = 20  # messages
 MAX_MESSAGE_OCTETS = 8 << 20  # a larger message is passed over
 
-READERS: tuple[Reader, ...] = (aggregate_reports.READER,)
+READERS: tuple[Reader, ...] = (aggregate_reports.READER, failure_reports.READER)
 """All kinds of reports that are read."""
 
 

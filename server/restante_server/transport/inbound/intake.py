@@ -31,6 +31,7 @@ class Arrived:
     staged: Staged
     had: frozenset[str]  # keys of the addresses that it was delivered to before
     hops: int
+    header: bytes = b""  # as it came; only if the settings keep headers
 
 
 class Intake:
@@ -43,6 +44,7 @@ class Intake:
         self._header: bytearray | None = bytearray()  # None once the header has been processed
         self._had: frozenset[str] = frozenset()
         self._hops = 0
+        self._kept = b""
 
     async def feed(self, octets: bytes) -> None:
         """Take the next octets. Raises InvalidContent, MessageTooLarge, MailLoop."""
@@ -60,7 +62,7 @@ class Intake:
         """Return the message after its last octet. Raises InvalidContent, MessageTooLarge, MailLoop."""
         if self._header is not None:
             await self._header_through()
-        return Arrived(await self._writer.finish(), self._had, self._hops)
+        return Arrived(await self._writer.finish(), self._had, self._hops, self._kept)
 
     def abandon(self) -> None:
         """Discard the message; harmless to repeat."""
@@ -76,6 +78,8 @@ class Intake:
         self._hops = count_hops(block)
         if self._hops > self._settings.max_hops:
             raise MailLoop(hops=self._hops)
+        if self._settings.keeps_headers:
+            self._kept = block
         # Most messages have no such field, so one search saves the parse.
         if _TO_CUT.search(b"\n" + block) is not None:
             self._had = _delivered_to(block)

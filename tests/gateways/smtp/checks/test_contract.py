@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from tests.harness.dns_server import dns_server
 from tests.harness.local_core import LocalCore, open_local_core
 
 CHECKS = Checks(
-    spf=(SpfResult(Result.FAIL, Identity.HELO, "a.example", "-all", "why", ""),),
+    spf=(SpfResult(Result.FAIL, Identity.HELO, "a.example", "-all", "why", "", "v=spf1 -all"),),
     dkim=(DkimResult(Result.PASS, "b.example", "s", "@b.example", "rsa-sha256", 2048, "abc", True, True, ""),),
     dmarc=DmarcResult(
         Result.FAIL,
@@ -44,6 +45,7 @@ CHECKS = Checks(
         False,
         "p",
         ("r@c.example",),
+        ("f@c.example",),
     ),
     arc=ArcResult(Result.FAIL, ("e.example",), 1, ("spf=pass",), "problem"),
     reverse_dns=ReverseDnsResult(Result.PASS, "f.example"),
@@ -54,6 +56,13 @@ CHECKS = Checks(
 @pytest.mark.parametrize("checks", [Checks(), CHECKS])
 def test_the_core_reads_what_the_gateway_writes(checks: Checks) -> None:
     assert results_of(message_checks(checks)) == checks
+
+
+def test_only_failure_reports_need_spf_records() -> None:
+    assert CHECKS.dmarc is not None
+    unreported = dataclasses.replace(CHECKS, dmarc=dataclasses.replace(CHECKS.dmarc, failures_to=()))
+    assert message_checks(CHECKS).spf[0].record == "v=spf1 -all"
+    assert message_checks(unreported).spf[0].record == ""
 
 
 def test_what_is_too_long_is_cut_so_that_the_core_takes_it() -> None:

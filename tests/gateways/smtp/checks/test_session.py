@@ -50,7 +50,12 @@ MESSAGE = b"From: Ann <ann@example.com>\r\nTo: alice@example.test\r\nSubject: he
 
 
 def settings(
-    server: DnsServer, *, seconds: float = 5.0, exempt: tuple[str, ...] = (), dns_lists: bool = True
+    server: DnsServer,
+    *,
+    seconds: float = 5.0,
+    exempt: tuple[str, ...] = (),
+    dns_lists: bool = True,
+    failure_domains: tuple[str, ...] = (),
 ) -> CheckSettings:
     return CheckSettings(
         "mx.example.test",
@@ -58,16 +63,19 @@ def settings(
         nameservers=(server.address,),
         seconds=seconds,
         exempt=parse_networks(exempt),
+        failure_domains=frozenset(failure_domains),
     )
 
 
 @contextlib.asynccontextmanager
 async def checking(
-    make_gateway: MakeGateway, zone: str = ZONE, seconds: float = 5.0
+    make_gateway: MakeGateway, zone: str = ZONE, seconds: float = 5.0, failure_domains: tuple[str, ...] = ()
 ) -> AsyncIterator[tuple[Gateway, DnsServer]]:
     async with (
         dns_server(zone) as server,
-        make_gateway(checks=settings(server, seconds=seconds), max_message_octets=10 << 20) as gateway,
+        make_gateway(
+            checks=settings(server, seconds=seconds, failure_domains=failure_domains), max_message_octets=10 << 20
+        ) as gateway,
     ):
         yield gateway, server
 
@@ -247,3 +255,55 @@ async def test_keys_and_policies_are_looked_up_while_the_body_comes(make_gateway
         await client.send(content[-4:] + b".\r\n")
         assert (await client.reply()).startswith("250")
         assert all(server.asked.count(each) == 1 for each in wanted)
+
+
+FAILURES = """
+_dmarc.bank.example  TXT  "v=DMARC1; p=none; fo=1:d; ruf=mailto:f@bank.example,mailto:f@desk.example"
+bank.example         TXT  "v=spf1 ip4:198.51.100.0/24 -all"
+bank.example._report._dmarc.desk.example  TXT  "v=DMARC1"
+_dmarc.sole.example  TXT  "v=DMARC1; p=none; ruf=mailto:f@victim.example"
+_dmarc.example       TXT  "v=DMARC1; p=none; psd=y; ruf=mailto:f@nic.example"
+"""
+
+
+async def failures_to(
+    make_gateway: MakeGateway, author: str, failure_domains: tuple[str, ...], client: str = CLIENT
+) -> tuple[Checks, DnsServer]:
+    content = MESSAGE.replace(b"ann@example.com", author.encode())
+    async with checking(make_gateway, FAILURES, failure_domains=failure_domains) as (gateway, server):
+        found = await send(gateway, await connect(gateway, client), content, author)
+    assert found is not None
+    return found, server
+
+
+@pytest.mark.parametrize("domains", [("*",), ("bank.example",)])
+async def test_addresses_that_want_failure_reports_are_found(
+    make_gateway: MakeGateway, domains: tuple[str, ...]
+) -> None:
+    found, _ = await failures_to(make_gateway, "ceo@bank.example", domains)
+    assert found.dmarc is not None and found.dmarc.failures_to == ("f@bank.example", "f@desk.example")
+    assert [one.record for one in found.spf] == ["", "v=spf1 ip4:198.51.100.0/24 -all"]
+
+
+async def test_half_a_failure_is_reported_where_the_domain_says_so(make_gateway: MakeGateway) -> None:
+    found, _ = await failures_to(make_gateway, "ceo@bank.example", ("*",), "198.51.100.7")
+    assert found.dmarc is not None and found.dmarc.result is Result.PASS
+    assert found.dmarc.failures_to == ("f@bank.example", "f@desk.example")
+
+
+@pytest.mark.parametrize(
+    ("author", "domains"),
+    [
+        ("ceo@bank.example", ()),  # off
+        ("ceo@bank.example", ("other.example",)),
+        ("ceo@sole.example", ("*",)),  # without consent
+        ("ceo@none.example", ("*",)),  # RFC 9991 2: the record of a public suffix
+    ],
+)
+async def test_nobody_else_gets_failure_reports(
+    make_gateway: MakeGateway, author: str, domains: tuple[str, ...]
+) -> None:
+    found, server = await failures_to(make_gateway, author, domains)
+    assert found.dmarc is not None and found.dmarc.failures_to == ()
+    if not domains:
+        assert not any("_report" in name for name, _ in server.asked)

@@ -1,4 +1,4 @@
-"""The addresses of DMARC reports: consent of other organizations (RFC 9990 3), and hostile URIs."""
+"""The addresses of DMARC reports: consent of other organizations (RFC 9990 4, RFC 9991 5), and hostile URIs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_mail.authentication.dmarc.destinations import report_addresses
+from restante_mail.authentication.dmarc.destinations import failure_addresses, report_addresses
 from restante_mail.authentication.dmarc.record import parse_record
 from restante_mail.authentication.dns import DnsFailure
 from tests.harness.memory_dns import memory_dns
@@ -21,6 +21,9 @@ RECORDS: dict[str, dict[str, str | bytes | Sequence[str | bytes]]] = {
     "example.com._report._dmarc.mail.example.org": {"TXT": ["other", "v=DMARC1; rua=mailto:new@mail.example.org"]},
     "example.com._report._dmarc.example.edu": {"TXT": "v=DMARC1; rua=mailto:victim@example.test"},
     "example.com._report._dmarc.example.info": {"TXT": "DMARC1"},
+    "example.com._report._dmarc.both.example": {
+        "TXT": "v=DMARC1; rua=mailto:a@both.example; ruf=mailto:f@both.example"
+    },
 }
 
 
@@ -45,6 +48,21 @@ RECORDS: dict[str, dict[str, str | bytes | Sequence[str | bytes]]] = {
 async def test_only_willing_addresses_get_reports(uris: str, addresses: tuple[str, ...]) -> None:
     record = parse_record(f"v=DMARC1; p=none; rua={uris}".encode())
     assert await report_addresses(record, "example.com", memory_dns(RECORDS)) == addresses
+
+
+@pytest.mark.parametrize(
+    ("uris", "addresses"),
+    [
+        ("mailto:f@example.com,mailto:g@mail.example.com", ("f@example.com", "g@mail.example.com")),
+        ("mailto:f@example.net", ("f@example.net",)),  # with consent
+        ("mailto:f@victim.example", ()),
+        ("mailto:old@both.example", ("f@both.example",)),  # ruf= of the consent, not rua=
+        ("mailto:f@mail.example.org", ("f@mail.example.org",)),  # the consent has no ruf=
+    ],
+)
+async def test_failure_reports_need_the_same_consent(uris: str, addresses: tuple[str, ...]) -> None:
+    record = parse_record(f"v=DMARC1; p=none; rua=mailto:a@example.com; ruf={uris}".encode())
+    assert await failure_addresses(record, "example.com", memory_dns(RECORDS)) == addresses
 
 
 async def test_a_failing_dns_is_told() -> None:

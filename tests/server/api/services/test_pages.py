@@ -17,13 +17,14 @@ from restante.errors import InvalidPageToken
 from restante.methods import Method
 from restante.v1 import admin_pb2, folder_pb2, message_pb2, methods, signing_pb2, submission_pb2
 from restante_mail.feedback.aggregate import AggregateReport, PublishedPolicy, Row
+from restante_mail.feedback.failure import FailureReport
 from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.results import MAX_RESULT_OCTETS
 from restante_server.api.services import pages
 from restante_server.db import schema
 from restante_server.db.operation import Write
-from restante_server.transport.feedback import archive
+from restante_server.transport.feedback import archive, failure_reports
 from restante_server.transport.feedback.aggregate_reports import new_report
 from restante_server.transport.outbound import failed_addresses, holds
 from restante_server.transport.tls import sessions
@@ -154,11 +155,13 @@ def _insert_queue_facts(tx: Connection) -> None:
 
 
 def _keep_reports(tx: Connection) -> None:
-    """Three DMARC reports with three rows each."""
+    """Three DMARC reports with three rows each, and three of failures."""
     rows = tuple((Row(f"192.0.2.{number}", "none", True, True, DOMAIN), 1) for number in range(3))
     for number in range(3):
         report = AggregateReport("Example", "a@example.net", str(number), 1, 2, PublishedPolicy(DOMAIN, "none"), rows)
         archive.keep(tx, archive.Direction.RECEIVED, new_report(report, "a@example.net"), number)
+        failure = failure_reports.new_report(FailureReport(DOMAIN), "Example", "a@example.net", str(number))
+        archive.keep(tx, archive.Direction.RECEIVED, failure, number)
 
 
 def _entries(answer: Any) -> list[Any]:

@@ -113,6 +113,20 @@ def upgrade() -> None:
     op.create_index(op.f("ix_failed_address_domain"), "failed_address", ["domain"], unique=False)
     op.create_index(op.f("ix_failed_address_failed_at"), "failed_address", ["failed_at"], unique=False)
     op.create_table(
+        "failure_incident",
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("policy_domain", sa.Text(), nullable=False),
+        sa.Column("addresses", sa.Text(), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.Column("incidents", sa.BigInteger(), nullable=False),
+        sa.Column("since_at", sa.BigInteger(), nullable=False),
+        sa.Column("next_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_failure_incident")),
+        comment="Failures of DMARC that wait for a report (RFC 9991), and those that were reported a short time ago.",
+    )
+    op.create_index(op.f("ix_failure_incident_next_at"), "failure_incident", ["next_at"], unique=False)
+    op.create_index(op.f("ix_failure_incident_policy_domain"), "failure_incident", ["policy_domain"], unique=False)
+    op.create_table(
         "folder",
         sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("folder_id", sa.BigInteger(), autoincrement=False, nullable=False),
