@@ -225,6 +225,19 @@ class Checks:
 
 
 @dataclass(frozen=True, slots=True)
+class Greylisting:
+    """[greylisting]: mail of unknown clients to domains that have it on (`restante admin domain update`)."""
+
+    wait_seconds: float = 300.0  # least time between the first attempt and a retry that passes
+    retry_hours: float = 24.0  # time in which a retry counts; a later one is a first attempt
+    keep_days: float = 35.0  # time for which a client that has come again is known, from its last mail on
+    proven_after: int = 5  # retries in different hours after which all mail of a client's network passes; 0: never
+    skip_passing: tuple[
+        Literal["spf", "helo", "reverse-dns"], ...
+    ] = ()  # clients that pass one of these are not delayed
+
+
+@dataclass(frozen=True, slots=True)
 class Smarthost:
     """One of [relay.smarthosts]: a server that takes mail for other domains, instead of the servers in the DNS."""
 
@@ -324,6 +337,7 @@ class Config:
     sessions: Sessions = field(default_factory=Sessions)
     transport: Transport = field(default_factory=Transport)
     checks: Checks = field(default_factory=Checks)
+    greylisting: Greylisting = field(default_factory=Greylisting)
     imap: Imap = field(default_factory=Imap)
     pop3: Pop3 = field(default_factory=Pop3)
     smtp: Smtp = field(default_factory=Smtp)

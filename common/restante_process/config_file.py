@@ -21,6 +21,7 @@ from restante_process.config import Config, ConfigError, Reports, SmtpListener
 ENVIRONMENT = "RESTANTE_"
 
 _DOMAIN_OCTETS = 253
+_LONGEST = 100_000  # of a time of greylisting, in whatever unit
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
@@ -49,6 +50,7 @@ def load(
     relaying.check(made.relay)
     _check_domain("transport.forwarding_domain", made.transport.forwarding_domain)
     _check_reports(made.reports)
+    _check_greylisting(made)
     for name, listener in made.smtp.listeners.items():
         _check_trust(f"smtp.listeners.{name}", listener)
     return made
@@ -83,6 +85,21 @@ def _check_reports(reports: Reports) -> None:
     for key in ("failure_hourly", "failure_hourly_total"):
         if getattr(reports, key) < 1:
             raise ConfigError(f"reports.{key}: {getattr(reports, key)} is not above 0; no failure_domains: no reports")
+
+
+def _check_greylisting(made: Config) -> None:
+    given, checks = made.greylisting, made.checks
+    for key in ("wait_seconds", "retry_hours", "keep_days"):
+        if not 0 <= getattr(given, key) <= _LONGEST:  # false for NaN, too
+            raise ConfigError(f"greylisting.{key}: {getattr(given, key)} is not between 0 and {_LONGEST}")
+    if given.retry_hours * 3_600 <= given.wait_seconds:
+        raise ConfigError("greylisting.retry_hours: the time for a retry ends before greylisting.wait_seconds")
+    if given.proven_after < 0:
+        raise ConfigError(f"greylisting.proven_after: {given.proven_after} is negative")
+    for name in given.skip_passing:
+        needed = "reverse_dns" if name == "reverse-dns" else "spf"
+        if not getattr(checks, needed):
+            raise ConfigError(f"greylisting.skip_passing: {name!r} needs checks.{needed}")
 
 
 def _check_trust(where: str, listener: SmtpListener) -> None:

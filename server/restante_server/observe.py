@@ -53,6 +53,12 @@ class MailFigures(Figures):
             ["check", "treatment"],
             registry=registry,
         )
+        self._greylisting = Counter(
+            "restante_mail_greylisting",
+            "Number of recipients that greylisting has decided about, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
         self._of_kind: dict[str, Histogram] = {}  # `labels()` costs more than the count
         self._of_state: dict[State, Counter] = {}
 
@@ -70,6 +76,10 @@ class MailFigures(Figures):
     def judged(self, check: str, treatment: str) -> None:
         """See Figures."""
         self._verdicts.labels(check, treatment).inc()
+
+    def greylisted(self, outcome: str) -> None:
+        """See Figures."""
+        self._greylisting.labels(outcome).inc()
 
     def settled(self, state: State, recipients: int) -> None:
         """See Figures."""

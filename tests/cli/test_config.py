@@ -168,3 +168,23 @@ def test_a_file_can_be_checked(file: Callable[[str], Path]) -> None:
     bad = CliRunner().invoke(main, ["config", "--check", str(file("[core]\napi_prot = 1"))])
     assert bad.exit_code == 1
     assert "core.api_prot: unknown key" in bad.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "flags"),
+    [
+        ("greylisting.wait_seconds", {"greylisting.wait_seconds": -1}),
+        ("greylisting.wait_seconds", {"greylisting.wait_seconds": float("nan")}),
+        ("greylisting.keep_days", {"greylisting.keep_days": 1e9}),
+        ("greylisting.retry_hours", {"greylisting.retry_hours": 1, "greylisting.wait_seconds": 3600}),
+        ("greylisting.proven_after", {"greylisting.proven_after": -1}),
+        ("greylisting.skip_passing", {"greylisting.skip_passing": ["dkim"]}),
+        ("greylisting.skip_passing", {"greylisting.skip_passing": ["helo"], "checks.spf": False}),
+        ("greylisting.skip_passing", {"greylisting.skip_passing": ["reverse-dns"], "checks.reverse_dns": False}),
+    ],
+)
+def test_a_bad_value_of_greylisting_is_named(key: str, flags: dict[str, object]) -> None:
+    with pytest.raises(config.ConfigError) as refused:
+        config_file.load(None, {}, flags)
+    assert str(refused.value).startswith(key)
+    assert config_file.load(None, {}, {"greylisting.skip_passing": ["spf"]}).greylisting.skip_passing == ("spf",)

@@ -286,3 +286,18 @@ def test_failed_addresses_are_listed_and_cleared(here: Admin) -> None:
         assert here.run("failed-address", "clear", *wrong).exit_code == 2
     done = here.run("failed-address", "clear", "--domain", "a b")
     assert done.exit_code == 1 and "domain" in done.stderr
+
+
+def test_greylisting_is_turned_on_seen_and_overridden(here: Admin, domain: str) -> None:
+    assert named(here.json("domain", "list"), "name", domain)["greylisting"] == "off"
+    (changed,) = here.json("domain", "update", domain, "--greylisting", "on")
+    assert changed["greylisting"] == "on"
+    (made,) = here.json("greylist", "allow", "203.0.113.7")
+    assert (made["subject"], made["state"], made["expires_at"]) == ("203.0.113.7/32", "allowed", "never")
+    assert "203.0.113.7/32" in here("greylist", "passes")
+    assert here.json("greylist", "list", "--network", "203.0.113.7") == []
+    assert "1 networks or recipients were forgotten" in here("greylist", "clear", "203.0.113.7")
+    refused = here.run("greylist", "allow", "0.0.0.0/0")
+    assert refused.exit_code == 1
+    assert "is wider than /8" in refused.stderr
+    assert here.run("greylist", "clear").exit_code == 2

@@ -63,8 +63,8 @@ const (
 	ReasonTooComplex Reason = "TOO_COMPLEX"
 	// ReasonLimitExceeded:
 	// FAILED_PRECONDITION {limit, value}. There are as many as there may be. `limit` names them: the folders, keywords or
-	// subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream. `value` is the most
-	// that there may be. Caused by clients.
+	// subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream, the greylist_passes of
+	// administrators. `value` is the most that there may be. Caused by clients.
 	ReasonLimitExceeded Reason = "LIMIT_EXCEEDED"
 	// ReasonTooManyOperations:
 	// RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients.
@@ -212,6 +212,9 @@ const (
 	// ReasonReportNotFound:
 	// NOT_FOUND {report_id}. There is no such report. Caused by clients.
 	ReasonReportNotFound Reason = "REPORT_NOT_FOUND"
+	// ReasonGreylisted:
+	// UNAVAILABLE {seconds}. Greylisting defers mail of a client that is new here; a retry after so many seconds passes.
+	ReasonGreylisted Reason = "GREYLISTED"
 	// ReasonDeadlineExceeded:
 	// DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
 	// begun may have happened.
@@ -306,6 +309,7 @@ var reasonCodes = map[Reason]codes.Code{
 	ReasonDomainKeyExists:          codes.AlreadyExists,
 	ReasonDomainKeyState:           codes.FailedPrecondition,
 	ReasonReportNotFound:           codes.NotFound,
+	ReasonGreylisted:               codes.Unavailable,
 	ReasonDeadlineExceeded:         codes.DeadlineExceeded,
 	ReasonCancelled:                codes.Canceled,
 	ReasonDraining:                 codes.Unavailable,

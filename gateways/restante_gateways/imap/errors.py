@@ -83,6 +83,7 @@ REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.NoRecipients: _OURS,
     errors.TooManyRecipients: _OURS,
     errors.MailLoop: _OURS,
+    errors.Greylisted: _OURS,
     errors.MessageRefused: _OURS,
     errors.SubmissionNotFound: _OURS,
     errors.SubmissionNotCancellable: _OURS,

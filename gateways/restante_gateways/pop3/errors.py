@@ -64,6 +64,7 @@ REPLIES: dict[type[errors.RestanteError], Response] = {
     errors.JobNotFound: OTHERWISE,
     errors.LimitExceeded: OTHERWISE,
     errors.MailLoop: OTHERWISE,
+    errors.Greylisted: OTHERWISE,
     errors.MessageRefused: OTHERWISE,
     errors.MessageTooLarge: OTHERWISE,
     errors.NoRecipients: OTHERWISE,

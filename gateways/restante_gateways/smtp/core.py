@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from restante.errors import RestanteError
+from restante.v1.greylist_pb2 import ClientEvidence
 from restante_gateways.core.login import Ask
 from restante_gateways.net.addresses import Peer
 from restante_gateways.smtp.checks.message import MessageChecks
@@ -26,6 +27,10 @@ class Identity(Protocol):
 
     def close(self) -> None:
         """Release the user at the end of the SMTP session; `ended` is not called afterwards."""
+
+
+Evidence = Callable[[], Awaitable[ClientEvidence]]
+"""Returns what is known about the client before the content. It may wait for the DNS, so it is called if needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,15 @@ class FailedBefore:
     diagnostic: str  # the reply of the other server, or the reason
 
 
-Verdict = RestanteError | FailedBefore | None
-"""The core's answer about a recipient: the error if it would not accept it, perhaps a warning if it would."""
+@dataclass(frozen=True, slots=True)
+class ContentRefused:
+    """The recipient is accepted, and a content is refused before it begins."""
+
+    error: RestanteError
+
+
+Verdict = RestanteError | FailedBefore | ContentRefused | None
+"""The core's answer about a recipient: the error if it would not accept it, perhaps more than yes if it would."""
 
 
 class Acceptance(Protocol):
@@ -86,9 +98,14 @@ class Core(Protocol):
         """Run a SASL exchange and return the user. See `core.login.by_exchange`."""
 
     async def verify(
-        self, peer: Peer, identity: Identity | None, mail: MailArguments, recipients: Sequence[RcptArguments]
+        self,
+        peer: Peer,
+        identity: Identity | None,
+        mail: MailArguments,
+        recipients: Sequence[RcptArguments],
+        evidence: Evidence | None,
     ) -> list[Verdict]:
-        """The core's current verdict on each recipient."""
+        """The core's current verdict on each recipient. `evidence` is of mail from another MTA, else None."""
 
     def open(self, envelope: Envelope) -> Acceptance:
         """Begin a message: a submission if the envelope has an identity, else an acceptance from another MTA."""

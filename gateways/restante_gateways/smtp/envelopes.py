@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from restante.v1 import submission_pb2, transport_pb2
+from restante.v1.greylist_pb2 import ClientEvidence
 from restante_gateways.net.addresses import Peer
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 
@@ -26,7 +27,7 @@ _CONDITIONS = {
 
 
 def verification(
-    peer: Peer, mail: MailArguments, recipients: Sequence[RcptArguments]
+    peer: Peer, mail: MailArguments, recipients: Sequence[RcptArguments], evidence: ClientEvidence | None
 ) -> transport_pb2.VerifyRecipientsRequest:
     """The request about at most 100 recipients."""
     return transport_pb2.VerifyRecipientsRequest(
@@ -34,6 +35,7 @@ def verification(
         forward_paths=[recipient.forward_path.address for recipient in recipients],
         size_octets=mail.size_octets or 0,
         client_address=peer.client.host,
+        evidence=evidence,
     )
 
 

@@ -35,6 +35,7 @@ REPLIES: dict[type[errors.RestanteError], Reply] = {
     errors.NoRecipients: replies.NO_VALID_RECIPIENT,
     errors.TooManyRecipients: replies.TOO_MANY_RECIPIENTS,
     errors.MailLoop: Reply(554, "5.4.6", "Mail loop detected"),  # RFC 5321 6.3
+    errors.Greylisted: Reply(450, "4.7.1", "This client is new here; try again later"),  # RFC 6647 5
     errors.MessageRefused: Reply(550, "5.7.1", "The message is refused because of the results of its checks"),
     # Internal or passing faults, and reasons that no SMTP client can cause, get a temporary reply.
     errors.AccountNotFound: OTHERWISE,
@@ -102,6 +103,7 @@ TEXTS: refusals.Texts = {
     errors.RecipientNotFound: ("{problem}: {address}", "No such recipient here: {address}"),
     errors.RelayDenied: ("Relaying denied: {address}",),
     errors.MailLoop: ("Mail loop detected: {hops} Received fields", "Mail loop detected: {problem}"),
+    errors.Greylisted: ("This client is new here; try again in {seconds} seconds",),
     errors.MessageRefused: ("{problem}",),
     errors.MessageTooLarge: ("Message size exceeds the maximum of {limit_octets} octets",),
 }

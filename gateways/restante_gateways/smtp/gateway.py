@@ -76,6 +76,7 @@ class SmtpSettings:
             data_seconds=smtp.data_seconds,
             data_octets_per_second=smtp.data_octets_per_second,
             max_data_seconds=smtp.longest_data_seconds,
+            evidence=frozenset(config.greylisting.skip_passing),
         )
         checks = CheckSettings.from_config(config.checks, config.transport.hostname, config.reports.failure_domains)
         return cls(listeners, sessions, checks=checks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from restante_gateways.smtp import replies
-from restante_gateways.smtp.core import FailedBefore, Verdict
+from restante_gateways.smtp.core import ContentRefused, FailedBefore, Verdict
 from restante_gateways.smtp.errors import failure_reply, reply_to
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments, parse_rcpt
 from restante_gateways.smtp.replies import Refused, Reply
@@ -22,7 +22,10 @@ Verify = Callable[[MailArguments, Sequence[RcptArguments]], Awaitable[list[Verdi
 async def verify(
     arguments: Sequence[bytes], transaction: Transaction, ask: Verify, *, extended: bool, max_recipients: int
 ) -> list[Reply]:
-    """The reply to each RCPT. Adds accepted recipients to the open `transaction`, and counts refused ones."""
+    """The reply to each RCPT. Adds accepted recipients to the open `transaction`, and counts refused ones.
+
+    A refusal of the content for one recipient is kept as that of the transaction.
+    """
     mail = transaction.mail
     assert mail is not None
     answers: list[Reply | RcptArguments] = []
@@ -43,7 +46,7 @@ async def verify(
             answers.append(replies.TOO_MANY_RECIPIENTS)
             continue
         answers.append(recipient)
-    said = await _replies(ask, mail, list(wanted)) if wanted else {}
+    said = await _replies(ask, transaction, mail, list(wanted)) if wanted else {}
     transaction.recipients.update((each, None) for each in wanted if each not in said or not said[each].is_error)
     final = [said.get(answer, RECIPIENT_OK) if isinstance(answer, RcptArguments) else answer for answer in answers]
     if transaction.lmtp:
@@ -55,7 +58,9 @@ async def verify(
     return final
 
 
-async def _replies(ask: Verify, mail: MailArguments, wanted: list[RcptArguments]) -> dict[RcptArguments, Reply]:
+async def _replies(
+    ask: Verify, transaction: Transaction, mail: MailArguments, wanted: list[RcptArguments]
+) -> dict[RcptArguments, Reply]:
     """The replies to recipients about whom the core says more than yes."""
     try:
         verdicts = await ask(mail, wanted)
@@ -65,6 +70,8 @@ async def _replies(ask: Verify, mail: MailArguments, wanted: list[RcptArguments]
     for recipient, verdict in zip(wanted, verdicts, strict=True):
         if isinstance(verdict, FailedBefore):
             said[recipient] = _warning(verdict)
+        elif isinstance(verdict, ContentRefused):
+            transaction.content_refusal = reply_to(verdict.error)
         elif verdict is not None:
             said[recipient] = reply_to(verdict)
     return said

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import aiosmtpd.smtp
 import structlog
@@ -28,10 +29,11 @@ from restante_gateways.net.metrics import GatewayMetrics
 from restante_gateways.net.transport import ConnectionTransport
 from restante_gateways.smtp import auth, recipients, replies
 from restante_gateways.smtp.channel import Channel
+from restante_gateways.smtp.checks.evidence import client_evidence
 from restante_gateways.smtp.checks.service import Checker
 from restante_gateways.smtp.chunks import parse_chunk
 from restante_gateways.smtp.command_loop import CommandLoop, Ended, Run
-from restante_gateways.smtp.core import Core, Identity
+from restante_gateways.smtp.core import Core, Evidence, Identity
 from restante_gateways.smtp.grammar import parse_hello, parse_mail
 from restante_gateways.smtp.receive import Reception, discard
 from restante_gateways.smtp.replies import Reply, refuse
@@ -218,7 +220,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         answers = await recipients.verify(
             arguments,
             self.envelope,
-            lambda mail, wanted: self._core.verify(self._peer, self._identity, mail, wanted),
+            lambda mail, wanted: self._core.verify(self._peer, self._identity, mail, wanted, self._evidence),
             extended=self.session.extended_smtp,
             max_recipients=self._settings.max_recipients,
         )
@@ -261,7 +263,14 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
             return self._not_open
         if not self.envelope.recipients:
             return replies.NO_VALID_RECIPIENT if self.envelope.refused_count else replies.NEED_RECIPIENT
-        return None
+        return self.envelope.content_refusal
+
+    @property
+    def _evidence(self) -> Evidence | None:
+        """What is known about the client of mail from another MTA; None: the mail is not."""
+        if self._settings.role is not Role.MX:
+            return None
+        return partial(client_evidence, self.envelope.checks, self._settings.evidence)
 
     def _begin_reception(self) -> Reception:
         envelope = self.envelope.closed(

@@ -43,6 +43,7 @@ class SessionSettings:
     max_data_seconds: float = 3600.0  # for a whole content at any rate
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")  # on submission
     authentication: AuthenticationPolicy = AuthenticationPolicy.REQUIRED
+    evidence: frozenset[str] = frozenset()  # results for which RCPT waits: of "spf", "helo" and "reverse-dns"
 
     def of_listener(self, role: Role, authentication: AuthenticationPolicy) -> SessionSettings:
         """These settings for a listener of `role`.

@@ -13,6 +13,7 @@ from restante_gateways.smtp.checks.message import MessageChecks
 from restante_gateways.smtp.core import Envelope, Identity
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 from restante_gateways.smtp.receive import Reception
+from restante_gateways.smtp.replies import Reply
 from restante_mail.header.trace import Hop, received_field
 
 
@@ -27,6 +28,7 @@ class Transaction(aiosmtpd.smtp.Envelope):
         self.lmtp = lmtp
         self.answered: list[RcptArguments] = []  # by LMTP: of every accepted RCPT, with duplicates
         self.refused_count = 0
+        self.content_refusal: Reply | None = None  # of every content, whatever the recipients
         self.trace_id = ""
         self.reception: Reception | None = None  # begun by DATA or the first BDAT
         self.checks: MessageChecks | None = None  # begun by MAIL

@@ -14,7 +14,7 @@ from restante_gateways.core.sessions import AccountSession, AccountSessions
 from restante_gateways.net.addresses import Peer
 from restante_gateways.smtp import envelopes
 from restante_gateways.smtp.acceptances import Link, MxAcceptance, UserSubmission
-from restante_gateways.smtp.core import Envelope, FailedBefore, Identity, Verdict
+from restante_gateways.smtp.core import ContentRefused, Envelope, Evidence, FailedBefore, Identity, Verdict
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 
 MAX_VERIFIED_TOGETHER = 100  # of one VerifyRecipients
@@ -65,17 +65,23 @@ class Upstream:
         return UserIdentity(self.sessions, session, peer.client.host)
 
     async def verify(
-        self, peer: Peer, identity: Identity | None, mail: MailArguments, recipients: Sequence[RcptArguments]
+        self,
+        peer: Peer,
+        identity: Identity | None,
+        mail: MailArguments,
+        recipients: Sequence[RcptArguments],
+        evidence: Evidence | None,
     ) -> list[Verdict]:
         """See Core."""
         if identity is None and self._all_known(recipients):
             return [None] * len(recipients)
         token = _token(identity)
+        known = await evidence() if evidence is not None else None
         verdicts: list[Verdict] = []
         for start in range(0, len(recipients), MAX_VERIFIED_TOGETHER):
             answer = await self.link.execute(
                 methods.VERIFY_RECIPIENTS,
-                envelopes.verification(peer, mail, recipients[start : start + MAX_VERIFIED_TOGETHER]),
+                envelopes.verification(peer, mail, recipients[start : start + MAX_VERIFIED_TOGETHER], known),
                 session=token,
                 client_address=peer.client.host,
                 independent=True,
@@ -108,6 +114,8 @@ class Upstream:
 def _verdict(answer: transport_pb2.RecipientVerdict) -> Verdict:
     if not answer.accepted:
         return errors.from_status(answer.status)
+    if answer.HasField("content_status"):
+        return ContentRefused(errors.from_status(answer.content_status))
     if not answer.HasField("failed_before"):
         return None
     return FailedBefore(answer.failed_before.failed_at.ToDatetime(UTC), answer.failed_before.diagnostic)

@@ -1,4 +1,4 @@
-"""The settings for mail that fails a check: those of a domain for mail to it, and those of the installation. *Pure.*"""
+"""The settings for mail from other servers: those of a domain for mail to it, and those of the installation. *Pure.*"""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class DomainRules(NamedTuple):
 
     failed_dmarc: OnFailure = OnFailure.QUARANTINE
     forged_sender: OnFailure = OnFailure.QUARANTINE
+    greylisting: bool = False  # mail of unknown clients is deferred once
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,9 @@ _domains = select(
     domain.c.resending,
     domain.c.failed_dmarc,
     domain.c.forged_sender,
+    domain.c.greylisting,
 )
-_rules = select(domain.c.ascii_name, domain.c.failed_dmarc, domain.c.forged_sender).where(
+_rules = select(domain.c.ascii_name, domain.c.failed_dmarc, domain.c.forged_sender, domain.c.greylisting).where(
     domain.c.ascii_name.in_(bindparam("names", expanding=True))
 )
 
@@ -136,11 +137,20 @@ def resending_of(tx: Connection, ascii_domain: str) -> Resending:
 
 
 def set_rules(
-    tx: Connection, name: str, *, failed_dmarc: OnFailure | None = None, forged_sender: OnFailure | None = None
+    tx: Connection,
+    name: str,
+    *,
+    failed_dmarc: OnFailure | None = None,
+    forged_sender: OnFailure | None = None,
+    greylisting: bool | None = None,
 ) -> Domain:
-    """Set what happens to mail to the domain that fails a check; None leaves a setting. Raises DomainNotFound."""
+    """Set what happens to mail from other servers to the domain; None leaves a setting. Raises DomainNotFound."""
     found = get(tx, name)
-    rules = DomainRules(failed_dmarc or found.rules.failed_dmarc, forged_sender or found.rules.forged_sender)
+    rules = DomainRules(
+        failed_dmarc or found.rules.failed_dmarc,
+        forged_sender or found.rules.forged_sender,
+        found.rules.greylisting if greylisting is None else greylisting,
+    )
     tx.execute(update(domain).where(domain.c.domain_id == found.domain_id).values(rules._asdict()))
     invalidate(tx, DIRECTORY)
     return get(tx, name)
@@ -150,7 +160,7 @@ def rules_of(tx: Connection, ascii_domains: Collection[str]) -> dict[str, Domain
     """The settings of those of the domains that are local."""
     names = sorted(set(ascii_domains))
     found = tx.execute(_rules, {"names": names}) if names else ()
-    return {name: DomainRules(OnFailure(dmarc), OnFailure(forged)) for name, dmarc, forged in found}
+    return {name: DomainRules(OnFailure(dmarc), OnFailure(forged), grey) for name, dmarc, forged, grey in found}
 
 
 def remove(tx: Connection, name: str) -> None:
@@ -201,5 +211,7 @@ def release(tx: Connection, key: str) -> None:
 
 def _domain(row: RowMapping) -> Domain:
     columns = dict(row)
-    rules = DomainRules(OnFailure(columns.pop("failed_dmarc")), OnFailure(columns.pop("forged_sender")))
+    rules = DomainRules(
+        OnFailure(columns.pop("failed_dmarc")), OnFailure(columns.pop("forged_sender")), columns.pop("greylisting")
+    )
     return Domain(**{**columns, "resending": Resending(row["resending"]), "rules": rules})

@@ -17,6 +17,9 @@ class Figures:
     def judged(self, check: str, treatment: str) -> None:
         """A check has put a message into Junk for some recipient (`junk`), or has refused it (`refuse`)."""
 
+    def greylisted(self, outcome: str) -> None:
+        """Greylisting has decided about a recipient; see `greylisting.policy.Outcome`."""
+
     def settled(self, state: State, recipients: int) -> None:
         """A relay's attempt ended in this state for so many recipients; PENDING: postponed."""
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from restante.errors import InvalidArgument
 from restante.v1 import checks_pb2 as v1
+from restante.v1.greylist_pb2 import ClientEvidence
 from restante_mail.authentication import bounds
 from restante_mail.authentication.results import (
     ArcResult,
@@ -26,7 +27,7 @@ from restante_mail.authentication.results import (
 from restante_server.store.listing import Listing
 from restante_server.store.restriction import CHECK_MASK, CheckMethod
 
-__all__ = ["kept", "message_of", "packed", "results_of", "unpacked", "with_checks"]
+__all__ = ["client_results_of", "kept", "message_of", "packed", "results_of", "unpacked", "with_checks"]
 
 _RESULTS = MappingProxyType(
     {number: Result(name.rpartition("_")[2].lower()) for name, number in v1.CheckResult.items()[1:]}
@@ -65,6 +66,15 @@ def results_of(given: v1.MessageChecks, field: str = "checks") -> Checks:
         arc=_arc(given.arc, f"{field}.arc") if given.HasField("arc") else None,
         reverse_dns=_reverse_dns(given.reverse_dns, f"{field}.reverse_dns") if given.HasField("reverse_dns") else None,
         dns_lists=tuple(_dns_list(one, f"{field}.dns_lists[{at}]") for at, one in enumerate(given.dns_lists)),
+    )
+
+
+def client_results_of(given: ClientEvidence, field: str) -> tuple[tuple[SpfResult, ...], ReverseDnsResult | None]:
+    """The results for a client that a gateway sent before the content. Raises InvalidArgument."""
+    _limit(given.spf, bounds.MAX_SPF, f"{field}.spf")
+    return (
+        tuple(_spf(one, f"{field}.spf[{at}]") for at, one in enumerate(given.spf)),
+        _reverse_dns(given.reverse_dns, f"{field}.reverse_dns") if given.HasField("reverse_dns") else None,
     )
 
 

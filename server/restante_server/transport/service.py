@@ -22,6 +22,7 @@ from restante_server.store.staging import Contents
 from restante_server.transport import deadlines, waiting
 from restante_server.transport.enqueue import direct
 from restante_server.transport.forwarding import Forwarding
+from restante_server.transport.greylisting.service import Greylist
 from restante_server.transport.hooks import Figures
 from restante_server.transport.outbound import failed_addresses
 from restante_server.transport.outbound.signatures import Signatures
@@ -53,6 +54,7 @@ class Transport:
     figures: Figures = field(default_factory=Figures)
     signatures: Signatures = field(default_factory=Signatures)
     forwarding: Forwarding = field(init=False)
+    greylist: Greylist = field(init=False)
     _work: asyncio.Event = field(default_factory=asyncio.Event)
     _put_off: bool = False
     _due: set[Callable[[], None]] = field(default_factory=set)
@@ -60,6 +62,7 @@ class Transport:
 
     def __post_init__(self) -> None:
         self.forwarding = Forwarding(self.settings.forwarding_domain)
+        self.greylist = Greylist(self.settings.greylisting, self.db)
         self.db.listeners.on_event(DUE, lambda _: self.wake())
         self.db.listeners.on_event(ENDED, lambda _: _call(self._ended))
 
@@ -144,7 +147,8 @@ class Transport:
         await self._timely("warn", partial(_with_settings, deadlines.warn, self.settings))
 
     async def purge(self) -> None:
-        """Remove settled messages, their trace, TLS sessions, failed addresses and policies after their time."""
+        """Remove settled messages, their trace, TLS sessions, failed addresses, policies and rows of greylisting after
+        their time."""
 
         def forget(tx: Connection) -> int:
             return deadlines.forget(tx, now_microseconds(tx) - self.settings.trace_microseconds)
@@ -163,6 +167,7 @@ class Transport:
             continue
         while await self.db.write(Write(forget_addresses, rows=failed_addresses.AT_ONCE)):
             continue
+        await self.greylist.purge()
 
     async def _timely(self, work: str, run: Callable[[Connection, list[int], int], None]) -> None:
         """Run one kind of deadline work on all messages for which it is due."""

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from restante_mail.header.authres import comparable_id
+from restante_process.addresses import parse_networks
 from restante_process.config import Config
 from restante_server.directory.check_rules import CheckSettings
+from restante_server.transport.greylisting import policy as greylisting
+from restante_server.transport.greylisting.policy import GreylistSettings
 from restante_server.transport.schedule import DAY, HOUR, MINUTE, Schedule
 
 MAX_ACCEPT_RECIPIENTS = 1_000
@@ -36,11 +39,12 @@ class TransportSettings:
     report_header_octets: int = 32 << 10  # most octets of a returned header
     keeps_headers: bool = False  # of arriving mail until it is accepted or refused, for failure reports
     checks: CheckSettings = field(default_factory=CheckSettings)
+    greylisting: GreylistSettings = field(default_factory=GreylistSettings)
 
     @classmethod
     def of(cls, settings: Config) -> TransportSettings:
         """Make the settings from the configuration."""
-        given = settings.transport
+        given, grey = settings.transport, settings.greylisting
         return cls(
             contents=settings.contents_directory,
             hostname=given.hostname,
@@ -64,5 +68,13 @@ class TransportSettings:
                 settings.checks.junk_weight,
                 settings.checks.refuse_weight,
                 frozenset(comparable_id(name) for name in settings.checks.trusted_sealers),
+            ),
+            greylisting=GreylistSettings(
+                wait=int(grey.wait_seconds * greylisting.SECOND),
+                retry_within=int(grey.retry_hours * HOUR),
+                keep=int(grey.keep_days * DAY),
+                proven_after=grey.proven_after,
+                exempt=parse_networks(settings.checks.exempt),
+                skip_passing=frozenset(grey.skip_passing),
             ),
         )

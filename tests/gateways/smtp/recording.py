@@ -7,16 +7,18 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from restante import errors
+from restante.v1.greylist_pb2 import ClientEvidence
 from restante.v1.session_pb2 import AuthenticateResponse, Session
 from restante_gateways.core.login import Ask, by_exchange
 from restante_gateways.core.sasl import Response
 from restante_gateways.net.addresses import Peer
-from restante_gateways.smtp.core import Accepted, Envelope, FailedBefore, Identity, Verdict
+from restante_gateways.smtp.core import Accepted, ContentRefused, Envelope, Evidence, FailedBefore, Identity, Verdict
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 from restante_mail.authentication.results import Checks
 
 DOMAINS = {"example.test", ""}
-USERS = {"alice", "bob", "carol", "postmaster", "abuse", "full", "late"}  # late: full when its content is complete
+# late: full when its content is complete; grey: greylisted
+USERS = {"alice", "bob", "carol", "postmaster", "abuse", "full", "late", "grey"}
 
 
 class RecordedIdentity:
@@ -79,6 +81,7 @@ class RecordingCore:
         self.accepted: list[RecordedAcceptance] = []
         self.opened: list[RecordedAcceptance] = []
         self.verified: list[list[str]] = []  # one list for each call
+        self.evidence: list[ClientEvidence | None] = []  # one for each call
         self.mechanisms: list[str] = []
         self.identities: list[RecordedIdentity] = []
         self.peers: list[Peer] = []
@@ -122,12 +125,24 @@ class RecordingCore:
         return AuthenticateResponse(session=Session(address="alice@example.test"))
 
     async def verify(
-        self, peer: Peer, identity: Identity | None, mail: MailArguments, recipients: Sequence[RcptArguments]
+        self,
+        peer: Peer,
+        identity: Identity | None,
+        mail: MailArguments,
+        recipients: Sequence[RcptArguments],
+        evidence: Evidence | None,
     ) -> list[Verdict]:
         await self.gate.wait()
         self.raise_failure("verify")
         self.verified.append([recipient.forward_path.address for recipient in recipients])
-        return [self._verdict(recipient, identity) for recipient in recipients]
+        self.evidence.append(await evidence() if evidence is not None else None)
+        return [self._greylisted(mail, recipient) or self._verdict(recipient, identity) for recipient in recipients]
+
+    def _greylisted(self, mail: MailArguments, recipient: RcptArguments) -> Verdict:
+        if recipient.forward_path.local_part != "grey":
+            return None
+        problem = errors.Greylisted(seconds=300)
+        return problem if mail.reverse_path is not None else ContentRefused(problem)
 
     def _verdict(self, recipient: RcptArguments, identity: Identity | None) -> Verdict:
         path = recipient.forward_path

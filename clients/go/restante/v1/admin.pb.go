@@ -145,7 +145,9 @@ type Domain struct {
 	// passes, or DNS lists have the client.
 	FailedDmarc FailedCheckPolicy `protobuf:"varint,7,opt,name=failed_dmarc,json=failedDmarc,proto3,enum=restante.v1.FailedCheckPolicy" json:"failed_dmarc,omitempty"`
 	// Mail from outside that claims a local domain in From or in the reverse-path, and no check confirms it.
-	ForgedSender  FailedCheckPolicy `protobuf:"varint,8,opt,name=forged_sender,json=forgedSender,proto3,enum=restante.v1.FailedCheckPolicy" json:"forged_sender,omitempty"`
+	ForgedSender FailedCheckPolicy `protobuf:"varint,8,opt,name=forged_sender,json=forgedSender,proto3,enum=restante.v1.FailedCheckPolicy" json:"forged_sender,omitempty"`
+	// Mail to the domain from clients that are new here is deferred once (GREYLISTED). A new domain has it off.
+	Greylisting   bool `protobuf:"varint,9,opt,name=greylisting,proto3" json:"greylisting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -234,6 +236,13 @@ func (x *Domain) GetForgedSender() FailedCheckPolicy {
 		return x.ForgedSender
 	}
 	return FailedCheckPolicy_FAILED_CHECK_POLICY_UNSPECIFIED
+}
+
+func (x *Domain) GetGreylisting() bool {
+	if x != nil {
+		return x.Greylisting
+	}
+	return false
 }
 
 // Account is an identity that can log in.
@@ -573,6 +582,7 @@ type UpdateDomainRequest struct {
 	Resending     *ResendingPolicy       `protobuf:"varint,3,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy,oneof" json:"resending,omitempty"`                             // Recipients to whom its users may resend mail of other authors.
 	FailedDmarc   *FailedCheckPolicy     `protobuf:"varint,4,opt,name=failed_dmarc,json=failedDmarc,proto3,enum=restante.v1.FailedCheckPolicy,oneof" json:"failed_dmarc,omitempty"`    // Mail that fails DMARC.
 	ForgedSender  *FailedCheckPolicy     `protobuf:"varint,5,opt,name=forged_sender,json=forgedSender,proto3,enum=restante.v1.FailedCheckPolicy,oneof" json:"forged_sender,omitempty"` // Mail from outside that claims a local domain.
+	Greylisting   *bool                  `protobuf:"varint,6,opt,name=greylisting,proto3,oneof" json:"greylisting,omitempty"`                                                          // Mail from clients that are new here is deferred once.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -640,6 +650,13 @@ func (x *UpdateDomainRequest) GetForgedSender() FailedCheckPolicy {
 		return *x.ForgedSender
 	}
 	return FailedCheckPolicy_FAILED_CHECK_POLICY_UNSPECIFIED
+}
+
+func (x *UpdateDomainRequest) GetGreylisting() bool {
+	if x != nil && x.Greylisting != nil {
+		return *x.Greylisting
+	}
+	return false
 }
 
 // UpdateDomainResponse holds it.
@@ -2520,7 +2537,7 @@ var File_restante_v1_admin_proto protoreflect.FileDescriptor
 
 const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a!restante/v1/failure_reports.proto\x1a\x15restante/v1/job.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\"\xea\x02\n" +
+	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a!restante/v1/failure_reports.proto\x1a\x1arestante/v1/greylist.proto\x1a\x15restante/v1/job.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\"\x8c\x03\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -2531,7 +2548,8 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"aliasCount\x12:\n" +
 	"\tresending\x18\x06 \x01(\x0e2\x1c.restante.v1.ResendingPolicyR\tresending\x12A\n" +
 	"\ffailed_dmarc\x18\a \x01(\x0e2\x1e.restante.v1.FailedCheckPolicyR\vfailedDmarc\x12C\n" +
-	"\rforged_sender\x18\b \x01(\x0e2\x1e.restante.v1.FailedCheckPolicyR\fforgedSender\"\xcc\x03\n" +
+	"\rforged_sender\x18\b \x01(\x0e2\x1e.restante.v1.FailedCheckPolicyR\fforgedSender\x12 \n" +
+	"\vgreylisting\x18\t \x01(\bR\vgreylisting\"\xcc\x03\n" +
 	"\aAccount\x12!\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\x03B\x020\x01R\taccountId\x12\x18\n" +
@@ -2562,19 +2580,21 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"l\n" +
 	"\x13ListDomainsResponse\x12-\n" +
 	"\adomains\x18\x01 \x03(\v2\x13.restante.v1.DomainR\adomains\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdd\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x94\x03\n" +
 	"\x13UpdateDomainRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\tcatch_all\x18\x02 \x01(\tH\x00R\bcatchAll\x88\x01\x01\x12?\n" +
 	"\tresending\x18\x03 \x01(\x0e2\x1c.restante.v1.ResendingPolicyH\x01R\tresending\x88\x01\x01\x12F\n" +
 	"\ffailed_dmarc\x18\x04 \x01(\x0e2\x1e.restante.v1.FailedCheckPolicyH\x02R\vfailedDmarc\x88\x01\x01\x12H\n" +
-	"\rforged_sender\x18\x05 \x01(\x0e2\x1e.restante.v1.FailedCheckPolicyH\x03R\fforgedSender\x88\x01\x01B\f\n" +
+	"\rforged_sender\x18\x05 \x01(\x0e2\x1e.restante.v1.FailedCheckPolicyH\x03R\fforgedSender\x88\x01\x01\x12%\n" +
+	"\vgreylisting\x18\x06 \x01(\bH\x04R\vgreylisting\x88\x01\x01B\f\n" +
 	"\n" +
 	"_catch_allB\f\n" +
 	"\n" +
 	"_resendingB\x0f\n" +
 	"\r_failed_dmarcB\x10\n" +
-	"\x0e_forged_sender\"C\n" +
+	"\x0e_forged_senderB\x0e\n" +
+	"\f_greylisting\"C\n" +
 	"\x14UpdateDomainResponse\x12+\n" +
 	"\x06domain\x18\x01 \x01(\v2\x13.restante.v1.DomainR\x06domain\")\n" +
 	"\x13DeleteDomainRequest\x12\x12\n" +
@@ -2720,7 +2740,7 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x1cSENT_COPY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SENT_COPY_POLICY_API\x10\x01\x12\x1b\n" +
 	"\x17SENT_COPY_POLICY_ALWAYS\x10\x02\x12\x1a\n" +
-	"\x16SENT_COPY_POLICY_NEVER\x10\x032\x82\x1a\n" +
+	"\x16SENT_COPY_POLICY_NEVER\x10\x032\x92\x1d\n" +
 	"\fAdminService\x12S\n" +
 	"\fCreateDomain\x12 .restante.v1.CreateDomainRequest\x1a!.restante.v1.CreateDomainResponse\x12P\n" +
 	"\vListDomains\x12\x1f.restante.v1.ListDomainsRequest\x1a .restante.v1.ListDomainsResponse\x12S\n" +
@@ -2760,7 +2780,11 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\vBackupStore\x12\x1f.restante.v1.BackupStoreRequest\x1a .restante.v1.BackupStoreResponse\x12\\\n" +
 	"\x0fListTlsSessions\x12#.restante.v1.ListTlsSessionsRequest\x1a$.restante.v1.ListTlsSessionsResponse\x12h\n" +
 	"\x13ListFailedAddresses\x12'.restante.v1.ListFailedAddressesRequest\x1a(.restante.v1.ListFailedAddressesResponse\x12k\n" +
-	"\x14ClearFailedAddresses\x12(.restante.v1.ClearFailedAddressesRequest\x1a).restante.v1.ClearFailedAddressesResponse\x12V\n" +
+	"\x14ClearFailedAddresses\x12(.restante.v1.ClearFailedAddressesRequest\x1a).restante.v1.ClearFailedAddressesResponse\x12k\n" +
+	"\x14ListGreylistTriplets\x12(.restante.v1.ListGreylistTripletsRequest\x1a).restante.v1.ListGreylistTripletsResponse\x12e\n" +
+	"\x12ListGreylistPasses\x12&.restante.v1.ListGreylistPassesRequest\x1a'.restante.v1.ListGreylistPassesResponse\x12b\n" +
+	"\x11AllowGreylistPass\x12%.restante.v1.AllowGreylistPassRequest\x1a&.restante.v1.AllowGreylistPassResponse\x12V\n" +
+	"\rClearGreylist\x12!.restante.v1.ClearGreylistRequest\x1a\".restante.v1.ClearGreylistResponse\x12V\n" +
 	"\rGetStatistics\x12!.restante.v1.GetStatisticsRequest\x1a\".restante.v1.GetStatisticsResponseB\x8f\x01\n" +
 	"\x0eio.restante.v1B\n" +
 	"AdminProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\vRestante.V1\xca\x02\vRestante\\V1\xea\x02\fRestante::V1b\x06proto3"
@@ -2847,26 +2871,34 @@ var file_restante_v1_admin_proto_goTypes = []any{
 	(*ListTlsSessionsRequest)(nil),       // 64: restante.v1.ListTlsSessionsRequest
 	(*ListFailedAddressesRequest)(nil),   // 65: restante.v1.ListFailedAddressesRequest
 	(*ClearFailedAddressesRequest)(nil),  // 66: restante.v1.ClearFailedAddressesRequest
-	(*CreateDomainKeysResponse)(nil),     // 67: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),       // 68: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),   // 69: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),      // 70: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),      // 71: restante.v1.DeleteDomainKeyResponse
-	(*ListQueueResponse)(nil),            // 72: restante.v1.ListQueueResponse
-	(*GetQueuedMessageResponse)(nil),     // 73: restante.v1.GetQueuedMessageResponse
-	(*HoldQueuedResponse)(nil),           // 74: restante.v1.HoldQueuedResponse
-	(*ReleaseQueuedResponse)(nil),        // 75: restante.v1.ReleaseQueuedResponse
-	(*ListStandingHoldsResponse)(nil),    // 76: restante.v1.ListStandingHoldsResponse
-	(*RetryQueuedResponse)(nil),          // 77: restante.v1.RetryQueuedResponse
-	(*RerouteQueuedResponse)(nil),        // 78: restante.v1.RerouteQueuedResponse
-	(*RemoveQueuedResponse)(nil),         // 79: restante.v1.RemoveQueuedResponse
-	(*ListDmarcReportsResponse)(nil),     // 80: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil),  // 81: restante.v1.ListDmarcReportRowsResponse
-	(*ListFailureReportsResponse)(nil),   // 82: restante.v1.ListFailureReportsResponse
-	(*GetFailureReportResponse)(nil),     // 83: restante.v1.GetFailureReportResponse
-	(*ListTlsSessionsResponse)(nil),      // 84: restante.v1.ListTlsSessionsResponse
-	(*ListFailedAddressesResponse)(nil),  // 85: restante.v1.ListFailedAddressesResponse
-	(*ClearFailedAddressesResponse)(nil), // 86: restante.v1.ClearFailedAddressesResponse
+	(*ListGreylistTripletsRequest)(nil),  // 67: restante.v1.ListGreylistTripletsRequest
+	(*ListGreylistPassesRequest)(nil),    // 68: restante.v1.ListGreylistPassesRequest
+	(*AllowGreylistPassRequest)(nil),     // 69: restante.v1.AllowGreylistPassRequest
+	(*ClearGreylistRequest)(nil),         // 70: restante.v1.ClearGreylistRequest
+	(*CreateDomainKeysResponse)(nil),     // 71: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),       // 72: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),   // 73: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),      // 74: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),      // 75: restante.v1.DeleteDomainKeyResponse
+	(*ListQueueResponse)(nil),            // 76: restante.v1.ListQueueResponse
+	(*GetQueuedMessageResponse)(nil),     // 77: restante.v1.GetQueuedMessageResponse
+	(*HoldQueuedResponse)(nil),           // 78: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),        // 79: restante.v1.ReleaseQueuedResponse
+	(*ListStandingHoldsResponse)(nil),    // 80: restante.v1.ListStandingHoldsResponse
+	(*RetryQueuedResponse)(nil),          // 81: restante.v1.RetryQueuedResponse
+	(*RerouteQueuedResponse)(nil),        // 82: restante.v1.RerouteQueuedResponse
+	(*RemoveQueuedResponse)(nil),         // 83: restante.v1.RemoveQueuedResponse
+	(*ListDmarcReportsResponse)(nil),     // 84: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),  // 85: restante.v1.ListDmarcReportRowsResponse
+	(*ListFailureReportsResponse)(nil),   // 86: restante.v1.ListFailureReportsResponse
+	(*GetFailureReportResponse)(nil),     // 87: restante.v1.GetFailureReportResponse
+	(*ListTlsSessionsResponse)(nil),      // 88: restante.v1.ListTlsSessionsResponse
+	(*ListFailedAddressesResponse)(nil),  // 89: restante.v1.ListFailedAddressesResponse
+	(*ClearFailedAddressesResponse)(nil), // 90: restante.v1.ClearFailedAddressesResponse
+	(*ListGreylistTripletsResponse)(nil), // 91: restante.v1.ListGreylistTripletsResponse
+	(*ListGreylistPassesResponse)(nil),   // 92: restante.v1.ListGreylistPassesResponse
+	(*AllowGreylistPassResponse)(nil),    // 93: restante.v1.AllowGreylistPassResponse
+	(*ClearGreylistResponse)(nil),        // 94: restante.v1.ClearGreylistResponse
 }
 var file_restante_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
@@ -2936,46 +2968,54 @@ var file_restante_v1_admin_proto_depIdxs = []int32{
 	64, // 64: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
 	65, // 65: restante.v1.AdminService.ListFailedAddresses:input_type -> restante.v1.ListFailedAddressesRequest
 	66, // 66: restante.v1.AdminService.ClearFailedAddresses:input_type -> restante.v1.ClearFailedAddressesRequest
-	39, // 67: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
-	5,  // 68: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
-	7,  // 69: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
-	9,  // 70: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
-	11, // 71: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
-	67, // 72: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
-	68, // 73: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
-	69, // 74: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
-	70, // 75: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
-	71, // 76: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
-	13, // 77: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
-	15, // 78: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
-	17, // 79: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
-	19, // 80: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
-	21, // 81: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
-	23, // 82: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
-	26, // 83: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
-	28, // 84: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
-	30, // 85: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
-	72, // 86: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
-	73, // 87: restante.v1.AdminService.GetQueuedMessage:output_type -> restante.v1.GetQueuedMessageResponse
-	74, // 88: restante.v1.AdminService.HoldQueued:output_type -> restante.v1.HoldQueuedResponse
-	75, // 89: restante.v1.AdminService.ReleaseQueued:output_type -> restante.v1.ReleaseQueuedResponse
-	76, // 90: restante.v1.AdminService.ListStandingHolds:output_type -> restante.v1.ListStandingHoldsResponse
-	77, // 91: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
-	78, // 92: restante.v1.AdminService.RerouteQueued:output_type -> restante.v1.RerouteQueuedResponse
-	79, // 93: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
-	34, // 94: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
-	80, // 95: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
-	81, // 96: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
-	82, // 97: restante.v1.AdminService.ListFailureReports:output_type -> restante.v1.ListFailureReportsResponse
-	83, // 98: restante.v1.AdminService.GetFailureReport:output_type -> restante.v1.GetFailureReportResponse
-	36, // 99: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
-	38, // 100: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
-	84, // 101: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
-	85, // 102: restante.v1.AdminService.ListFailedAddresses:output_type -> restante.v1.ListFailedAddressesResponse
-	86, // 103: restante.v1.AdminService.ClearFailedAddresses:output_type -> restante.v1.ClearFailedAddressesResponse
-	40, // 104: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
-	68, // [68:105] is the sub-list for method output_type
-	31, // [31:68] is the sub-list for method input_type
+	67, // 67: restante.v1.AdminService.ListGreylistTriplets:input_type -> restante.v1.ListGreylistTripletsRequest
+	68, // 68: restante.v1.AdminService.ListGreylistPasses:input_type -> restante.v1.ListGreylistPassesRequest
+	69, // 69: restante.v1.AdminService.AllowGreylistPass:input_type -> restante.v1.AllowGreylistPassRequest
+	70, // 70: restante.v1.AdminService.ClearGreylist:input_type -> restante.v1.ClearGreylistRequest
+	39, // 71: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
+	5,  // 72: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
+	7,  // 73: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
+	9,  // 74: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
+	11, // 75: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
+	71, // 76: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
+	72, // 77: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
+	73, // 78: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
+	74, // 79: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
+	75, // 80: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
+	13, // 81: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
+	15, // 82: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
+	17, // 83: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
+	19, // 84: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
+	21, // 85: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
+	23, // 86: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
+	26, // 87: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
+	28, // 88: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
+	30, // 89: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
+	76, // 90: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
+	77, // 91: restante.v1.AdminService.GetQueuedMessage:output_type -> restante.v1.GetQueuedMessageResponse
+	78, // 92: restante.v1.AdminService.HoldQueued:output_type -> restante.v1.HoldQueuedResponse
+	79, // 93: restante.v1.AdminService.ReleaseQueued:output_type -> restante.v1.ReleaseQueuedResponse
+	80, // 94: restante.v1.AdminService.ListStandingHolds:output_type -> restante.v1.ListStandingHoldsResponse
+	81, // 95: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
+	82, // 96: restante.v1.AdminService.RerouteQueued:output_type -> restante.v1.RerouteQueuedResponse
+	83, // 97: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
+	34, // 98: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
+	84, // 99: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
+	85, // 100: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
+	86, // 101: restante.v1.AdminService.ListFailureReports:output_type -> restante.v1.ListFailureReportsResponse
+	87, // 102: restante.v1.AdminService.GetFailureReport:output_type -> restante.v1.GetFailureReportResponse
+	36, // 103: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
+	38, // 104: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
+	88, // 105: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
+	89, // 106: restante.v1.AdminService.ListFailedAddresses:output_type -> restante.v1.ListFailedAddressesResponse
+	90, // 107: restante.v1.AdminService.ClearFailedAddresses:output_type -> restante.v1.ClearFailedAddressesResponse
+	91, // 108: restante.v1.AdminService.ListGreylistTriplets:output_type -> restante.v1.ListGreylistTripletsResponse
+	92, // 109: restante.v1.AdminService.ListGreylistPasses:output_type -> restante.v1.ListGreylistPassesResponse
+	93, // 110: restante.v1.AdminService.AllowGreylistPass:output_type -> restante.v1.AllowGreylistPassResponse
+	94, // 111: restante.v1.AdminService.ClearGreylist:output_type -> restante.v1.ClearGreylistResponse
+	40, // 112: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
+	72, // [72:113] is the sub-list for method output_type
+	31, // [31:72] is the sub-list for method input_type
 	31, // [31:31] is the sub-list for extension type_name
 	31, // [31:31] is the sub-list for extension extendee
 	0,  // [0:31] is the sub-list for field type_name
@@ -2988,6 +3028,7 @@ func file_restante_v1_admin_proto_init() {
 	}
 	file_restante_v1_checks_proto_init()
 	file_restante_v1_failure_reports_proto_init()
+	file_restante_v1_greylist_proto_init()
 	file_restante_v1_job_proto_init()
 	file_restante_v1_queue_proto_init()
 	file_restante_v1_reports_proto_init()

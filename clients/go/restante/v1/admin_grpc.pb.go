@@ -57,6 +57,10 @@ const (
 	AdminService_ListTlsSessions_FullMethodName      = "/restante.v1.AdminService/ListTlsSessions"
 	AdminService_ListFailedAddresses_FullMethodName  = "/restante.v1.AdminService/ListFailedAddresses"
 	AdminService_ClearFailedAddresses_FullMethodName = "/restante.v1.AdminService/ClearFailedAddresses"
+	AdminService_ListGreylistTriplets_FullMethodName = "/restante.v1.AdminService/ListGreylistTriplets"
+	AdminService_ListGreylistPasses_FullMethodName   = "/restante.v1.AdminService/ListGreylistPasses"
+	AdminService_AllowGreylistPass_FullMethodName    = "/restante.v1.AdminService/AllowGreylistPass"
+	AdminService_ClearGreylist_FullMethodName        = "/restante.v1.AdminService/ClearGreylist"
 	AdminService_GetStatistics_FullMethodName        = "/restante.v1.AdminService/GetStatistics"
 )
 
@@ -160,6 +164,17 @@ type AdminServiceClient interface {
 	ListFailedAddresses(ctx context.Context, in *ListFailedAddressesRequest, opts ...grpc.CallOption) (*ListFailedAddressesResponse, error)
 	// Clears such addresses. Errors: INVALID_ARGUMENT (the request names none).
 	ClearFailedAddresses(ctx context.Context, in *ClearFailedAddressesRequest, opts ...grpc.CallOption) (*ClearFailedAddressesResponse, error)
+	// Lists the triplets of client network, sender and recipient that greylisting remembers.
+	// Errors: INVALID_ARGUMENT {network, recipient}, INVALID_PAGE_TOKEN.
+	ListGreylistTriplets(ctx context.Context, in *ListGreylistTripletsRequest, opts ...grpc.CallOption) (*ListGreylistTripletsResponse, error)
+	// Lists the networks and recipients whose mail greylisting lets pass, and networks that have begun to prove themselves.
+	// Errors: INVALID_PAGE_TOKEN.
+	ListGreylistPasses(ctx context.Context, in *ListGreylistPassesRequest, opts ...grpc.CallOption) (*ListGreylistPassesResponse, error)
+	// Lets the mail of a client network, or for a recipient, pass greylisting. An installation has at most 1000 such
+	// subjects. Errors: INVALID_ARGUMENT {subject}, LIMIT_EXCEEDED.
+	AllowGreylistPass(ctx context.Context, in *AllowGreylistPassRequest, opts ...grpc.CallOption) (*AllowGreylistPassResponse, error)
+	// Forgets triplets and passes: their clients are new again. Errors: INVALID_ARGUMENT {subject, which}.
+	ClearGreylist(ctx context.Context, in *ClearGreylistRequest, opts ...grpc.CallOption) (*ClearGreylistResponse, error)
 	// Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch.
 	GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error)
 }
@@ -532,6 +547,46 @@ func (c *adminServiceClient) ClearFailedAddresses(ctx context.Context, in *Clear
 	return out, nil
 }
 
+func (c *adminServiceClient) ListGreylistTriplets(ctx context.Context, in *ListGreylistTripletsRequest, opts ...grpc.CallOption) (*ListGreylistTripletsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListGreylistTripletsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListGreylistTriplets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListGreylistPasses(ctx context.Context, in *ListGreylistPassesRequest, opts ...grpc.CallOption) (*ListGreylistPassesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListGreylistPassesResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListGreylistPasses_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) AllowGreylistPass(ctx context.Context, in *AllowGreylistPassRequest, opts ...grpc.CallOption) (*AllowGreylistPassResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AllowGreylistPassResponse)
+	err := c.cc.Invoke(ctx, AdminService_AllowGreylistPass_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ClearGreylist(ctx context.Context, in *ClearGreylistRequest, opts ...grpc.CallOption) (*ClearGreylistResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClearGreylistResponse)
+	err := c.cc.Invoke(ctx, AdminService_ClearGreylist_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetStatisticsResponse)
@@ -642,6 +697,17 @@ type AdminServiceServer interface {
 	ListFailedAddresses(context.Context, *ListFailedAddressesRequest) (*ListFailedAddressesResponse, error)
 	// Clears such addresses. Errors: INVALID_ARGUMENT (the request names none).
 	ClearFailedAddresses(context.Context, *ClearFailedAddressesRequest) (*ClearFailedAddressesResponse, error)
+	// Lists the triplets of client network, sender and recipient that greylisting remembers.
+	// Errors: INVALID_ARGUMENT {network, recipient}, INVALID_PAGE_TOKEN.
+	ListGreylistTriplets(context.Context, *ListGreylistTripletsRequest) (*ListGreylistTripletsResponse, error)
+	// Lists the networks and recipients whose mail greylisting lets pass, and networks that have begun to prove themselves.
+	// Errors: INVALID_PAGE_TOKEN.
+	ListGreylistPasses(context.Context, *ListGreylistPassesRequest) (*ListGreylistPassesResponse, error)
+	// Lets the mail of a client network, or for a recipient, pass greylisting. An installation has at most 1000 such
+	// subjects. Errors: INVALID_ARGUMENT {subject}, LIMIT_EXCEEDED.
+	AllowGreylistPass(context.Context, *AllowGreylistPassRequest) (*AllowGreylistPassResponse, error)
+	// Forgets triplets and passes: their clients are new again. Errors: INVALID_ARGUMENT {subject, which}.
+	ClearGreylist(context.Context, *ClearGreylistRequest) (*ClearGreylistResponse, error)
 	// Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch.
 	GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
@@ -761,6 +827,18 @@ func (UnimplementedAdminServiceServer) ListFailedAddresses(context.Context, *Lis
 }
 func (UnimplementedAdminServiceServer) ClearFailedAddresses(context.Context, *ClearFailedAddressesRequest) (*ClearFailedAddressesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ClearFailedAddresses not implemented")
+}
+func (UnimplementedAdminServiceServer) ListGreylistTriplets(context.Context, *ListGreylistTripletsRequest) (*ListGreylistTripletsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListGreylistTriplets not implemented")
+}
+func (UnimplementedAdminServiceServer) ListGreylistPasses(context.Context, *ListGreylistPassesRequest) (*ListGreylistPassesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListGreylistPasses not implemented")
+}
+func (UnimplementedAdminServiceServer) AllowGreylistPass(context.Context, *AllowGreylistPassRequest) (*AllowGreylistPassResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AllowGreylistPass not implemented")
+}
+func (UnimplementedAdminServiceServer) ClearGreylist(context.Context, *ClearGreylistRequest) (*ClearGreylistResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClearGreylist not implemented")
 }
 func (UnimplementedAdminServiceServer) GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatistics not implemented")
@@ -1434,6 +1512,78 @@ func _AdminService_ClearFailedAddresses_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListGreylistTriplets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListGreylistTripletsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListGreylistTriplets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListGreylistTriplets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListGreylistTriplets(ctx, req.(*ListGreylistTripletsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListGreylistPasses_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListGreylistPassesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListGreylistPasses(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListGreylistPasses_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListGreylistPasses(ctx, req.(*ListGreylistPassesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_AllowGreylistPass_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AllowGreylistPassRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).AllowGreylistPass(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_AllowGreylistPass_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).AllowGreylistPass(ctx, req.(*AllowGreylistPassRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ClearGreylist_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClearGreylistRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ClearGreylist(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ClearGreylist_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ClearGreylist(ctx, req.(*ClearGreylistRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_GetStatistics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetStatisticsRequest)
 	if err := dec(in); err != nil {
@@ -1602,6 +1752,22 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ClearFailedAddresses",
 			Handler:    _AdminService_ClearFailedAddresses_Handler,
+		},
+		{
+			MethodName: "ListGreylistTriplets",
+			Handler:    _AdminService_ListGreylistTriplets_Handler,
+		},
+		{
+			MethodName: "ListGreylistPasses",
+			Handler:    _AdminService_ListGreylistPasses_Handler,
+		},
+		{
+			MethodName: "AllowGreylistPass",
+			Handler:    _AdminService_AllowGreylistPass_Handler,
+		},
+		{
+			MethodName: "ClearGreylist",
+			Handler:    _AdminService_ClearGreylist_Handler,
 		},
 		{
 			MethodName: "GetStatistics",

@@ -216,6 +216,10 @@ type Operation struct {
 	//	*Operation_ListTlsSessions
 	//	*Operation_ListFailedAddresses
 	//	*Operation_ClearFailedAddresses
+	//	*Operation_ListGreylistTriplets
+	//	*Operation_ListGreylistPasses
+	//	*Operation_AllowGreylistPass
+	//	*Operation_ClearGreylist
 	Request       isOperation_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1151,6 +1155,42 @@ func (x *Operation) GetClearFailedAddresses() *ClearFailedAddressesRequest {
 	return nil
 }
 
+func (x *Operation) GetListGreylistTriplets() *ListGreylistTripletsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListGreylistTriplets); ok {
+			return x.ListGreylistTriplets
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetListGreylistPasses() *ListGreylistPassesRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListGreylistPasses); ok {
+			return x.ListGreylistPasses
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetAllowGreylistPass() *AllowGreylistPassRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_AllowGreylistPass); ok {
+			return x.AllowGreylistPass
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetClearGreylist() *ClearGreylistRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ClearGreylist); ok {
+			return x.ClearGreylist
+		}
+	}
+	return nil
+}
+
 type isOperation_Request interface {
 	isOperation_Request()
 }
@@ -1527,6 +1567,22 @@ type Operation_ClearFailedAddresses struct {
 	ClearFailedAddresses *ClearFailedAddressesRequest `protobuf:"bytes,161,opt,name=clear_failed_addresses,json=clearFailedAddresses,proto3,oneof"` // ClearFailedAddresses.
 }
 
+type Operation_ListGreylistTriplets struct {
+	ListGreylistTriplets *ListGreylistTripletsRequest `protobuf:"bytes,150,opt,name=list_greylist_triplets,json=listGreylistTriplets,proto3,oneof"` // ListGreylistTriplets.
+}
+
+type Operation_ListGreylistPasses struct {
+	ListGreylistPasses *ListGreylistPassesRequest `protobuf:"bytes,151,opt,name=list_greylist_passes,json=listGreylistPasses,proto3,oneof"` // ListGreylistPasses.
+}
+
+type Operation_AllowGreylistPass struct {
+	AllowGreylistPass *AllowGreylistPassRequest `protobuf:"bytes,152,opt,name=allow_greylist_pass,json=allowGreylistPass,proto3,oneof"` // AllowGreylistPass.
+}
+
+type Operation_ClearGreylist struct {
+	ClearGreylist *ClearGreylistRequest `protobuf:"bytes,153,opt,name=clear_greylist,json=clearGreylist,proto3,oneof"` // ClearGreylist.
+}
+
 func (*Operation_Authenticate) isOperation_Request() {}
 
 func (*Operation_RenewSession) isOperation_Request() {}
@@ -1713,6 +1769,14 @@ func (*Operation_ListFailedAddresses) isOperation_Request() {}
 
 func (*Operation_ClearFailedAddresses) isOperation_Request() {}
 
+func (*Operation_ListGreylistTriplets) isOperation_Request() {}
+
+func (*Operation_ListGreylistPasses) isOperation_Request() {}
+
+func (*Operation_AllowGreylistPass) isOperation_Request() {}
+
+func (*Operation_ClearGreylist) isOperation_Request() {}
+
 // OperationResult is one answer.
 type OperationResult struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1819,6 +1883,10 @@ type OperationResult struct {
 	//	*OperationResult_ListTlsSessions
 	//	*OperationResult_ListFailedAddresses
 	//	*OperationResult_ClearFailedAddresses
+	//	*OperationResult_ListGreylistTriplets
+	//	*OperationResult_ListGreylistPasses
+	//	*OperationResult_AllowGreylistPass
+	//	*OperationResult_ClearGreylist
 	Response      isOperationResult_Response `protobuf_oneof:"response"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2719,6 +2787,42 @@ func (x *OperationResult) GetClearFailedAddresses() *ClearFailedAddressesRespons
 	return nil
 }
 
+func (x *OperationResult) GetListGreylistTriplets() *ListGreylistTripletsResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListGreylistTriplets); ok {
+			return x.ListGreylistTriplets
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetListGreylistPasses() *ListGreylistPassesResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListGreylistPasses); ok {
+			return x.ListGreylistPasses
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetAllowGreylistPass() *AllowGreylistPassResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_AllowGreylistPass); ok {
+			return x.AllowGreylistPass
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetClearGreylist() *ClearGreylistResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ClearGreylist); ok {
+			return x.ClearGreylist
+		}
+	}
+	return nil
+}
+
 type isOperationResult_Response interface {
 	isOperationResult_Response()
 }
@@ -3095,6 +3199,22 @@ type OperationResult_ClearFailedAddresses struct {
 	ClearFailedAddresses *ClearFailedAddressesResponse `protobuf:"bytes,161,opt,name=clear_failed_addresses,json=clearFailedAddresses,proto3,oneof"` // ClearFailedAddresses.
 }
 
+type OperationResult_ListGreylistTriplets struct {
+	ListGreylistTriplets *ListGreylistTripletsResponse `protobuf:"bytes,150,opt,name=list_greylist_triplets,json=listGreylistTriplets,proto3,oneof"` // ListGreylistTriplets.
+}
+
+type OperationResult_ListGreylistPasses struct {
+	ListGreylistPasses *ListGreylistPassesResponse `protobuf:"bytes,151,opt,name=list_greylist_passes,json=listGreylistPasses,proto3,oneof"` // ListGreylistPasses.
+}
+
+type OperationResult_AllowGreylistPass struct {
+	AllowGreylistPass *AllowGreylistPassResponse `protobuf:"bytes,152,opt,name=allow_greylist_pass,json=allowGreylistPass,proto3,oneof"` // AllowGreylistPass.
+}
+
+type OperationResult_ClearGreylist struct {
+	ClearGreylist *ClearGreylistResponse `protobuf:"bytes,153,opt,name=clear_greylist,json=clearGreylist,proto3,oneof"` // ClearGreylist.
+}
+
 func (*OperationResult_Authenticate) isOperationResult_Response() {}
 
 func (*OperationResult_RenewSession) isOperationResult_Response() {}
@@ -3280,6 +3400,14 @@ func (*OperationResult_ListTlsSessions) isOperationResult_Response() {}
 func (*OperationResult_ListFailedAddresses) isOperationResult_Response() {}
 
 func (*OperationResult_ClearFailedAddresses) isOperationResult_Response() {}
+
+func (*OperationResult_ListGreylistTriplets) isOperationResult_Response() {}
+
+func (*OperationResult_ListGreylistPasses) isOperationResult_Response() {}
+
+func (*OperationResult_AllowGreylistPass) isOperationResult_Response() {}
+
+func (*OperationResult_ClearGreylist) isOperationResult_Response() {}
 
 // ExecuteRequest holds operations.
 type ExecuteRequest struct {
@@ -3481,11 +3609,11 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a!restante/v1/failure_reports.proto\x1a\x18restante/v1/folder.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a!restante/v1/failure_reports.proto\x1a\x18restante/v1/folder.proto\x1a\x1arestante/v1/greylist.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
 	"\tReference\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12%\n" +
 	"\x0eresponse_field\x18\x02 \x01(\tR\rresponseField\x12#\n" +
-	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xe2:\n" +
+	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xc9=\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -3601,8 +3729,12 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x13report_tls_sessions\x18\x84\x01 \x01(\v2%.restante.v1.ReportTlsSessionsRequestH\x00R\x11reportTlsSessions\x12R\n" +
 	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2#.restante.v1.ListTlsSessionsRequestH\x00R\x0flistTlsSessions\x12^\n" +
 	"\x15list_failed_addresses\x18\xa0\x01 \x01(\v2'.restante.v1.ListFailedAddressesRequestH\x00R\x13listFailedAddresses\x12a\n" +
-	"\x16clear_failed_addresses\x18\xa1\x01 \x01(\v2(.restante.v1.ClearFailedAddressesRequestH\x00R\x14clearFailedAddressesB\t\n" +
-	"\arequest\"\xed9\n" +
+	"\x16clear_failed_addresses\x18\xa1\x01 \x01(\v2(.restante.v1.ClearFailedAddressesRequestH\x00R\x14clearFailedAddresses\x12a\n" +
+	"\x16list_greylist_triplets\x18\x96\x01 \x01(\v2(.restante.v1.ListGreylistTripletsRequestH\x00R\x14listGreylistTriplets\x12[\n" +
+	"\x14list_greylist_passes\x18\x97\x01 \x01(\v2&.restante.v1.ListGreylistPassesRequestH\x00R\x12listGreylistPasses\x12X\n" +
+	"\x13allow_greylist_pass\x18\x98\x01 \x01(\v2%.restante.v1.AllowGreylistPassRequestH\x00R\x11allowGreylistPass\x12K\n" +
+	"\x0eclear_greylist\x18\x99\x01 \x01(\v2!.restante.v1.ClearGreylistRequestH\x00R\rclearGreylistB\t\n" +
+	"\arequest\"\xd8<\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -3711,7 +3843,11 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x13report_tls_sessions\x18\x84\x01 \x01(\v2&.restante.v1.ReportTlsSessionsResponseH\x00R\x11reportTlsSessions\x12S\n" +
 	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2$.restante.v1.ListTlsSessionsResponseH\x00R\x0flistTlsSessions\x12_\n" +
 	"\x15list_failed_addresses\x18\xa0\x01 \x01(\v2(.restante.v1.ListFailedAddressesResponseH\x00R\x13listFailedAddresses\x12b\n" +
-	"\x16clear_failed_addresses\x18\xa1\x01 \x01(\v2).restante.v1.ClearFailedAddressesResponseH\x00R\x14clearFailedAddressesB\n" +
+	"\x16clear_failed_addresses\x18\xa1\x01 \x01(\v2).restante.v1.ClearFailedAddressesResponseH\x00R\x14clearFailedAddresses\x12b\n" +
+	"\x16list_greylist_triplets\x18\x96\x01 \x01(\v2).restante.v1.ListGreylistTripletsResponseH\x00R\x14listGreylistTriplets\x12\\\n" +
+	"\x14list_greylist_passes\x18\x97\x01 \x01(\v2'.restante.v1.ListGreylistPassesResponseH\x00R\x12listGreylistPasses\x12Y\n" +
+	"\x13allow_greylist_pass\x18\x98\x01 \x01(\v2&.restante.v1.AllowGreylistPassResponseH\x00R\x11allowGreylistPass\x12L\n" +
+	"\x0eclear_greylist\x18\x99\x01 \x01(\v2\".restante.v1.ClearGreylistResponseH\x00R\rclearGreylistB\n" +
 	"\n" +
 	"\bresponse\"z\n" +
 	"\x0eExecuteRequest\x126\n" +
@@ -3848,100 +3984,108 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*ListTlsSessionsRequest)(nil),           // 97: restante.v1.ListTlsSessionsRequest
 	(*ListFailedAddressesRequest)(nil),       // 98: restante.v1.ListFailedAddressesRequest
 	(*ClearFailedAddressesRequest)(nil),      // 99: restante.v1.ClearFailedAddressesRequest
-	(*status.Status)(nil),                    // 100: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 101: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 102: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 103: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 104: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 105: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 106: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 107: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 108: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 109: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 110: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 111: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 112: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 113: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 114: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 115: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 116: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 117: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 118: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 119: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 120: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 121: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 122: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 123: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 124: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 125: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 126: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 127: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 128: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 129: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 130: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 131: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 132: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 133: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 134: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 135: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 136: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 137: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 138: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 139: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 140: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 141: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 142: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 143: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 144: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 145: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 146: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 147: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 148: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 149: restante.v1.DeleteDomainResponse
-	(*CreateDomainKeysResponse)(nil),         // 150: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),           // 151: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),       // 152: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),          // 153: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),          // 154: restante.v1.DeleteDomainKeyResponse
-	(*ListDmarcReportsResponse)(nil),         // 155: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil),      // 156: restante.v1.ListDmarcReportRowsResponse
-	(*ListFailureReportsResponse)(nil),       // 157: restante.v1.ListFailureReportsResponse
-	(*GetFailureReportResponse)(nil),         // 158: restante.v1.GetFailureReportResponse
-	(*CreateAccountResponse)(nil),            // 159: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 160: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 161: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 162: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 163: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 164: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 165: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 166: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 167: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 168: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 169: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 170: restante.v1.RemoveQueuedResponse
-	(*HoldQueuedResponse)(nil),               // 171: restante.v1.HoldQueuedResponse
-	(*ReleaseQueuedResponse)(nil),            // 172: restante.v1.ReleaseQueuedResponse
-	(*RerouteQueuedResponse)(nil),            // 173: restante.v1.RerouteQueuedResponse
-	(*GetQueuedMessageResponse)(nil),         // 174: restante.v1.GetQueuedMessageResponse
-	(*ListStandingHoldsResponse)(nil),        // 175: restante.v1.ListStandingHoldsResponse
-	(*TraceMessagesResponse)(nil),            // 176: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 177: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 178: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 179: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 180: restante.v1.AcceptSubmissionResponse
-	(*AcceptMessageResponse)(nil),            // 181: restante.v1.AcceptMessageResponse
-	(*CheckStoreResponse)(nil),               // 182: restante.v1.CheckStoreResponse
-	(*BackupStoreResponse)(nil),              // 183: restante.v1.BackupStoreResponse
-	(*GetJobResponse)(nil),                   // 184: restante.v1.GetJobResponse
-	(*ListJobsResponse)(nil),                 // 185: restante.v1.ListJobsResponse
-	(*ListJobFindingsResponse)(nil),          // 186: restante.v1.ListJobFindingsResponse
-	(*CancelJobResponse)(nil),                // 187: restante.v1.CancelJobResponse
-	(*GetStsPolicyResponse)(nil),             // 188: restante.v1.GetStsPolicyResponse
-	(*StoreStsPolicyResponse)(nil),           // 189: restante.v1.StoreStsPolicyResponse
-	(*ReportTlsSessionsResponse)(nil),        // 190: restante.v1.ReportTlsSessionsResponse
-	(*ListTlsSessionsResponse)(nil),          // 191: restante.v1.ListTlsSessionsResponse
-	(*ListFailedAddressesResponse)(nil),      // 192: restante.v1.ListFailedAddressesResponse
-	(*ClearFailedAddressesResponse)(nil),     // 193: restante.v1.ClearFailedAddressesResponse
+	(*ListGreylistTripletsRequest)(nil),      // 100: restante.v1.ListGreylistTripletsRequest
+	(*ListGreylistPassesRequest)(nil),        // 101: restante.v1.ListGreylistPassesRequest
+	(*AllowGreylistPassRequest)(nil),         // 102: restante.v1.AllowGreylistPassRequest
+	(*ClearGreylistRequest)(nil),             // 103: restante.v1.ClearGreylistRequest
+	(*status.Status)(nil),                    // 104: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 105: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 106: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 107: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 108: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 109: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 110: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 111: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 112: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 113: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 114: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 115: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 116: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 117: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 118: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 119: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 120: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 121: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 122: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 123: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 124: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 125: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 126: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 127: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 128: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 129: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 130: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 131: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 132: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 133: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 134: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 135: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 136: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 137: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 138: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 139: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 140: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 141: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 142: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 143: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 144: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 145: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 146: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 147: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 148: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 149: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 150: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 151: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 152: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 153: restante.v1.DeleteDomainResponse
+	(*CreateDomainKeysResponse)(nil),         // 154: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),           // 155: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),       // 156: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),          // 157: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),          // 158: restante.v1.DeleteDomainKeyResponse
+	(*ListDmarcReportsResponse)(nil),         // 159: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),      // 160: restante.v1.ListDmarcReportRowsResponse
+	(*ListFailureReportsResponse)(nil),       // 161: restante.v1.ListFailureReportsResponse
+	(*GetFailureReportResponse)(nil),         // 162: restante.v1.GetFailureReportResponse
+	(*CreateAccountResponse)(nil),            // 163: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 164: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 165: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 166: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 167: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 168: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 169: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 170: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 171: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 172: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 173: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 174: restante.v1.RemoveQueuedResponse
+	(*HoldQueuedResponse)(nil),               // 175: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),            // 176: restante.v1.ReleaseQueuedResponse
+	(*RerouteQueuedResponse)(nil),            // 177: restante.v1.RerouteQueuedResponse
+	(*GetQueuedMessageResponse)(nil),         // 178: restante.v1.GetQueuedMessageResponse
+	(*ListStandingHoldsResponse)(nil),        // 179: restante.v1.ListStandingHoldsResponse
+	(*TraceMessagesResponse)(nil),            // 180: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 181: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 182: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 183: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 184: restante.v1.AcceptSubmissionResponse
+	(*AcceptMessageResponse)(nil),            // 185: restante.v1.AcceptMessageResponse
+	(*CheckStoreResponse)(nil),               // 186: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 187: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 188: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 189: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 190: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 191: restante.v1.CancelJobResponse
+	(*GetStsPolicyResponse)(nil),             // 192: restante.v1.GetStsPolicyResponse
+	(*StoreStsPolicyResponse)(nil),           // 193: restante.v1.StoreStsPolicyResponse
+	(*ReportTlsSessionsResponse)(nil),        // 194: restante.v1.ReportTlsSessionsResponse
+	(*ListTlsSessionsResponse)(nil),          // 195: restante.v1.ListTlsSessionsResponse
+	(*ListFailedAddressesResponse)(nil),      // 196: restante.v1.ListFailedAddressesResponse
+	(*ClearFailedAddressesResponse)(nil),     // 197: restante.v1.ClearFailedAddressesResponse
+	(*ListGreylistTripletsResponse)(nil),     // 198: restante.v1.ListGreylistTripletsResponse
+	(*ListGreylistPassesResponse)(nil),       // 199: restante.v1.ListGreylistPassesResponse
+	(*AllowGreylistPassResponse)(nil),        // 200: restante.v1.AllowGreylistPassResponse
+	(*ClearGreylistResponse)(nil),            // 201: restante.v1.ClearGreylistResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	0,   // 0: restante.v1.Operation.references:type_name -> restante.v1.Reference
@@ -4038,113 +4182,121 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	97,  // 91: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
 	98,  // 92: restante.v1.Operation.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesRequest
 	99,  // 93: restante.v1.Operation.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesRequest
-	100, // 94: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	101, // 95: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	102, // 96: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	103, // 97: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	104, // 98: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	105, // 99: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	106, // 100: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	107, // 101: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	108, // 102: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	109, // 103: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	110, // 104: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	111, // 105: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	112, // 106: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	113, // 107: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	114, // 108: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	115, // 109: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	116, // 110: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	117, // 111: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	118, // 112: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	119, // 113: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	120, // 114: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	121, // 115: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	122, // 116: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	123, // 117: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	124, // 118: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	125, // 119: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	126, // 120: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	127, // 121: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	128, // 122: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	129, // 123: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	130, // 124: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	131, // 125: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	132, // 126: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	133, // 127: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	134, // 128: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	135, // 129: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	136, // 130: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	137, // 131: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	138, // 132: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	139, // 133: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	140, // 134: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	141, // 135: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	142, // 136: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	143, // 137: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	144, // 138: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	145, // 139: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	146, // 140: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	147, // 141: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	148, // 142: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	149, // 143: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	150, // 144: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
-	151, // 145: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
-	152, // 146: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
-	153, // 147: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
-	154, // 148: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
-	155, // 149: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
-	156, // 150: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
-	157, // 151: restante.v1.OperationResult.list_failure_reports:type_name -> restante.v1.ListFailureReportsResponse
-	158, // 152: restante.v1.OperationResult.get_failure_report:type_name -> restante.v1.GetFailureReportResponse
-	159, // 153: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	160, // 154: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	161, // 155: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	162, // 156: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	163, // 157: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	164, // 158: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	165, // 159: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	166, // 160: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	167, // 161: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	168, // 162: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	169, // 163: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	170, // 164: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	171, // 165: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
-	172, // 166: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
-	173, // 167: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
-	174, // 168: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
-	175, // 169: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
-	176, // 170: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	177, // 171: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	178, // 172: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	179, // 173: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	180, // 174: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	181, // 175: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
-	182, // 176: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
-	183, // 177: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
-	184, // 178: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
-	185, // 179: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
-	186, // 180: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
-	187, // 181: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
-	188, // 182: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
-	189, // 183: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
-	190, // 184: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
-	191, // 185: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
-	192, // 186: restante.v1.OperationResult.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesResponse
-	193, // 187: restante.v1.OperationResult.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesResponse
-	1,   // 188: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	2,   // 189: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	1,   // 190: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	2,   // 191: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	3,   // 192: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	5,   // 193: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	4,   // 194: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	6,   // 195: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	194, // [194:196] is the sub-list for method output_type
-	192, // [192:194] is the sub-list for method input_type
-	192, // [192:192] is the sub-list for extension type_name
-	192, // [192:192] is the sub-list for extension extendee
-	0,   // [0:192] is the sub-list for field type_name
+	100, // 94: restante.v1.Operation.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsRequest
+	101, // 95: restante.v1.Operation.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesRequest
+	102, // 96: restante.v1.Operation.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassRequest
+	103, // 97: restante.v1.Operation.clear_greylist:type_name -> restante.v1.ClearGreylistRequest
+	104, // 98: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	105, // 99: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	106, // 100: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	107, // 101: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	108, // 102: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	109, // 103: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	110, // 104: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	111, // 105: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	112, // 106: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	113, // 107: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	114, // 108: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	115, // 109: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	116, // 110: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	117, // 111: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	118, // 112: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	119, // 113: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	120, // 114: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	121, // 115: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	122, // 116: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	123, // 117: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	124, // 118: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	125, // 119: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	126, // 120: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	127, // 121: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	128, // 122: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	129, // 123: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	130, // 124: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	131, // 125: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	132, // 126: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	133, // 127: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	134, // 128: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	135, // 129: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	136, // 130: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	137, // 131: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	138, // 132: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	139, // 133: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	140, // 134: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	141, // 135: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	142, // 136: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	143, // 137: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	144, // 138: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	145, // 139: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	146, // 140: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	147, // 141: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	148, // 142: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	149, // 143: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	150, // 144: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	151, // 145: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	152, // 146: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	153, // 147: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	154, // 148: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
+	155, // 149: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
+	156, // 150: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
+	157, // 151: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
+	158, // 152: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
+	159, // 153: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
+	160, // 154: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
+	161, // 155: restante.v1.OperationResult.list_failure_reports:type_name -> restante.v1.ListFailureReportsResponse
+	162, // 156: restante.v1.OperationResult.get_failure_report:type_name -> restante.v1.GetFailureReportResponse
+	163, // 157: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	164, // 158: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	165, // 159: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	166, // 160: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	167, // 161: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	168, // 162: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	169, // 163: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	170, // 164: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	171, // 165: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	172, // 166: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	173, // 167: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	174, // 168: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	175, // 169: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
+	176, // 170: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
+	177, // 171: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
+	178, // 172: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
+	179, // 173: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
+	180, // 174: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	181, // 175: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	182, // 176: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	183, // 177: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	184, // 178: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	185, // 179: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
+	186, // 180: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	187, // 181: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	188, // 182: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	189, // 183: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	190, // 184: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	191, // 185: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	192, // 186: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
+	193, // 187: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
+	194, // 188: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
+	195, // 189: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
+	196, // 190: restante.v1.OperationResult.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesResponse
+	197, // 191: restante.v1.OperationResult.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesResponse
+	198, // 192: restante.v1.OperationResult.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsResponse
+	199, // 193: restante.v1.OperationResult.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesResponse
+	200, // 194: restante.v1.OperationResult.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassResponse
+	201, // 195: restante.v1.OperationResult.clear_greylist:type_name -> restante.v1.ClearGreylistResponse
+	1,   // 196: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	2,   // 197: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	1,   // 198: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	2,   // 199: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	3,   // 200: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	5,   // 201: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	4,   // 202: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	6,   // 203: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	202, // [202:204] is the sub-list for method output_type
+	200, // [200:202] is the sub-list for method input_type
+	200, // [200:200] is the sub-list for extension type_name
+	200, // [200:200] is the sub-list for extension extendee
+	0,   // [0:200] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -4157,6 +4309,7 @@ func file_restante_v1_batch_proto_init() {
 	file_restante_v1_directory_proto_init()
 	file_restante_v1_failure_reports_proto_init()
 	file_restante_v1_folder_proto_init()
+	file_restante_v1_greylist_proto_init()
 	file_restante_v1_job_proto_init()
 	file_restante_v1_mailbox_proto_init()
 	file_restante_v1_message_proto_init()
@@ -4262,6 +4415,10 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_ListTlsSessions)(nil),
 		(*Operation_ListFailedAddresses)(nil),
 		(*Operation_ClearFailedAddresses)(nil),
+		(*Operation_ListGreylistTriplets)(nil),
+		(*Operation_ListGreylistPasses)(nil),
+		(*Operation_AllowGreylistPass)(nil),
+		(*Operation_ClearGreylist)(nil),
 	}
 	file_restante_v1_batch_proto_msgTypes[2].OneofWrappers = []any{
 		(*OperationResult_Authenticate)(nil),
@@ -4357,6 +4514,10 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_ListTlsSessions)(nil),
 		(*OperationResult_ListFailedAddresses)(nil),
 		(*OperationResult_ClearFailedAddresses)(nil),
+		(*OperationResult_ListGreylistTriplets)(nil),
+		(*OperationResult_ListGreylistPasses)(nil),
+		(*OperationResult_AllowGreylistPass)(nil),
+		(*OperationResult_ClearGreylist)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -366,13 +366,16 @@ func (x *CheckRestriction) GetResults() []CheckResult {
 // of these messages has control characters. A text has at most 512 octets in UTF-8, and a name of a domain, host, zone or
 // selector at most 255, where the field gives no other limit.
 type MessageChecks struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Spf           []*SpfCheck            `protobuf:"bytes,1,rep,name=spf,proto3" json:"spf,omitempty"`                                 // Of HELO and of the reverse-path, at most 2.
-	Dkim          []*DkimCheck           `protobuf:"bytes,2,rep,name=dkim,proto3" json:"dkim,omitempty"`                               // One for each checked signature, at most 20.
-	Dmarc         *DmarcCheck            `protobuf:"bytes,3,opt,name=dmarc,proto3" json:"dmarc,omitempty"`                             // DMARC.
-	Arc           *ArcCheck              `protobuf:"bytes,4,opt,name=arc,proto3" json:"arc,omitempty"`                                 // The ARC chain.
-	ReverseDns    *ReverseDnsCheck       `protobuf:"bytes,5,opt,name=reverse_dns,json=reverseDns,proto3" json:"reverse_dns,omitempty"` // The client's name.
-	DnsLists      []*DnsListCheck        `protobuf:"bytes,6,rep,name=dns_lists,json=dnsLists,proto3" json:"dns_lists,omitempty"`       // One for each list, at most 50.
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Spf        []*SpfCheck            `protobuf:"bytes,1,rep,name=spf,proto3" json:"spf,omitempty"`                                 // Of HELO and of the reverse-path, at most 2.
+	Dkim       []*DkimCheck           `protobuf:"bytes,2,rep,name=dkim,proto3" json:"dkim,omitempty"`                               // One for each checked signature, at most 20.
+	Dmarc      *DmarcCheck            `protobuf:"bytes,3,opt,name=dmarc,proto3" json:"dmarc,omitempty"`                             // DMARC.
+	Arc        *ArcCheck              `protobuf:"bytes,4,opt,name=arc,proto3" json:"arc,omitempty"`                                 // The ARC chain.
+	ReverseDns *ReverseDnsCheck       `protobuf:"bytes,5,opt,name=reverse_dns,json=reverseDns,proto3" json:"reverse_dns,omitempty"` // The client's name.
+	DnsLists   []*DnsListCheck        `protobuf:"bytes,6,rep,name=dns_lists,json=dnsLists,proto3" json:"dns_lists,omitempty"`       // One for each list, at most 50.
+	// The server whose Authentication-Results say this about mail by LMTP, one of transport.trusted_authserv_ids; empty: a
+	// gateway of this installation has checked the message. The core sets it, and ignores that of a gateway.
+	CheckedBy     string `protobuf:"bytes,7,opt,name=checked_by,json=checkedBy,proto3" json:"checked_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -447,6 +450,13 @@ func (x *MessageChecks) GetDnsLists() []*DnsListCheck {
 		return x.DnsLists
 	}
 	return nil
+}
+
+func (x *MessageChecks) GetCheckedBy() string {
+	if x != nil {
+		return x.CheckedBy
+	}
+	return ""
 }
 
 // SpfCheck is the result of SPF (RFC 7208 2.6).
@@ -1008,7 +1018,7 @@ const file_restante_v1_checks_proto_rawDesc = "" +
 	"\x18restante/v1/checks.proto\x12\vrestante.v1\"v\n" +
 	"\x10CheckRestriction\x12.\n" +
 	"\x05check\x18\x01 \x01(\x0e2\x18.restante.v1.CheckMethodR\x05check\x122\n" +
-	"\aresults\x18\x02 \x03(\x0e2\x18.restante.v1.CheckResultR\aresults\"\xb3\x02\n" +
+	"\aresults\x18\x02 \x03(\x0e2\x18.restante.v1.CheckResultR\aresults\"\xd2\x02\n" +
 	"\rMessageChecks\x12'\n" +
 	"\x03spf\x18\x01 \x03(\v2\x15.restante.v1.SpfCheckR\x03spf\x12*\n" +
 	"\x04dkim\x18\x02 \x03(\v2\x16.restante.v1.DkimCheckR\x04dkim\x12-\n" +
@@ -1016,7 +1026,9 @@ const file_restante_v1_checks_proto_rawDesc = "" +
 	"\x03arc\x18\x04 \x01(\v2\x15.restante.v1.ArcCheckR\x03arc\x12=\n" +
 	"\vreverse_dns\x18\x05 \x01(\v2\x1c.restante.v1.ReverseDnsCheckR\n" +
 	"reverseDns\x126\n" +
-	"\tdns_lists\x18\x06 \x03(\v2\x19.restante.v1.DnsListCheckR\bdnsLists\"\xfc\x01\n" +
+	"\tdns_lists\x18\x06 \x03(\v2\x19.restante.v1.DnsListCheckR\bdnsLists\x12\x1d\n" +
+	"\n" +
+	"checked_by\x18\a \x01(\tR\tcheckedBy\"\xfc\x01\n" +
 	"\bSpfCheck\x120\n" +
 	"\x06result\x18\x01 \x01(\x0e2\x18.restante.v1.CheckResultR\x06result\x124\n" +
 	"\bidentity\x18\x02 \x01(\x0e2\x18.restante.v1.SpfIdentityR\bidentity\x12\x16\n" +

@@ -83,8 +83,8 @@ const (
 	// clients.
 	ErrorReason_ERROR_REASON_TOO_COMPLEX ErrorReason = 25
 	// FAILED_PRECONDITION {limit, value}. There are as many as there may be. `limit` names them: the folders, keywords or
-	// subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream. `value` is the most
-	// that there may be. Caused by clients.
+	// subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream, the greylist_passes of
+	// administrators. `value` is the most that there may be. Caused by clients.
 	ErrorReason_ERROR_REASON_LIMIT_EXCEEDED ErrorReason = 26
 	// RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients.
 	ErrorReason_ERROR_REASON_TOO_MANY_OPERATIONS ErrorReason = 27
@@ -187,6 +187,8 @@ const (
 	ErrorReason_ERROR_REASON_DOMAIN_KEY_STATE ErrorReason = 112
 	// NOT_FOUND {report_id}. There is no such report. Caused by clients.
 	ErrorReason_ERROR_REASON_REPORT_NOT_FOUND ErrorReason = 130
+	// UNAVAILABLE {seconds}. Greylisting defers mail of a client that is new here; a retry after so many seconds passes.
+	ErrorReason_ERROR_REASON_GREYLISTED ErrorReason = 140
 	// DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
 	// begun may have happened.
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 120
@@ -275,6 +277,7 @@ var (
 		111: "ERROR_REASON_DOMAIN_KEY_EXISTS",
 		112: "ERROR_REASON_DOMAIN_KEY_STATE",
 		130: "ERROR_REASON_REPORT_NOT_FOUND",
+		140: "ERROR_REASON_GREYLISTED",
 		120: "ERROR_REASON_DEADLINE_EXCEEDED",
 		121: "ERROR_REASON_CANCELLED",
 		122: "ERROR_REASON_DRAINING",
@@ -349,6 +352,7 @@ var (
 		"ERROR_REASON_DOMAIN_KEY_EXISTS":           111,
 		"ERROR_REASON_DOMAIN_KEY_STATE":            112,
 		"ERROR_REASON_REPORT_NOT_FOUND":            130,
+		"ERROR_REASON_GREYLISTED":                  140,
 		"ERROR_REASON_DEADLINE_EXCEEDED":           120,
 		"ERROR_REASON_CANCELLED":                   121,
 		"ERROR_REASON_DRAINING":                    122,
@@ -392,7 +396,7 @@ var File_restante_v1_errors_proto protoreflect.FileDescriptor
 
 const file_restante_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xdb\x13\n" +
+	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xf9\x13\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12&\n" +
 	"\"ERROR_REASON_AUTHENTICATION_FAILED\x10\x01\x12 \n" +
@@ -457,7 +461,8 @@ const file_restante_v1_errors_proto_rawDesc = "" +
 	"!ERROR_REASON_DOMAIN_KEY_NOT_FOUND\x10n\x12\"\n" +
 	"\x1eERROR_REASON_DOMAIN_KEY_EXISTS\x10o\x12!\n" +
 	"\x1dERROR_REASON_DOMAIN_KEY_STATE\x10p\x12\"\n" +
-	"\x1dERROR_REASON_REPORT_NOT_FOUND\x10\x82\x01\x12\"\n" +
+	"\x1dERROR_REASON_REPORT_NOT_FOUND\x10\x82\x01\x12\x1c\n" +
+	"\x17ERROR_REASON_GREYLISTED\x10\x8c\x01\x12\"\n" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10x\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10y\x12\x19\n" +
 	"\x15ERROR_REASON_DRAINING\x10z\x12\x1b\n" +

@@ -85,6 +85,7 @@ type VerifyRecipientsRequest struct {
 	ForwardPaths  []string               `protobuf:"bytes,2,rep,name=forward_paths,json=forwardPaths,proto3" json:"forward_paths,omitempty"`    // At most 100.
 	SizeOctets    int64                  `protobuf:"varint,3,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`         // Declared by SIZE=; 0: unknown.
 	ClientAddress string                 `protobuf:"bytes,4,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"` // IP address of the client.
+	Evidence      *ClientEvidence        `protobuf:"bytes,5,opt,name=evidence,proto3" json:"evidence,omitempty"`                                // Of mail from another server, which greylisting may defer; absent: it never does.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -147,6 +148,13 @@ func (x *VerifyRecipientsRequest) GetClientAddress() string {
 	return ""
 }
 
+func (x *VerifyRecipientsRequest) GetEvidence() *ClientEvidence {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
 // VerifyRecipientsResponse answers in the same order.
 type VerifyRecipientsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -197,10 +205,13 @@ type RecipientVerdict struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Accepted bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"` // It would be accepted.
 	Status   *status.Status         `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`      // The reason of a refusal: RECIPIENT_NOT_FOUND, RELAY_DENIED, QUOTA_EXCEEDED,
-	// INVALID_ADDRESS, STORE_FULL.
+	// INVALID_ADDRESS, GREYLISTED, STORE_FULL.
 	GoodForMilliseconds int32 `protobuf:"varint,3,opt,name=good_for_milliseconds,json=goodForMilliseconds,proto3" json:"good_for_milliseconds,omitempty"` // Time for which a gateway may give the same verdict for mail of any size and sender
 	// without a new call; 0: none. Accept checks the recipient again.
-	FailedBefore  *FailedAddress `protobuf:"bytes,4,opt,name=failed_before,json=failedBefore,proto3" json:"failed_before,omitempty"` // Warning for a session's user: earlier mail to this address has failed, because it
+	FailedBefore *FailedAddress `protobuf:"bytes,4,opt,name=failed_before,json=failedBefore,proto3" json:"failed_before,omitempty"` // Warning for a session's user: earlier mail to this address has failed, because it
+	// does not exist. Mail to it is accepted all the same, since it may exist by now.
+	// Absent for an smtp identity.
+	ContentStatus *status.Status `protobuf:"bytes,5,opt,name=content_status,json=contentStatus,proto3" json:"content_status,omitempty"` // With `accepted`: the reason to refuse the content before it begins: GREYLISTED,
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -259,6 +270,13 @@ func (x *RecipientVerdict) GetGoodForMilliseconds() int32 {
 func (x *RecipientVerdict) GetFailedBefore() *FailedAddress {
 	if x != nil {
 		return x.FailedBefore
+	}
+	return nil
+}
+
+func (x *RecipientVerdict) GetContentStatus() *status.Status {
+	if x != nil {
+		return x.ContentStatus
 	}
 	return nil
 }
@@ -1494,20 +1512,22 @@ var File_restante_v1_transport_proto protoreflect.FileDescriptor
 
 const file_restante_v1_transport_proto_rawDesc = "" +
 	"\n" +
-	"\x1brestante/v1/transport.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18restante/v1/checks.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\"\xad\x01\n" +
+	"\x1brestante/v1/transport.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18restante/v1/checks.proto\x1a\x1arestante/v1/greylist.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\"\xe6\x01\n" +
 	"\x17VerifyRecipientsRequest\x12!\n" +
 	"\freverse_path\x18\x01 \x01(\tR\vreversePath\x12#\n" +
 	"\rforward_paths\x18\x02 \x03(\tR\fforwardPaths\x12#\n" +
 	"\vsize_octets\x18\x03 \x01(\x03B\x020\x01R\n" +
 	"sizeOctets\x12%\n" +
-	"\x0eclient_address\x18\x04 \x01(\tR\rclientAddress\"U\n" +
+	"\x0eclient_address\x18\x04 \x01(\tR\rclientAddress\x127\n" +
+	"\bevidence\x18\x05 \x01(\v2\x1b.restante.v1.ClientEvidenceR\bevidence\"U\n" +
 	"\x18VerifyRecipientsResponse\x129\n" +
-	"\bverdicts\x18\x01 \x03(\v2\x1d.restante.v1.RecipientVerdictR\bverdicts\"\xcf\x01\n" +
+	"\bverdicts\x18\x01 \x03(\v2\x1d.restante.v1.RecipientVerdictR\bverdicts\"\x8a\x02\n" +
 	"\x10RecipientVerdict\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x122\n" +
 	"\x15good_for_milliseconds\x18\x03 \x01(\x05R\x13goodForMilliseconds\x12?\n" +
-	"\rfailed_before\x18\x04 \x01(\v2\x1a.restante.v1.FailedAddressR\ffailedBefore\"\xa3\x02\n" +
+	"\rfailed_before\x18\x04 \x01(\v2\x1a.restante.v1.FailedAddressR\ffailedBefore\x129\n" +
+	"\x0econtent_status\x18\x05 \x01(\v2\x12.google.rpc.StatusR\rcontentStatus\"\xa3\x02\n" +
 	"\vAcceptBegin\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\fR\trequestId\x12!\n" +
@@ -1660,69 +1680,72 @@ var file_restante_v1_transport_proto_goTypes = []any{
 	(*RecipientOutcome)(nil),          // 20: restante.v1.RecipientOutcome
 	(*ReportOutcomeRequest)(nil),      // 21: restante.v1.ReportOutcomeRequest
 	(*ReportOutcomeResponse)(nil),     // 22: restante.v1.ReportOutcomeResponse
-	(*status.Status)(nil),             // 23: google.rpc.Status
-	(*FailedAddress)(nil),             // 24: restante.v1.FailedAddress
-	(*EnvelopeRecipient)(nil),         // 25: restante.v1.EnvelopeRecipient
-	(*EnvelopeOptions)(nil),           // 26: restante.v1.EnvelopeOptions
-	(*MessageChecks)(nil),             // 27: restante.v1.MessageChecks
-	(*SubmitMessageRequest)(nil),      // 28: restante.v1.SubmitMessageRequest
-	(*timestamppb.Timestamp)(nil),     // 29: google.protobuf.Timestamp
-	(*GetStsPolicyRequest)(nil),       // 30: restante.v1.GetStsPolicyRequest
-	(*StoreStsPolicyRequest)(nil),     // 31: restante.v1.StoreStsPolicyRequest
-	(*ReportTlsSessionsRequest)(nil),  // 32: restante.v1.ReportTlsSessionsRequest
-	(*GetStsPolicyResponse)(nil),      // 33: restante.v1.GetStsPolicyResponse
-	(*StoreStsPolicyResponse)(nil),    // 34: restante.v1.StoreStsPolicyResponse
-	(*ReportTlsSessionsResponse)(nil), // 35: restante.v1.ReportTlsSessionsResponse
+	(*ClientEvidence)(nil),            // 23: restante.v1.ClientEvidence
+	(*status.Status)(nil),             // 24: google.rpc.Status
+	(*FailedAddress)(nil),             // 25: restante.v1.FailedAddress
+	(*EnvelopeRecipient)(nil),         // 26: restante.v1.EnvelopeRecipient
+	(*EnvelopeOptions)(nil),           // 27: restante.v1.EnvelopeOptions
+	(*MessageChecks)(nil),             // 28: restante.v1.MessageChecks
+	(*SubmitMessageRequest)(nil),      // 29: restante.v1.SubmitMessageRequest
+	(*timestamppb.Timestamp)(nil),     // 30: google.protobuf.Timestamp
+	(*GetStsPolicyRequest)(nil),       // 31: restante.v1.GetStsPolicyRequest
+	(*StoreStsPolicyRequest)(nil),     // 32: restante.v1.StoreStsPolicyRequest
+	(*ReportTlsSessionsRequest)(nil),  // 33: restante.v1.ReportTlsSessionsRequest
+	(*GetStsPolicyResponse)(nil),      // 34: restante.v1.GetStsPolicyResponse
+	(*StoreStsPolicyResponse)(nil),    // 35: restante.v1.StoreStsPolicyResponse
+	(*ReportTlsSessionsResponse)(nil), // 36: restante.v1.ReportTlsSessionsResponse
 }
 var file_restante_v1_transport_proto_depIdxs = []int32{
-	3,  // 0: restante.v1.VerifyRecipientsResponse.verdicts:type_name -> restante.v1.RecipientVerdict
-	23, // 1: restante.v1.RecipientVerdict.status:type_name -> google.rpc.Status
-	24, // 2: restante.v1.RecipientVerdict.failed_before:type_name -> restante.v1.FailedAddress
-	25, // 3: restante.v1.AcceptBegin.recipients:type_name -> restante.v1.EnvelopeRecipient
-	26, // 4: restante.v1.AcceptBegin.options:type_name -> restante.v1.EnvelopeOptions
-	27, // 5: restante.v1.AcceptEnd.checks:type_name -> restante.v1.MessageChecks
-	4,  // 6: restante.v1.AcceptMessageRequest.start:type_name -> restante.v1.AcceptBegin
-	27, // 7: restante.v1.AcceptMessageRequest.checks:type_name -> restante.v1.MessageChecks
-	3,  // 8: restante.v1.AcceptMessageResponse.verdicts:type_name -> restante.v1.RecipientVerdict
-	4,  // 9: restante.v1.AcceptRequest.start:type_name -> restante.v1.AcceptBegin
-	5,  // 10: restante.v1.AcceptRequest.commit:type_name -> restante.v1.AcceptEnd
-	23, // 11: restante.v1.AcceptResponse.status:type_name -> google.rpc.Status
-	3,  // 12: restante.v1.AcceptResponse.verdicts:type_name -> restante.v1.RecipientVerdict
-	28, // 13: restante.v1.AcceptSubmissionRequest.submission:type_name -> restante.v1.SubmitMessageRequest
-	25, // 14: restante.v1.OutboundRecipient.recipient:type_name -> restante.v1.EnvelopeRecipient
-	26, // 15: restante.v1.OutboundLease.options:type_name -> restante.v1.EnvelopeOptions
-	13, // 16: restante.v1.OutboundLease.recipients:type_name -> restante.v1.OutboundRecipient
-	29, // 17: restante.v1.OutboundLease.expires_at:type_name -> google.protobuf.Timestamp
-	14, // 18: restante.v1.LeaseOutboundResponse.leases:type_name -> restante.v1.OutboundLease
-	0,  // 19: restante.v1.RecipientOutcome.kind:type_name -> restante.v1.OutcomeKind
-	20, // 20: restante.v1.ReportOutcomeRequest.outcomes:type_name -> restante.v1.RecipientOutcome
-	1,  // 21: restante.v1.TransportService.VerifyRecipients:input_type -> restante.v1.VerifyRecipientsRequest
-	6,  // 22: restante.v1.TransportService.AcceptMessage:input_type -> restante.v1.AcceptMessageRequest
-	8,  // 23: restante.v1.TransportService.Accept:input_type -> restante.v1.AcceptRequest
-	10, // 24: restante.v1.TransportService.AcceptSubmission:input_type -> restante.v1.AcceptSubmissionRequest
-	12, // 25: restante.v1.TransportService.LeaseOutbound:input_type -> restante.v1.LeaseOutboundRequest
-	16, // 26: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
-	18, // 27: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
-	21, // 28: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
-	30, // 29: restante.v1.TransportService.GetStsPolicy:input_type -> restante.v1.GetStsPolicyRequest
-	31, // 30: restante.v1.TransportService.StoreStsPolicy:input_type -> restante.v1.StoreStsPolicyRequest
-	32, // 31: restante.v1.TransportService.ReportTlsSessions:input_type -> restante.v1.ReportTlsSessionsRequest
-	2,  // 32: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
-	7,  // 33: restante.v1.TransportService.AcceptMessage:output_type -> restante.v1.AcceptMessageResponse
-	9,  // 34: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
-	11, // 35: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
-	15, // 36: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
-	17, // 37: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
-	19, // 38: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
-	22, // 39: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
-	33, // 40: restante.v1.TransportService.GetStsPolicy:output_type -> restante.v1.GetStsPolicyResponse
-	34, // 41: restante.v1.TransportService.StoreStsPolicy:output_type -> restante.v1.StoreStsPolicyResponse
-	35, // 42: restante.v1.TransportService.ReportTlsSessions:output_type -> restante.v1.ReportTlsSessionsResponse
-	32, // [32:43] is the sub-list for method output_type
-	21, // [21:32] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	23, // 0: restante.v1.VerifyRecipientsRequest.evidence:type_name -> restante.v1.ClientEvidence
+	3,  // 1: restante.v1.VerifyRecipientsResponse.verdicts:type_name -> restante.v1.RecipientVerdict
+	24, // 2: restante.v1.RecipientVerdict.status:type_name -> google.rpc.Status
+	25, // 3: restante.v1.RecipientVerdict.failed_before:type_name -> restante.v1.FailedAddress
+	24, // 4: restante.v1.RecipientVerdict.content_status:type_name -> google.rpc.Status
+	26, // 5: restante.v1.AcceptBegin.recipients:type_name -> restante.v1.EnvelopeRecipient
+	27, // 6: restante.v1.AcceptBegin.options:type_name -> restante.v1.EnvelopeOptions
+	28, // 7: restante.v1.AcceptEnd.checks:type_name -> restante.v1.MessageChecks
+	4,  // 8: restante.v1.AcceptMessageRequest.start:type_name -> restante.v1.AcceptBegin
+	28, // 9: restante.v1.AcceptMessageRequest.checks:type_name -> restante.v1.MessageChecks
+	3,  // 10: restante.v1.AcceptMessageResponse.verdicts:type_name -> restante.v1.RecipientVerdict
+	4,  // 11: restante.v1.AcceptRequest.start:type_name -> restante.v1.AcceptBegin
+	5,  // 12: restante.v1.AcceptRequest.commit:type_name -> restante.v1.AcceptEnd
+	24, // 13: restante.v1.AcceptResponse.status:type_name -> google.rpc.Status
+	3,  // 14: restante.v1.AcceptResponse.verdicts:type_name -> restante.v1.RecipientVerdict
+	29, // 15: restante.v1.AcceptSubmissionRequest.submission:type_name -> restante.v1.SubmitMessageRequest
+	26, // 16: restante.v1.OutboundRecipient.recipient:type_name -> restante.v1.EnvelopeRecipient
+	27, // 17: restante.v1.OutboundLease.options:type_name -> restante.v1.EnvelopeOptions
+	13, // 18: restante.v1.OutboundLease.recipients:type_name -> restante.v1.OutboundRecipient
+	30, // 19: restante.v1.OutboundLease.expires_at:type_name -> google.protobuf.Timestamp
+	14, // 20: restante.v1.LeaseOutboundResponse.leases:type_name -> restante.v1.OutboundLease
+	0,  // 21: restante.v1.RecipientOutcome.kind:type_name -> restante.v1.OutcomeKind
+	20, // 22: restante.v1.ReportOutcomeRequest.outcomes:type_name -> restante.v1.RecipientOutcome
+	1,  // 23: restante.v1.TransportService.VerifyRecipients:input_type -> restante.v1.VerifyRecipientsRequest
+	6,  // 24: restante.v1.TransportService.AcceptMessage:input_type -> restante.v1.AcceptMessageRequest
+	8,  // 25: restante.v1.TransportService.Accept:input_type -> restante.v1.AcceptRequest
+	10, // 26: restante.v1.TransportService.AcceptSubmission:input_type -> restante.v1.AcceptSubmissionRequest
+	12, // 27: restante.v1.TransportService.LeaseOutbound:input_type -> restante.v1.LeaseOutboundRequest
+	16, // 28: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
+	18, // 29: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
+	21, // 30: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
+	31, // 31: restante.v1.TransportService.GetStsPolicy:input_type -> restante.v1.GetStsPolicyRequest
+	32, // 32: restante.v1.TransportService.StoreStsPolicy:input_type -> restante.v1.StoreStsPolicyRequest
+	33, // 33: restante.v1.TransportService.ReportTlsSessions:input_type -> restante.v1.ReportTlsSessionsRequest
+	2,  // 34: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
+	7,  // 35: restante.v1.TransportService.AcceptMessage:output_type -> restante.v1.AcceptMessageResponse
+	9,  // 36: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
+	11, // 37: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
+	15, // 38: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
+	17, // 39: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
+	19, // 40: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
+	22, // 41: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
+	34, // 42: restante.v1.TransportService.GetStsPolicy:output_type -> restante.v1.GetStsPolicyResponse
+	35, // 43: restante.v1.TransportService.StoreStsPolicy:output_type -> restante.v1.StoreStsPolicyResponse
+	36, // 44: restante.v1.TransportService.ReportTlsSessions:output_type -> restante.v1.ReportTlsSessionsResponse
+	34, // [34:45] is the sub-list for method output_type
+	23, // [23:34] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_transport_proto_init() }
@@ -1731,6 +1754,7 @@ func file_restante_v1_transport_proto_init() {
 		return
 	}
 	file_restante_v1_checks_proto_init()
+	file_restante_v1_greylist_proto_init()
 	file_restante_v1_outcomes_proto_init()
 	file_restante_v1_submission_proto_init()
 	file_restante_v1_tls_proto_init()

@@ -76,6 +76,7 @@ from restante.errors.sessions import (
 )
 from restante.errors.status import BY_REASON, DOMAIN, from_rpc_error, from_status, to_status
 from restante.errors.transport import (
+    Greylisted,
     InvalidAddress,
     MailLoop,
     MessageRefused,
@@ -121,6 +122,7 @@ __all__ = [
     "FolderIsSpecial",
     "FolderNameInvalid",
     "FolderNotFound",
+    "Greylisted",
     "Internal",
     "InvalidAddress",
     "InvalidArgument",

@@ -84,6 +84,13 @@ class MessageRefused(RestanteError):
     text = "The recipients' domains refuse the message because of the results of its checks."
 
 
+class Greylisted(RestanteError):
+    reason = "GREYLISTED"
+    code = StatusCode.UNAVAILABLE
+    keys = ("seconds",)
+    text = "Mail of a client that is new here is deferred once."
+
+
 class TransportMessageNotFound(RestanteError):
     reason = "TRANSPORT_MESSAGE_NOT_FOUND"
     code = StatusCode.NOT_FOUND

@@ -96,6 +96,7 @@ class Domain(_message.Message):
     RESENDING_FIELD_NUMBER: _builtins.int
     FAILED_DMARC_FIELD_NUMBER: _builtins.int
     FORGED_SENDER_FIELD_NUMBER: _builtins.int
+    GREYLISTING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """In Unicode, as given."""
     ascii_name: _builtins.str
@@ -115,6 +116,8 @@ class Domain(_message.Message):
     """
     forged_sender: _checks_pb2.FailedCheckPolicy.ValueType
     """Mail from outside that claims a local domain in From or in the reverse-path, and no check confirms it."""
+    greylisting: _builtins.bool
+    """Mail to the domain from clients that are new here is deferred once (GREYLISTED). A new domain has it off."""
     def __init__(
         self,
         *,
@@ -126,10 +129,11 @@ class Domain(_message.Message):
         resending: Global___ResendingPolicy.ValueType = ...,
         failed_dmarc: _checks_pb2.FailedCheckPolicy.ValueType = ...,
         forged_sender: _checks_pb2.FailedCheckPolicy.ValueType = ...,
+        greylisting: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_count", b"account_count", "alias_count", b"alias_count", "ascii_name", b"ascii_name", "catch_all", b"catch_all", "failed_dmarc", b"failed_dmarc", "forged_sender", b"forged_sender", "name", b"name", "resending", b"resending"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_count", b"account_count", "alias_count", b"alias_count", "ascii_name", b"ascii_name", "catch_all", b"catch_all", "failed_dmarc", b"failed_dmarc", "forged_sender", b"forged_sender", "greylisting", b"greylisting", "name", b"name", "resending", b"resending"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -316,6 +320,7 @@ class UpdateDomainRequest(_message.Message):
     RESENDING_FIELD_NUMBER: _builtins.int
     FAILED_DMARC_FIELD_NUMBER: _builtins.int
     FORGED_SENDER_FIELD_NUMBER: _builtins.int
+    GREYLISTING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The domain."""
     catch_all: _builtins.str
@@ -326,6 +331,8 @@ class UpdateDomainRequest(_message.Message):
     """Mail that fails DMARC."""
     forged_sender: _checks_pb2.FailedCheckPolicy.ValueType
     """Mail from outside that claims a local domain."""
+    greylisting: _builtins.bool
+    """Mail from clients that are new here is deferred once."""
     def __init__(
         self,
         *,
@@ -334,10 +341,11 @@ class UpdateDomainRequest(_message.Message):
         resending: Global___ResendingPolicy.ValueType | None = ...,
         failed_dmarc: _checks_pb2.FailedCheckPolicy.ValueType | None = ...,
         forged_sender: _checks_pb2.FailedCheckPolicy.ValueType | None = ...,
+        greylisting: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "_failed_dmarc", b"_failed_dmarc", "_forged_sender", b"_forged_sender", "_resending", b"_resending", "catch_all", b"catch_all", "failed_dmarc", b"failed_dmarc", "forged_sender", b"forged_sender", "resending", b"resending"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "_failed_dmarc", b"_failed_dmarc", "_forged_sender", b"_forged_sender", "_greylisting", b"_greylisting", "_resending", b"_resending", "catch_all", b"catch_all", "failed_dmarc", b"failed_dmarc", "forged_sender", b"forged_sender", "greylisting", b"greylisting", "resending", b"resending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "_failed_dmarc", b"_failed_dmarc", "_forged_sender", b"_forged_sender", "_resending", b"_resending", "catch_all", b"catch_all", "failed_dmarc", b"failed_dmarc", "forged_sender", b"forged_sender", "name", b"name", "resending", b"resending"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "_failed_dmarc", b"_failed_dmarc", "_forged_sender", b"_forged_sender", "_greylisting", b"_greylisting", "_resending", b"_resending", "catch_all", b"catch_all", "failed_dmarc", b"failed_dmarc", "forged_sender", b"forged_sender", "greylisting", b"greylisting", "name", b"name", "resending", b"resending"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__catch_all: _TypeAlias = _typing.Literal["catch_all"]  # noqa: Y015
     _WhichOneofArgType__catch_all: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all"]  # noqa: Y015
@@ -345,6 +353,8 @@ class UpdateDomainRequest(_message.Message):
     _WhichOneofArgType__failed_dmarc: _TypeAlias = _typing.Literal["_failed_dmarc", b"_failed_dmarc"]  # noqa: Y015
     _WhichOneofReturnType__forged_sender: _TypeAlias = _typing.Literal["forged_sender"]  # noqa: Y015
     _WhichOneofArgType__forged_sender: _TypeAlias = _typing.Literal["_forged_sender", b"_forged_sender"]  # noqa: Y015
+    _WhichOneofReturnType__greylisting: _TypeAlias = _typing.Literal["greylisting"]  # noqa: Y015
+    _WhichOneofArgType__greylisting: _TypeAlias = _typing.Literal["_greylisting", b"_greylisting"]  # noqa: Y015
     _WhichOneofReturnType__resending: _TypeAlias = _typing.Literal["resending"]  # noqa: Y015
     _WhichOneofArgType__resending: _TypeAlias = _typing.Literal["_resending", b"_resending"]  # noqa: Y015
     @_typing.overload
@@ -353,6 +363,8 @@ class UpdateDomainRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__failed_dmarc) -> _WhichOneofReturnType__failed_dmarc | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__forged_sender) -> _WhichOneofReturnType__forged_sender | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__greylisting) -> _WhichOneofReturnType__greylisting | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resending) -> _WhichOneofReturnType__resending | None: ...
 

@@ -5,6 +5,7 @@ import warnings
 
 from restante.v1 import admin_pb2 as restante_dot_v1_dot_admin__pb2
 from restante.v1 import failure_reports_pb2 as restante_dot_v1_dot_failure__reports__pb2
+from restante.v1 import greylist_pb2 as restante_dot_v1_dot_greylist__pb2
 from restante.v1 import outcomes_pb2 as restante_dot_v1_dot_outcomes__pb2
 from restante.v1 import queue_pb2 as restante_dot_v1_dot_queue__pb2
 from restante.v1 import reports_pb2 as restante_dot_v1_dot_reports__pb2
@@ -221,6 +222,26 @@ class AdminServiceStub:
                 '/restante.v1.AdminService/ClearFailedAddresses',
                 request_serializer=restante_dot_v1_dot_outcomes__pb2.ClearFailedAddressesRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_outcomes__pb2.ClearFailedAddressesResponse.FromString,
+                _registered_method=True)
+        self.ListGreylistTriplets = channel.unary_unary(
+                '/restante.v1.AdminService/ListGreylistTriplets',
+                request_serializer=restante_dot_v1_dot_greylist__pb2.ListGreylistTripletsRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_greylist__pb2.ListGreylistTripletsResponse.FromString,
+                _registered_method=True)
+        self.ListGreylistPasses = channel.unary_unary(
+                '/restante.v1.AdminService/ListGreylistPasses',
+                request_serializer=restante_dot_v1_dot_greylist__pb2.ListGreylistPassesRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_greylist__pb2.ListGreylistPassesResponse.FromString,
+                _registered_method=True)
+        self.AllowGreylistPass = channel.unary_unary(
+                '/restante.v1.AdminService/AllowGreylistPass',
+                request_serializer=restante_dot_v1_dot_greylist__pb2.AllowGreylistPassRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_greylist__pb2.AllowGreylistPassResponse.FromString,
+                _registered_method=True)
+        self.ClearGreylist = channel.unary_unary(
+                '/restante.v1.AdminService/ClearGreylist',
+                request_serializer=restante_dot_v1_dot_greylist__pb2.ClearGreylistRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_greylist__pb2.ClearGreylistResponse.FromString,
                 _registered_method=True)
         self.GetStatistics = channel.unary_unary(
                 '/restante.v1.AdminService/GetStatistics',
@@ -507,6 +528,37 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListGreylistTriplets(self, request, context):
+        """Lists the triplets of client network, sender and recipient that greylisting remembers.
+        Errors: INVALID_ARGUMENT {network, recipient}, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGreylistPasses(self, request, context):
+        """Lists the networks and recipients whose mail greylisting lets pass, and networks that have begun to prove themselves.
+        Errors: INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AllowGreylistPass(self, request, context):
+        """Lets the mail of a client network, or for a recipient, pass greylisting. An installation has at most 1000 such
+        subjects. Errors: INVALID_ARGUMENT {subject}, LIMIT_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearGreylist(self, request, context):
+        """Forgets triplets and passes: their clients are new again. Errors: INVALID_ARGUMENT {subject, which}.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatistics(self, request, context):
         """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch.
         """
@@ -696,6 +748,26 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ClearFailedAddresses,
                     request_deserializer=restante_dot_v1_dot_outcomes__pb2.ClearFailedAddressesRequest.FromString,
                     response_serializer=restante_dot_v1_dot_outcomes__pb2.ClearFailedAddressesResponse.SerializeToString,
+            ),
+            'ListGreylistTriplets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGreylistTriplets,
+                    request_deserializer=restante_dot_v1_dot_greylist__pb2.ListGreylistTripletsRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_greylist__pb2.ListGreylistTripletsResponse.SerializeToString,
+            ),
+            'ListGreylistPasses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGreylistPasses,
+                    request_deserializer=restante_dot_v1_dot_greylist__pb2.ListGreylistPassesRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_greylist__pb2.ListGreylistPassesResponse.SerializeToString,
+            ),
+            'AllowGreylistPass': grpc.unary_unary_rpc_method_handler(
+                    servicer.AllowGreylistPass,
+                    request_deserializer=restante_dot_v1_dot_greylist__pb2.AllowGreylistPassRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_greylist__pb2.AllowGreylistPassResponse.SerializeToString,
+            ),
+            'ClearGreylist': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearGreylist,
+                    request_deserializer=restante_dot_v1_dot_greylist__pb2.ClearGreylistRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_greylist__pb2.ClearGreylistResponse.SerializeToString,
             ),
             'GetStatistics': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatistics,
@@ -1677,6 +1749,114 @@ class AdminService:
             '/restante.v1.AdminService/ClearFailedAddresses',
             restante_dot_v1_dot_outcomes__pb2.ClearFailedAddressesRequest.SerializeToString,
             restante_dot_v1_dot_outcomes__pb2.ClearFailedAddressesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGreylistTriplets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ListGreylistTriplets',
+            restante_dot_v1_dot_greylist__pb2.ListGreylistTripletsRequest.SerializeToString,
+            restante_dot_v1_dot_greylist__pb2.ListGreylistTripletsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGreylistPasses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ListGreylistPasses',
+            restante_dot_v1_dot_greylist__pb2.ListGreylistPassesRequest.SerializeToString,
+            restante_dot_v1_dot_greylist__pb2.ListGreylistPassesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AllowGreylistPass(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/AllowGreylistPass',
+            restante_dot_v1_dot_greylist__pb2.AllowGreylistPassRequest.SerializeToString,
+            restante_dot_v1_dot_greylist__pb2.AllowGreylistPassResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearGreylist(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ClearGreylist',
+            restante_dot_v1_dot_greylist__pb2.ClearGreylistRequest.SerializeToString,
+            restante_dot_v1_dot_greylist__pb2.ClearGreylistResponse.FromString,
             options,
             channel_credentials,
             insecure,

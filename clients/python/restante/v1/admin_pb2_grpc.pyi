@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from restante.v1 import admin_pb2 as _admin_pb2
 from restante.v1 import failure_reports_pb2 as _failure_reports_pb2
+from restante.v1 import greylist_pb2 as _greylist_pb2
 from restante.v1 import outcomes_pb2 as _outcomes_pb2
 from restante.v1 import queue_pb2 as _queue_pb2
 from restante.v1 import reports_pb2 as _reports_pb2
@@ -149,6 +150,20 @@ class AdminServiceStub:
     """
     ClearFailedAddresses: _grpc.UnaryUnaryMultiCallable[_outcomes_pb2.ClearFailedAddressesRequest, _outcomes_pb2.ClearFailedAddressesResponse]
     """Clears such addresses. Errors: INVALID_ARGUMENT (the request names none)."""
+    ListGreylistTriplets: _grpc.UnaryUnaryMultiCallable[_greylist_pb2.ListGreylistTripletsRequest, _greylist_pb2.ListGreylistTripletsResponse]
+    """Lists the triplets of client network, sender and recipient that greylisting remembers.
+    Errors: INVALID_ARGUMENT {network, recipient}, INVALID_PAGE_TOKEN.
+    """
+    ListGreylistPasses: _grpc.UnaryUnaryMultiCallable[_greylist_pb2.ListGreylistPassesRequest, _greylist_pb2.ListGreylistPassesResponse]
+    """Lists the networks and recipients whose mail greylisting lets pass, and networks that have begun to prove themselves.
+    Errors: INVALID_PAGE_TOKEN.
+    """
+    AllowGreylistPass: _grpc.UnaryUnaryMultiCallable[_greylist_pb2.AllowGreylistPassRequest, _greylist_pb2.AllowGreylistPassResponse]
+    """Lets the mail of a client network, or for a recipient, pass greylisting. An installation has at most 1000 such
+    subjects. Errors: INVALID_ARGUMENT {subject}, LIMIT_EXCEEDED.
+    """
+    ClearGreylist: _grpc.UnaryUnaryMultiCallable[_greylist_pb2.ClearGreylistRequest, _greylist_pb2.ClearGreylistResponse]
+    """Forgets triplets and passes: their clients are new again. Errors: INVALID_ARGUMENT {subject, which}."""
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatisticsRequest, _admin_pb2.GetStatisticsResponse]
     """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch."""
 
@@ -267,6 +282,20 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     ClearFailedAddresses: _aio.UnaryUnaryMultiCallable[_outcomes_pb2.ClearFailedAddressesRequest, _outcomes_pb2.ClearFailedAddressesResponse]  # type: ignore[assignment]
     """Clears such addresses. Errors: INVALID_ARGUMENT (the request names none)."""
+    ListGreylistTriplets: _aio.UnaryUnaryMultiCallable[_greylist_pb2.ListGreylistTripletsRequest, _greylist_pb2.ListGreylistTripletsResponse]  # type: ignore[assignment]
+    """Lists the triplets of client network, sender and recipient that greylisting remembers.
+    Errors: INVALID_ARGUMENT {network, recipient}, INVALID_PAGE_TOKEN.
+    """
+    ListGreylistPasses: _aio.UnaryUnaryMultiCallable[_greylist_pb2.ListGreylistPassesRequest, _greylist_pb2.ListGreylistPassesResponse]  # type: ignore[assignment]
+    """Lists the networks and recipients whose mail greylisting lets pass, and networks that have begun to prove themselves.
+    Errors: INVALID_PAGE_TOKEN.
+    """
+    AllowGreylistPass: _aio.UnaryUnaryMultiCallable[_greylist_pb2.AllowGreylistPassRequest, _greylist_pb2.AllowGreylistPassResponse]  # type: ignore[assignment]
+    """Lets the mail of a client network, or for a recipient, pass greylisting. An installation has at most 1000 such
+    subjects. Errors: INVALID_ARGUMENT {subject}, LIMIT_EXCEEDED.
+    """
+    ClearGreylist: _aio.UnaryUnaryMultiCallable[_greylist_pb2.ClearGreylistRequest, _greylist_pb2.ClearGreylistResponse]  # type: ignore[assignment]
+    """Forgets triplets and passes: their clients are new again. Errors: INVALID_ARGUMENT {subject, which}."""
     GetStatistics: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatisticsRequest, _admin_pb2.GetStatisticsResponse]  # type: ignore[assignment]
     """Gets counts and sizes of the installation. SessionService.GetServer has its version and epoch."""
 
@@ -598,6 +627,44 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_outcomes_pb2.ClearFailedAddressesResponse, _abc.Awaitable[_outcomes_pb2.ClearFailedAddressesResponse]]:
         """Clears such addresses. Errors: INVALID_ARGUMENT (the request names none)."""
+
+    @_abc_1.abstractmethod
+    def ListGreylistTriplets(
+        self,
+        request: _greylist_pb2.ListGreylistTripletsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_greylist_pb2.ListGreylistTripletsResponse, _abc.Awaitable[_greylist_pb2.ListGreylistTripletsResponse]]:
+        """Lists the triplets of client network, sender and recipient that greylisting remembers.
+        Errors: INVALID_ARGUMENT {network, recipient}, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ListGreylistPasses(
+        self,
+        request: _greylist_pb2.ListGreylistPassesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_greylist_pb2.ListGreylistPassesResponse, _abc.Awaitable[_greylist_pb2.ListGreylistPassesResponse]]:
+        """Lists the networks and recipients whose mail greylisting lets pass, and networks that have begun to prove themselves.
+        Errors: INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def AllowGreylistPass(
+        self,
+        request: _greylist_pb2.AllowGreylistPassRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_greylist_pb2.AllowGreylistPassResponse, _abc.Awaitable[_greylist_pb2.AllowGreylistPassResponse]]:
+        """Lets the mail of a client network, or for a recipient, pass greylisting. An installation has at most 1000 such
+        subjects. Errors: INVALID_ARGUMENT {subject}, LIMIT_EXCEEDED.
+        """
+
+    @_abc_1.abstractmethod
+    def ClearGreylist(
+        self,
+        request: _greylist_pb2.ClearGreylistRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_greylist_pb2.ClearGreylistResponse, _abc.Awaitable[_greylist_pb2.ClearGreylistResponse]]:
+        """Forgets triplets and passes: their clients are new again. Errors: INVALID_ARGUMENT {subject, which}."""
 
     @_abc_1.abstractmethod
     def GetStatistics(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18restante/v1/checks.proto\x12\x0brestante.v1\"f\n\x10\x43heckRestriction\x12\'\n\x05\x63heck\x18\x01 \x01(\x0e\x32\x18.restante.v1.CheckMethod\x12)\n\x07results\x18\x02 \x03(\x0e\x32\x18.restante.v1.CheckResult\"\x86\x02\n\rMessageChecks\x12\"\n\x03spf\x18\x01 \x03(\x0b\x32\x15.restante.v1.SpfCheck\x12$\n\x04\x64kim\x18\x02 \x03(\x0b\x32\x16.restante.v1.DkimCheck\x12&\n\x05\x64marc\x18\x03 \x01(\x0b\x32\x17.restante.v1.DmarcCheck\x12\"\n\x03\x61rc\x18\x04 \x01(\x0b\x32\x15.restante.v1.ArcCheck\x12\x31\n\x0breverse_dns\x18\x05 \x01(\x0b\x32\x1c.restante.v1.ReverseDnsCheck\x12,\n\tdns_lists\x18\x06 \x03(\x0b\x32\x19.restante.v1.DnsListCheck\"\xb9\x01\n\x08SpfCheck\x12(\n\x06result\x18\x01 \x01(\x0e\x32\x18.restante.v1.CheckResult\x12*\n\x08identity\x18\x02 \x01(\x0e\x32\x18.restante.v1.SpfIdentity\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\x12\x11\n\tmechanism\x18\x04 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x05 \x01(\t\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x0e\n\x06record\x18\x07 \x01(\t\"\xda\x01\n\tDkimCheck\x12(\n\x06result\x18\x01 \x01(\x0e\x32\x18.restante.v1.CheckResult\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x10\n\x08selector\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\x12\x11\n\talgorithm\x18\x05 \x01(\t\x12\x10\n\x08key_bits\x18\x06 \x01(\x05\x12\x17\n\x0fsignature_start\x18\x07 \x01(\t\x12\x0f\n\x07testing\x18\x08 \x01(\x08\x12\x0f\n\x07partial\x18\t \x01(\x08\x12\x0f\n\x07problem\x18\n \x01(\t\"\xb2\x02\n\nDmarcCheck\x12(\n\x06result\x18\x01 \x01(\x0e\x32\x18.restante.v1.CheckResult\x12\x15\n\rauthor_domain\x18\x02 \x01(\t\x12\x15\n\rpolicy_domain\x18\x03 \x01(\t\x12\x1d\n\x15organizational_domain\x18\x04 \x01(\t\x12(\n\x06policy\x18\x05 \x01(\x0e\x32\x18.restante.v1.DmarcPolicy\x12\x0e\n\x06record\x18\x06 \x01(\t\x12\x0f\n\x07testing\x18\x07 \x01(\x08\x12\x13\n\x0bspf_aligned\x18\x08 \x01(\x08\x12\x14\n\x0c\x64kim_aligned\x18\t \x01(\x08\x12\x0f\n\x07problem\x18\n \x01(\t\x12\x11\n\treport_to\x18\x0b \x03(\t\x12\x13\n\x0b\x66\x61ilures_to\x18\x0c \x03(\t\"\x8b\x01\n\x08\x41rcCheck\x12(\n\x06result\x18\x01 \x01(\x0e\x32\x18.restante.v1.CheckResult\x12\x0f\n\x07sealers\x18\x02 \x03(\t\x12\x13\n\x0boldest_pass\x18\x03 \x01(\x05\x12\x1e\n\x16\x61uthentication_results\x18\x04 \x03(\t\x12\x0f\n\x07problem\x18\x05 \x01(\t\"I\n\x0fReverseDnsCheck\x12(\n\x06result\x18\x01 \x01(\x0e\x32\x18.restante.v1.CheckResult\x12\x0c\n\x04name\x18\x02 \x01(\t\"b\n\x0c\x44nsListCheck\x12\x10\n\x08\x64ns_zone\x18\x01 \x01(\t\x12\x0e\n\x06listed\x18\x02 \x01(\x08\x12\x0f\n\x07\x61nswers\x18\x03 \x03(\t\x12\x0e\n\x06weight\x18\x04 \x01(\x01\x12\x0f\n\x07problem\x18\x05 \x01(\t*\xf6\x01\n\x0b\x43heckResult\x12\x1c\n\x18\x43HECK_RESULT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43HECK_RESULT_NONE\x10\x01\x12\x15\n\x11\x43HECK_RESULT_PASS\x10\x02\x12\x15\n\x11\x43HECK_RESULT_FAIL\x10\x03\x12\x19\n\x15\x43HECK_RESULT_SOFTFAIL\x10\x04\x12\x18\n\x14\x43HECK_RESULT_NEUTRAL\x10\x05\x12\x17\n\x13\x43HECK_RESULT_POLICY\x10\x06\x12\x1a\n\x16\x43HECK_RESULT_TEMPERROR\x10\x07\x12\x1a\n\x16\x43HECK_RESULT_PERMERROR\x10\x08*]\n\x0bSpfIdentity\x12\x1c\n\x18SPF_IDENTITY_UNSPECIFIED\x10\x00\x12\x19\n\x15SPF_IDENTITY_MAILFROM\x10\x01\x12\x15\n\x11SPF_IDENTITY_HELO\x10\x02*x\n\x0b\x44marcPolicy\x12\x1c\n\x18\x44MARC_POLICY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44MARC_POLICY_NONE\x10\x01\x12\x1b\n\x17\x44MARC_POLICY_QUARANTINE\x10\x02\x12\x17\n\x13\x44MARC_POLICY_REJECT\x10\x03*\xc0\x01\n\x0b\x43heckMethod\x12\x1c\n\x18\x43HECK_METHOD_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HECK_METHOD_SPF\x10\x01\x12\x15\n\x11\x43HECK_METHOD_DKIM\x10\x02\x12\x16\n\x12\x43HECK_METHOD_DMARC\x10\x03\x12\x14\n\x10\x43HECK_METHOD_ARC\x10\x04\x12\x1c\n\x18\x43HECK_METHOD_REVERSE_DNS\x10\x05\x12\x1a\n\x16\x43HECK_METHOD_DNS_LISTS\x10\x06*\x9a\x01\n\x11\x46\x61iledCheckPolicy\x12#\n\x1f\x46\x41ILED_CHECK_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46\x41ILED_CHECK_POLICY_NONE\x10\x01\x12\"\n\x1e\x46\x41ILED_CHECK_POLICY_QUARANTINE\x10\x02\x12\x1e\n\x1a\x46\x41ILED_CHECK_POLICY_REJECT\x10\x03\x42\x90\x01\n\x0eio.restante.v1B\x0b\x43hecksProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18restante/v1/checks.proto\x12\x0brestante.v1\"f\n\x10\x43heckRestriction\x12\'\n\x05\x63heck\x18\x01 \x01(\x0e\x32\x18.restante.v1.CheckMethod\x12)\n\x07results\x18\x02 \x03(\x0e\x32\x18.restante.v1.CheckResult\"\x9a\x02\n\rMessageChecks\x12\"\n\x03spf\x18\x01 \x03(\x0b\x32\x15.restante.v1.SpfCheck\x12$\n\x04\x64kim\x18\x02 \x03(\x0b\x32\x16.restante.v1.DkimCheck\x12&\n\x05\x64marc\x18\x03 \x01(\x0b\x32\x17.restante.v1.DmarcCheck\x12\"\n\x03\x61rc\x18\x04 \x01(\x0b\x32\x15.restante.v1.ArcCheck\x12\x31\n\x0breverse_dns\x18\x05 \x01(\x0b\x32\x1c.restante.v1.ReverseDnsCheck\x12,\n\tdns_lists\x18\x06 \x03(\x0b\x32\x19.restante.v1.DnsListCheck\x12\x12\n\nchecked_by\x18\x07 \x01(\t\"\xb9\x01\n\x08SpfCheck\x12(\n\x06result\x18\x01 \x01(\x0e\x32\x18.restante.v1.CheckResult\x12*\n\x08identity\x18\x02 \x01(\x0e\x32\x18.restante.v1.SpfIdentity\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\x12\x11\n\tmechanism\x18\x04 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x05 \x01(\t\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x0e\n\x06record\x18\x07 \x01(\t\"\xda\x01\n\tDkimCheck\x12(\n\x06result\x18\x01 \x01(\x0e\x32\x18.restante.v1.CheckResult\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x10\n\x08selector\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\x12\x11\n\talgorithm\x18\x05 \x01(\t\x12\x10\n\x08key_bits\x18\x06 \x01(\x05\x12\x17\n\x0fsignature_start\x18\x07 \x01(\t\x12\x0f\n\x07testing\x18\x08 \x01(\x08\x12\x0f\n\x07partial\x18\t \x01(\x08\x12\x0f\n\x07problem\x18\n \x01(\t\"\xb2\x02\n\nDmarcCheck\x12(\n\x06result\x18\x01 \x01(\x0e\x32\x18.restante.v1.CheckResult\x12\x15\n\rauthor_domain\x18\x02 \x01(\t\x12\x15\n\rpolicy_domain\x18\x03 \x01(\t\x12\x1d\n\x15organizational_domain\x18\x04 \x01(\t\x12(\n\x06policy\x18\x05 \x01(\x0e\x32\x18.restante.v1.DmarcPolicy\x12\x0e\n\x06record\x18\x06 \x01(\t\x12\x0f\n\x07testing\x18\x07 \x01(\x08\x12\x13\n\x0bspf_aligned\x18\x08 \x01(\x08\x12\x14\n\x0c\x64kim_aligned\x18\t \x01(\x08\x12\x0f\n\x07problem\x18\n \x01(\t\x12\x11\n\treport_to\x18\x0b \x03(\t\x12\x13\n\x0b\x66\x61ilures_to\x18\x0c \x03(\t\"\x8b\x01\n\x08\x41rcCheck\x12(\n\x06result\x18\x01 \x01(\x0e\x32\x18.restante.v1.CheckResult\x12\x0f\n\x07sealers\x18\x02 \x03(\t\x12\x13\n\x0boldest_pass\x18\x03 \x01(\x05\x12\x1e\n\x16\x61uthentication_results\x18\x04 \x03(\t\x12\x0f\n\x07problem\x18\x05 \x01(\t\"I\n\x0fReverseDnsCheck\x12(\n\x06result\x18\x01 \x01(\x0e\x32\x18.restante.v1.CheckResult\x12\x0c\n\x04name\x18\x02 \x01(\t\"b\n\x0c\x44nsListCheck\x12\x10\n\x08\x64ns_zone\x18\x01 \x01(\t\x12\x0e\n\x06listed\x18\x02 \x01(\x08\x12\x0f\n\x07\x61nswers\x18\x03 \x03(\t\x12\x0e\n\x06weight\x18\x04 \x01(\x01\x12\x0f\n\x07problem\x18\x05 \x01(\t*\xf6\x01\n\x0b\x43heckResult\x12\x1c\n\x18\x43HECK_RESULT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43HECK_RESULT_NONE\x10\x01\x12\x15\n\x11\x43HECK_RESULT_PASS\x10\x02\x12\x15\n\x11\x43HECK_RESULT_FAIL\x10\x03\x12\x19\n\x15\x43HECK_RESULT_SOFTFAIL\x10\x04\x12\x18\n\x14\x43HECK_RESULT_NEUTRAL\x10\x05\x12\x17\n\x13\x43HECK_RESULT_POLICY\x10\x06\x12\x1a\n\x16\x43HECK_RESULT_TEMPERROR\x10\x07\x12\x1a\n\x16\x43HECK_RESULT_PERMERROR\x10\x08*]\n\x0bSpfIdentity\x12\x1c\n\x18SPF_IDENTITY_UNSPECIFIED\x10\x00\x12\x19\n\x15SPF_IDENTITY_MAILFROM\x10\x01\x12\x15\n\x11SPF_IDENTITY_HELO\x10\x02*x\n\x0b\x44marcPolicy\x12\x1c\n\x18\x44MARC_POLICY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44MARC_POLICY_NONE\x10\x01\x12\x1b\n\x17\x44MARC_POLICY_QUARANTINE\x10\x02\x12\x17\n\x13\x44MARC_POLICY_REJECT\x10\x03*\xc0\x01\n\x0b\x43heckMethod\x12\x1c\n\x18\x43HECK_METHOD_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HECK_METHOD_SPF\x10\x01\x12\x15\n\x11\x43HECK_METHOD_DKIM\x10\x02\x12\x16\n\x12\x43HECK_METHOD_DMARC\x10\x03\x12\x14\n\x10\x43HECK_METHOD_ARC\x10\x04\x12\x1c\n\x18\x43HECK_METHOD_REVERSE_DNS\x10\x05\x12\x1a\n\x16\x43HECK_METHOD_DNS_LISTS\x10\x06*\x9a\x01\n\x11\x46\x61iledCheckPolicy\x12#\n\x1f\x46\x41ILED_CHECK_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46\x41ILED_CHECK_POLICY_NONE\x10\x01\x12\"\n\x1e\x46\x41ILED_CHECK_POLICY_QUARANTINE\x10\x02\x12\x1e\n\x1a\x46\x41ILED_CHECK_POLICY_REJECT\x10\x03\x42\x90\x01\n\x0eio.restante.v1B\x0b\x43hecksProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,30 +32,30 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'restante.v1.checks_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016io.restante.v1B\013ChecksProtoP\001Z>github.com/restante/restante/clients/go/restante/v1;restantev1\242\002\003RST\252\002\013Restante.V1\312\002\013Restante\\V1\352\002\014Restante::V1'
-  _globals['_CHECKRESULT']._serialized_start=1446
-  _globals['_CHECKRESULT']._serialized_end=1692
-  _globals['_SPFIDENTITY']._serialized_start=1694
-  _globals['_SPFIDENTITY']._serialized_end=1787
-  _globals['_DMARCPOLICY']._serialized_start=1789
-  _globals['_DMARCPOLICY']._serialized_end=1909
-  _globals['_CHECKMETHOD']._serialized_start=1912
-  _globals['_CHECKMETHOD']._serialized_end=2104
-  _globals['_FAILEDCHECKPOLICY']._serialized_start=2107
-  _globals['_FAILEDCHECKPOLICY']._serialized_end=2261
+  _globals['_CHECKRESULT']._serialized_start=1466
+  _globals['_CHECKRESULT']._serialized_end=1712
+  _globals['_SPFIDENTITY']._serialized_start=1714
+  _globals['_SPFIDENTITY']._serialized_end=1807
+  _globals['_DMARCPOLICY']._serialized_start=1809
+  _globals['_DMARCPOLICY']._serialized_end=1929
+  _globals['_CHECKMETHOD']._serialized_start=1932
+  _globals['_CHECKMETHOD']._serialized_end=2124
+  _globals['_FAILEDCHECKPOLICY']._serialized_start=2127
+  _globals['_FAILEDCHECKPOLICY']._serialized_end=2281
   _globals['_CHECKRESTRICTION']._serialized_start=41
   _globals['_CHECKRESTRICTION']._serialized_end=143
   _globals['_MESSAGECHECKS']._serialized_start=146
-  _globals['_MESSAGECHECKS']._serialized_end=408
-  _globals['_SPFCHECK']._serialized_start=411
-  _globals['_SPFCHECK']._serialized_end=596
-  _globals['_DKIMCHECK']._serialized_start=599
-  _globals['_DKIMCHECK']._serialized_end=817
-  _globals['_DMARCCHECK']._serialized_start=820
-  _globals['_DMARCCHECK']._serialized_end=1126
-  _globals['_ARCCHECK']._serialized_start=1129
-  _globals['_ARCCHECK']._serialized_end=1268
-  _globals['_REVERSEDNSCHECK']._serialized_start=1270
-  _globals['_REVERSEDNSCHECK']._serialized_end=1343
-  _globals['_DNSLISTCHECK']._serialized_start=1345
-  _globals['_DNSLISTCHECK']._serialized_end=1443
+  _globals['_MESSAGECHECKS']._serialized_end=428
+  _globals['_SPFCHECK']._serialized_start=431
+  _globals['_SPFCHECK']._serialized_end=616
+  _globals['_DKIMCHECK']._serialized_start=619
+  _globals['_DKIMCHECK']._serialized_end=837
+  _globals['_DMARCCHECK']._serialized_start=840
+  _globals['_DMARCCHECK']._serialized_end=1146
+  _globals['_ARCCHECK']._serialized_start=1149
+  _globals['_ARCCHECK']._serialized_end=1288
+  _globals['_REVERSEDNSCHECK']._serialized_start=1290
+  _globals['_REVERSEDNSCHECK']._serialized_end=1363
+  _globals['_DNSLISTCHECK']._serialized_start=1365
+  _globals['_DNSLISTCHECK']._serialized_end=1463
 # @@protoc_insertion_point(module_scope)

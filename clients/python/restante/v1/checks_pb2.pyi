@@ -230,6 +230,11 @@ class MessageChecks(_message.Message):
     ARC_FIELD_NUMBER: _builtins.int
     REVERSE_DNS_FIELD_NUMBER: _builtins.int
     DNS_LISTS_FIELD_NUMBER: _builtins.int
+    CHECKED_BY_FIELD_NUMBER: _builtins.int
+    checked_by: _builtins.str
+    """The server whose Authentication-Results say this about mail by LMTP, one of transport.trusted_authserv_ids; empty: a
+    gateway of this installation has checked the message. The core sets it, and ignores that of a gateway.
+    """
     @_builtins.property
     def spf(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpfCheck]:
         """Of HELO and of the reverse-path, at most 2."""
@@ -263,10 +268,11 @@ class MessageChecks(_message.Message):
         arc: Global___ArcCheck | None = ...,
         reverse_dns: Global___ReverseDnsCheck | None = ...,
         dns_lists: _abc.Iterable[Global___DnsListCheck] | None = ...,
+        checked_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arc", b"arc", "dmarc", b"dmarc", "reverse_dns", b"reverse_dns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arc", b"arc", "dkim", b"dkim", "dmarc", b"dmarc", "dns_lists", b"dns_lists", "reverse_dns", b"reverse_dns", "spf", b"spf"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arc", b"arc", "checked_by", b"checked_by", "dkim", b"dkim", "dmarc", b"dmarc", "dns_lists", b"dns_lists", "reverse_dns", b"reverse_dns", "spf", b"spf"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,8 +70,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 26
     """FAILED_PRECONDITION {limit, value}. There are as many as there may be. `limit` names them: the folders, keywords or
-    subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream. `value` is the most
-    that there may be. Caused by clients.
+    subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream, the greylist_passes of
+    administrators. `value` is the most that there may be. Caused by clients.
     """
     ERROR_REASON_TOO_MANY_OPERATIONS: _ErrorReason.ValueType  # 27
     """RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients."""
@@ -183,6 +183,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION {domain, selector, problem}. The state of the key forbids this. Caused by clients."""
     ERROR_REASON_REPORT_NOT_FOUND: _ErrorReason.ValueType  # 130
     """NOT_FOUND {report_id}. There is no such report. Caused by clients."""
+    ERROR_REASON_GREYLISTED: _ErrorReason.ValueType  # 140
+    """UNAVAILABLE {seconds}. Greylisting defers mail of a client that is new here; a retry after so many seconds passes."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 120
     """DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
     begun may have happened.
@@ -272,8 +274,8 @@ clients.
 """
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 26
 """FAILED_PRECONDITION {limit, value}. There are as many as there may be. `limit` names them: the folders, keywords or
-subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream. `value` is the most
-that there may be. Caused by clients.
+subscriptions of a mailbox, the uids of a folder, the stream_subscriptions of a Watch stream, the greylist_passes of
+administrators. `value` is the most that there may be. Caused by clients.
 """
 ERROR_REASON_TOO_MANY_OPERATIONS: ErrorReason.ValueType  # 27
 """RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients."""
@@ -385,6 +387,8 @@ ERROR_REASON_DOMAIN_KEY_STATE: ErrorReason.ValueType  # 112
 """FAILED_PRECONDITION {domain, selector, problem}. The state of the key forbids this. Caused by clients."""
 ERROR_REASON_REPORT_NOT_FOUND: ErrorReason.ValueType  # 130
 """NOT_FOUND {report_id}. There is no such report. Caused by clients."""
+ERROR_REASON_GREYLISTED: ErrorReason.ValueType  # 140
+"""UNAVAILABLE {seconds}. Greylisting defers mail of a client that is new here; a retry after so many seconds passes."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 120
 """DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
 begun may have happened.

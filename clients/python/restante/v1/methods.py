@@ -3,7 +3,7 @@
 from typing import Any
 
 from restante.methods import Method
-from restante.v1 import admin_pb2, content_pb2, directory_pb2, failure_reports_pb2, folder_pb2, job_pb2, mailbox_pb2, message_pb2, outcomes_pb2, queue_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, transport_pb2
+from restante.v1 import admin_pb2, content_pb2, directory_pb2, failure_reports_pb2, folder_pb2, greylist_pb2, job_pb2, mailbox_pb2, message_pb2, outcomes_pb2, queue_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, transport_pb2
 
 GET_JOB = Method(
     "JobService", "GetJob", job_pb2.GetJobRequest, job_pb2.GetJobResponse, "get_job"
@@ -172,6 +172,18 @@ LIST_FAILED_ADDRESSES = Method(
 )
 CLEAR_FAILED_ADDRESSES = Method(
     "AdminService", "ClearFailedAddresses", outcomes_pb2.ClearFailedAddressesRequest, outcomes_pb2.ClearFailedAddressesResponse, "clear_failed_addresses"
+)
+LIST_GREYLIST_TRIPLETS = Method(
+    "AdminService", "ListGreylistTriplets", greylist_pb2.ListGreylistTripletsRequest, greylist_pb2.ListGreylistTripletsResponse, "list_greylist_triplets"
+)
+LIST_GREYLIST_PASSES = Method(
+    "AdminService", "ListGreylistPasses", greylist_pb2.ListGreylistPassesRequest, greylist_pb2.ListGreylistPassesResponse, "list_greylist_passes"
+)
+ALLOW_GREYLIST_PASS = Method(
+    "AdminService", "AllowGreylistPass", greylist_pb2.AllowGreylistPassRequest, greylist_pb2.AllowGreylistPassResponse, "allow_greylist_pass"
+)
+CLEAR_GREYLIST = Method(
+    "AdminService", "ClearGreylist", greylist_pb2.ClearGreylistRequest, greylist_pb2.ClearGreylistResponse, "clear_greylist"
 )
 GET_STATISTICS = Method(
     "AdminService", "GetStatistics", admin_pb2.GetStatisticsRequest, admin_pb2.GetStatisticsResponse, "get_statistics"
@@ -342,6 +354,10 @@ ALL: tuple[Method[Any, Any], ...] = (
     LIST_TLS_SESSIONS,
     LIST_FAILED_ADDRESSES,
     CLEAR_FAILED_ADDRESSES,
+    LIST_GREYLIST_TRIPLETS,
+    LIST_GREYLIST_PASSES,
+    ALLOW_GREYLIST_PASS,
+    CLEAR_GREYLIST,
     GET_STATISTICS,
     UPLOAD_CHUNK,
     GET_UPLOAD,

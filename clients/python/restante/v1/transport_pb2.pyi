@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from restante.v1 import checks_pb2 as _checks_pb2
+from restante.v1 import greylist_pb2 as _greylist_pb2
 from restante.v1 import outcomes_pb2 as _outcomes_pb2
 from restante.v1 import submission_pb2 as _submission_pb2
 import builtins as _builtins
@@ -62,6 +63,7 @@ class VerifyRecipientsRequest(_message.Message):
     FORWARD_PATHS_FIELD_NUMBER: _builtins.int
     SIZE_OCTETS_FIELD_NUMBER: _builtins.int
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     reverse_path: _builtins.str
     """addr-spec; empty: the null path."""
     size_octets: _builtins.int
@@ -72,6 +74,10 @@ class VerifyRecipientsRequest(_message.Message):
     def forward_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 100."""
 
+    @_builtins.property
+    def evidence(self) -> _greylist_pb2.ClientEvidence:
+        """Of mail from another server, which greylisting may defer; absent: it never does."""
+
     def __init__(
         self,
         *,
@@ -79,10 +85,11 @@ class VerifyRecipientsRequest(_message.Message):
         forward_paths: _abc.Iterable[_builtins.str] | None = ...,
         size_octets: _builtins.int = ...,
         client_address: _builtins.str = ...,
+        evidence: _greylist_pb2.ClientEvidence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "forward_paths", b"forward_paths", "reverse_path", b"reverse_path", "size_octets", b"size_octets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "evidence", b"evidence", "forward_paths", b"forward_paths", "reverse_path", b"reverse_path", "size_octets", b"size_octets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -122,10 +129,11 @@ class RecipientVerdict(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     GOOD_FOR_MILLISECONDS_FIELD_NUMBER: _builtins.int
     FAILED_BEFORE_FIELD_NUMBER: _builtins.int
+    CONTENT_STATUS_FIELD_NUMBER: _builtins.int
     accepted: _builtins.bool
     """It would be accepted."""
     good_for_milliseconds: _builtins.int
-    """INVALID_ADDRESS, STORE_FULL.
+    """INVALID_ADDRESS, GREYLISTED, STORE_FULL.
     Time for which a gateway may give the same verdict for mail of any size and sender
     """
     @_builtins.property
@@ -138,6 +146,13 @@ class RecipientVerdict(_message.Message):
         Warning for a session's user: earlier mail to this address has failed, because it
         """
 
+    @_builtins.property
+    def content_status(self) -> _status_pb2.Status:
+        """does not exist. Mail to it is accepted all the same, since it may exist by now.
+        Absent for an smtp identity.
+        With `accepted`: the reason to refuse the content before it begins: GREYLISTED,
+        """
+
     def __init__(
         self,
         *,
@@ -145,10 +160,11 @@ class RecipientVerdict(_message.Message):
         status: _status_pb2.Status | None = ...,
         good_for_milliseconds: _builtins.int = ...,
         failed_before: _outcomes_pb2.FailedAddress | None = ...,
+        content_status: _status_pb2.Status | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failed_before", b"failed_before", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content_status", b"content_status", "failed_before", b"failed_before", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "failed_before", b"failed_before", "good_for_milliseconds", b"good_for_milliseconds", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "content_status", b"content_status", "failed_before", b"failed_before", "good_for_milliseconds", b"good_for_milliseconds", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from restante_cli.admin import accounts, aliases, domains, failed, jobs, queue, reports, store, trace
+from restante_cli.admin import accounts, aliases, domains, failed, greylist, jobs, queue, reports, store, trace
 from restante_cli.admin.context import Admin
 from restante_cli.main import Commands
 
@@ -65,6 +65,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     accounts.quota,
     queue.queue,
     failed.failed_address,
+    greylist.greylist,
     jobs.job_group,
     reports.reports,
     *trace.COMMANDS,

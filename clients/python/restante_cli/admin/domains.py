@@ -22,7 +22,7 @@ from restante_cli.failures import run
 from restante_cli.groups import Group
 from restante_cli.output import output_option, say, show
 
-COLUMNS = ("name", "accounts", "aliases", "catch_all", "resending", "failed_dmarc", "forged_sender")
+COLUMNS = ("name", "accounts", "aliases", "catch_all", "resending", "failed_dmarc", "forged_sender", "greylisting")
 RESENDING = {
     "never": ResendingPolicy.RESENDING_POLICY_NEVER,
     "within-domain": ResendingPolicy.RESENDING_POLICY_WITHIN_DOMAIN,
@@ -33,6 +33,8 @@ ON_FAILURE = {
     "quarantine": FailedCheckPolicy.FAILED_CHECK_POLICY_QUARANTINE,
     "reject": FailedCheckPolicy.FAILED_CHECK_POLICY_REJECT,
 }
+
+SWITCHED = ("off", "on")
 
 
 @click.group(cls=Group)
@@ -53,6 +55,7 @@ def _described(found: Domain) -> dict[str, Any]:
         "resending": next((name for name, policy in RESENDING.items() if policy == found.resending), ""),
         "failed_dmarc": _on_failure(found.failed_dmarc),
         "forged_sender": _on_failure(found.forged_sender),
+        "greylisting": SWITCHED[found.greylisting],
     }
 
 
@@ -112,6 +115,11 @@ async def _list(admin: Admin, form: str) -> None:
     help="Mail from outside that claims a domain of this installation, and no check confirms it: deliver it, put it "
     "into Junk, or refuse it.",
 )
+@click.option(
+    "--greylisting",
+    type=click.Choice(SWITCHED),
+    help="Defer the first mail of clients that are new here (RFC 6647); their servers come again.",
+)
 @output_option
 @click.pass_obj
 def update(
@@ -121,16 +129,21 @@ def update(
     resending: str | None,
     dmarc: str | None,
     forged: str | None,
+    greylisting: str | None,
     form: str,
 ) -> None:
     """Change the given settings of the domain NAME."""
-    if catch_all is None and resending is None and dmarc is None and forged is None:
-        raise click.UsageError("No change was requested: give --catch-all, --resending, --dmarc or --forged.")
+    if all(given is None for given in (catch_all, resending, dmarc, forged, greylisting)):
+        raise click.UsageError(
+            "No change was requested: give --catch-all, --resending, --dmarc, --forged or --greylisting."
+        )
     request = UpdateDomainRequest(name=name)
     if dmarc is not None:
         request.failed_dmarc = ON_FAILURE[dmarc]
     if forged is not None:
         request.forged_sender = ON_FAILURE[forged]
+    if greylisting is not None:
+        request.greylisting = bool(SWITCHED.index(greylisting))
     if catch_all is not None:
         request.catch_all = "" if catch_all.lower() == "none" else catch_all
     if resending is not None:

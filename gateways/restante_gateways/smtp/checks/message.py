@@ -87,6 +87,13 @@ class MessageChecks:
         self._metrics.checked(checks, clock() - began)
         return checks
 
+    async def before_content(self, *, spf: bool, reverse_dns: bool) -> Checks:
+        """Those of these results that are made. They need no content, and are there after at most `seconds`."""
+        return Checks(
+            spf=await self._spf if spf and self._spf is not None else (),
+            reverse_dns=(await self._client_results())[0] if reverse_dns else None,
+        )
+
     def close(self) -> None:
         """Give up what still runs."""
         for task in (self._spf, *self._early):

@@ -53,6 +53,8 @@ def update_domain(tx: Connection, call: Call, request: v1.UpdateDomainRequest) -
         found = domains.set_rules(tx, request.name, failed_dmarc=_on_failure(request.failed_dmarc, "failed_dmarc"))
     if request.HasField("forged_sender"):
         found = domains.set_rules(tx, request.name, forged_sender=_on_failure(request.forged_sender, "forged_sender"))
+    if request.HasField("greylisting"):
+        found = domains.set_rules(tx, request.name, greylisting=request.greylisting)
     return v1.UpdateDomainResponse(domain=_domain(found))
 
 
@@ -238,6 +240,7 @@ def _domain(found: domains.Domain) -> v1.Domain:
         resending=v1.ResendingPolicy.ValueType(found.resending),
         failed_dmarc=FailedCheckPolicy.ValueType(found.rules.failed_dmarc),
         forged_sender=FailedCheckPolicy.ValueType(found.rules.forged_sender),
+        greylisting=found.rules.greylisting,
     )
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from restante.errors import (
+    Greylisted,
     InvalidAddress,
     InvalidArgument,
     QuotaExceeded,
@@ -23,6 +24,7 @@ from restante.v1.transport_pb2 import RecipientVerdict, VerifyRecipientsRequest,
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers, every
+from restante_server.api.services import greylisting
 from restante_server.api.services.failed_addresses import failed_address
 from restante_server.db.clock import now_microseconds
 from restante_server.directory import addresses
@@ -49,14 +51,20 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
     if len(request.forward_paths) > MAX_VERIFIED:
         raise InvalidArgument(field="forward_paths", problem=f"must be at most {MAX_VERIFIED}")
     problems, failures = await _judged(call, request.forward_paths, request.size_octets, request.reverse_path)
+    taken = [path for path, problem in zip(request.forward_paths, problems, strict=True) if problem is None]
+    grey = await greylisting.subject_to(call, taken)
+    deferrals = await greylisting.deferrals(call, request, grey)
     verdicts = []
     for path, problem in zip(request.forward_paths, problems, strict=True):
         if problem is not None:
             verdicts.append(refused(problem))
         elif path in failures:
             verdicts.append(RecipientVerdict(accepted=True, failed_before=failed_address(failures[path])))
+        elif path in deferrals:
+            verdicts.append(deferred(deferrals[path], request.reverse_path))
         else:
-            verdicts.append(OPEN if call.core.recipients.is_open(path) else RecipientVerdict(accepted=True))
+            known = path not in grey and call.core.recipients.is_open(path)
+            verdicts.append(OPEN if known else RecipientVerdict(accepted=True))
     return VerifyRecipientsResponse(verdicts=verdicts)
 
 
@@ -107,6 +115,17 @@ async def _judged(
 def refused(problem: RestanteError) -> RecipientVerdict:
     """The verdict with a reason to refuse."""
     return RecipientVerdict(accepted=False, status=to_status(problem))
+
+
+def deferred(problem: Greylisted, reverse_path: str) -> RecipientVerdict:
+    """The verdict for mail of an unknown client.
+
+    From the null path the content is refused, not the recipient: other servers verify the addresses of senders by an
+    attempt without a content, and must not be delayed.
+    """
+    if reverse_path:
+        return refused(problem)
+    return RecipientVerdict(accepted=True, content_status=to_status(problem))
 
 
 def not_found(found: Resolution) -> RecipientNotFound:

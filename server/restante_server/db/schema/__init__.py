@@ -26,6 +26,7 @@ from restante_server.db.schema.directory import (
     login_failure,
 )
 from restante_server.db.schema.feedback import dmarc_domain, dmarc_row, failure_incident, report, report_cursor
+from restante_server.db.schema.greylist import greylist_pass, greylist_triplet
 from restante_server.db.schema.installation import lasting_secret, revoked_session, sealing_key, store, used_exchange
 from restante_server.db.schema.jobs import job, job_finding
 from restante_server.db.schema.mailboxes import (
@@ -69,6 +70,8 @@ __all__ = [
     "failed_address",
     "failure_incident",
     "folder",
+    "greylist_pass",
+    "greylist_triplet",
     "job",
     "job_finding",
     "keyword",

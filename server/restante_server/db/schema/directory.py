@@ -11,6 +11,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -28,6 +29,7 @@ domain = Table(
     Column(
         "forged_sender", Integer, nullable=False, server_default="2"
     ),  # mail from outside that claims a local domain
+    Column("greylisting", Boolean, nullable=False, server_default=false()),
     Column("created_at", BigInteger, nullable=False),
 )
 

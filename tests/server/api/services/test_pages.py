@@ -26,6 +26,10 @@ from restante_server.db import schema
 from restante_server.db.operation import Write
 from restante_server.transport.feedback import archive, failure_reports
 from restante_server.transport.feedback.aggregate_reports import new_report
+from restante_server.transport.greylisting import overview
+from restante_server.transport.greylisting import rows as greylisted
+from restante_server.transport.greylisting.policy import GreylistSettings
+from restante_server.transport.greylisting.triplet import Triplet
 from restante_server.transport.outbound import failed_addresses, holds
 from restante_server.transport.tls import sessions
 from restante_server.upkeep.jobs import records
@@ -145,12 +149,16 @@ def _start_jobs(tx: Connection) -> None:
 
 
 def _insert_queue_facts(tx: Connection) -> None:
-    """Three standing holds, failed addresses and counts of TLS sessions."""
+    """Three standing holds, failed addresses, counts of TLS sessions, and rows of greylisting."""
     now = time.time_ns() // 1_000
     domains = [f"d{number}.example.org" for number in range(3)]
     holds.add(tx, holds.Kind.DESTINATION, domains, "admin", now)
     failures = [failed_addresses.Failure(f"x@{name}", "5.1.1", "no such user", now) for name in domains]
     failed_addresses.note(tx, failures)
+    for number in range(3):
+        triplet = Triplet("192.0.2.0/24", f"x@d{number}.example.org", f"alice@{DOMAIN}")
+        greylisted.meet(tx, greylisted.Asked((triplet,), (), ((),)), GreylistSettings(), now)
+        overview.allow(tx, f"192.0.2.{number}", now)
     sessions.add(tx, now // 86_400_000_000, [(sessions.Kind(name, 1, (), ()), 1) for name in domains], [])
 
 

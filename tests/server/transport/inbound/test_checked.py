@@ -80,8 +80,16 @@ async def answer_to(
     return await accept_message(world.call(world.gateway(), FOREVER), request)
 
 
-async def rule(world: World, domain: str = "example.test", **rules: OnFailure) -> None:
-    await world.db.write(Write(lambda tx: domains.set_rules(tx, domain, **rules)))
+async def rule(
+    world: World,
+    domain: str = "example.test",
+    *,
+    failed_dmarc: OnFailure | None = None,
+    forged_sender: OnFailure | None = None,
+) -> None:
+    await world.db.write(
+        Write(lambda tx: domains.set_rules(tx, domain, failed_dmarc=failed_dmarc, forged_sender=forged_sender))
+    )
 
 
 async def history(world: World, transport_id: int) -> oversight.History:

@@ -95,6 +95,7 @@ def upgrade() -> None:
         sa.Column("resending", sa.Integer(), nullable=False),
         sa.Column("failed_dmarc", sa.Integer(), server_default="2", nullable=False),
         sa.Column("forged_sender", sa.Integer(), server_default="2", nullable=False),
+        sa.Column("greylisting", sa.Boolean(), server_default=sa.text("0"), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("domain_id", name=op.f("pk_domain")),
         sa.UniqueConstraint("ascii_name", name=op.f("uq_domain_ascii_name")),
@@ -151,6 +152,34 @@ def upgrade() -> None:
         ),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "greylist_pass",
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("is_allowed", sa.Boolean(), nullable=False),
+        sa.Column("times", sa.Integer(), nullable=False),
+        sa.Column("counted_at", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("subject", name=op.f("pk_greylist_pass")),
+        comment="Networks and recipients whose mail passes greylisting.",
+    )
+    op.create_index(op.f("ix_greylist_pass_expires_at"), "greylist_pass", ["expires_at"], unique=False)
+    op.create_table(
+        "greylist_triplet",
+        sa.Column("triplet_key", sa.LargeBinary(), nullable=False),
+        sa.Column("network", sa.Text(), nullable=False),
+        sa.Column("reverse_path", sa.Text(), nullable=False),
+        sa.Column("recipient", sa.Text(), nullable=False),
+        sa.Column("is_known", sa.Boolean(), nullable=False),
+        sa.Column("first_at", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("triplet_key", name=op.f("pk_greylist_triplet")),
+        comment="Combinations from which mail has come to domains with greylisting.",
+    )
+    op.create_index("ix_greylist_triplet_expiry", "greylist_triplet", ["is_known", "expires_at"], unique=False)
+    op.create_index("ix_greylist_triplet_network", "greylist_triplet", ["network", "triplet_key"], unique=False)
+    op.create_index(op.f("ix_greylist_triplet_recipient"), "greylist_triplet", ["recipient"], unique=False)
     op.create_table(
         "job",
         sa.Column("job_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

@@ -1,0 +1,1 @@
+"""Greylisting (RFC 6647): mail of unknown clients is deferred once (docs/design.md "Greylisting")."""
