@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from aiosmtplib.esmtp import parse_esmtp_extensions
+from hypothesis import given
+from hypothesis import strategies as st
 
 from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
 from restante_gateways.relay.commands import (
@@ -40,6 +43,12 @@ def test_keywords_of_ehlo() -> None:
     assert found == Offer(dsn=True, eight_bit=True, smtputf8=False, starttls=True, size=1000)
     assert Offer.of({}).size is None
     assert Offer.of({"size": ""}).size == Offer.of({"size": "big"}).size == Offer.of({"size": "9" * 40}).size == 0
+
+
+@given(st.lists(st.text(alphabet="AUTHSIZE=dsn 09-\t\r\n\x00\udcff\u00e9", max_size=20)).map("\n".join))
+def test_any_reply_to_ehlo_is_an_offer(text: str) -> None:
+    found = Offer.of(*parse_esmtp_extensions(text))
+    assert found.size is None or found.size >= 0
 
 
 @pytest.mark.parametrize(
