@@ -8,9 +8,11 @@ from functools import partial
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.notify import COMPARE_SECONDS
 from restante_server.db.operation import Write
-from restante_server.transport.feedback import archive, daily, failure_sending, received, tls_reports
-from restante_server.transport.feedback.daily import Reporter
+from restante_server.transport.feedback import archive, failure_sending, outgoing, received
+from restante_server.transport.feedback.daily import DailyAggregate
 from restante_server.transport.feedback.failure_sending import Limits
+from restante_server.transport.feedback.outgoing import Reporter
+from restante_server.transport.feedback.tls_reports import DailyTls
 from restante_server.transport.service import MINUTE_SECONDS, POLL_SECONDS, PURGE_SECONDS
 from restante_server.upkeep import sweeps
 from restante_server.upkeep.jobs import leases
@@ -81,8 +83,8 @@ def of_reports(core: Core) -> list[PeriodicTask]:
     async def exchange() -> None:
         moment = now()
         if given.send:
-            await daily.send(core.db, core.transport.settings, reporter, moment)
-            await tls_reports.send(core.db, core.transport.settings, reporter, moment)
+            await outgoing.send(core.db, core.transport.settings, reporter, DailyAggregate(), moment)
+            await outgoing.send(core.db, core.transport.settings, reporter, DailyTls(), moment)
         await received.read(core.db, core.contents.directory, given.addresses, moment)
         before = moment - given.keep_days * sweeps.DAY
         forget = Write(partial(archive.forget, before=before, most=sweeps.AT_ONCE), rows=sweeps.AT_ONCE)

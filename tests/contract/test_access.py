@@ -134,6 +134,8 @@ ALLOWED: dict[str, set[str]] = {
     "TransportService/GetStsPolicy": {"relay"},
     "TransportService/StoreStsPolicy": {"relay"},
     "TransportService/ReportTlsSessions": {"relay"},
+    "TransportService/LeaseTlsReports": {"relay"},
+    "TransportService/SettleTlsReport": {"relay"},
     "DirectoryService/ResolveNames": API,
     "DirectoryService/ListEntries": API,
     "DirectoryService/GetEntry": API,

@@ -41,6 +41,7 @@ from restante.v1 import (
     submission_pb2,
     sync_pb2,
     tls_pb2,
+    tls_reports_pb2,
     transport_pb2,
 )
 from restante.v1.message_pb2 import MatchingMessages, MessageSet
@@ -433,6 +434,10 @@ REPORTS = {
     "AdminService/ListDmarcReportRows": refused(reports_pb2.ListDmarcReportRowsRequest(report_id=1)),
     "AdminService/ListFailureReports": refused(failure_reports_pb2.ListFailureReportsRequest()),
     "AdminService/GetFailureReport": refused(failure_reports_pb2.GetFailureReportRequest(report_id=1)),
+    "AdminService/ListTlsReports": refused(tls_reports_pb2.ListTlsReportsRequest()),
+    "AdminService/ListTlsReportRows": refused(tls_reports_pb2.ListTlsReportRowsRequest(report_id=1)),
+    "TransportService/LeaseTlsReports": refused(tls_reports_pb2.LeaseTlsReportsRequest(max_leases=1)),
+    "TransportService/SettleTlsReport": refused(tls_reports_pb2.SettleTlsReportRequest(report_id=1, lease_id=1)),
 }
 
 QUEUE = {

@@ -20,6 +20,7 @@ from restante.v1.tls_pb2 import (
     StsPolicy,
     TlsPolicyKind,
 )
+from restante.v1.tls_reports_pb2 import LeaseTlsReportsRequest
 from restante.v1.transport_pb2 import (
     LeaseOutboundRequest,
     OutboundLease,
@@ -188,6 +189,10 @@ async def test_a_policy_is_stored_and_sessions_are_reported(relay: Relay) -> Non
     report.sessions.add(policy_domain="example.net", kind=TlsPolicyKind.TLS_POLICY_KIND_NONE, successful_count=1)
     for _ in range(2):  # a repeat is harmless
         await relay.link.execute(methods.REPORT_TLS_SESSIONS, report)
+
+
+async def test_no_tls_report_is_due(relay: Relay) -> None:
+    assert not (await relay.link.execute(methods.LEASE_TLS_REPORTS, LeaseTlsReportsRequest(max_leases=1))).leases
 
 
 async def test_the_queue_in_memory_serves_nothing_else() -> None:

@@ -27,6 +27,7 @@ from restante.v1.tls_pb2 import (
     StsPolicy,
     TlsSessions,
 )
+from restante.v1.tls_reports_pb2 import LeaseTlsReportsResponse
 from restante.v1.transport_pb2 import (
     LeaseOutboundRequest,
     LeaseOutboundResponse,
@@ -156,6 +157,8 @@ class OutboundQueue:
             return StoreStsPolicyResponse()
         if method is methods.REPORT_TLS_SESSIONS:
             return await self._report_tls(request)
+        if method is methods.LEASE_TLS_REPORTS:
+            return LeaseTlsReportsResponse()  # none is due
         raise errors.UnknownReason("", grpc.StatusCode.UNIMPLEMENTED)
 
     # --- TLS ---

@@ -1,4 +1,4 @@
-"""A web server on loopback for MTA-STS policies, whose answer a test sets.
+"""A web server on loopback for MTA-STS policies and TLS reports, whose answer a test sets.
 
 async with policy_server(context) as server:
     server.answer = response(POLICY)
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)\r\n")
 
 
 def response(
@@ -30,13 +33,15 @@ def chunked(*chunks: bytes) -> list[bytes]:
 
 @dataclass
 class PolicyServer:
-    """The answer of the server, in pieces with a pause after each, and the heads of the requests that came."""
+    """The answer of the server, in pieces with a pause after each, and the requests that came."""
 
     port: int = 0
     answer: list[bytes] = field(default_factory=list)
     pause_seconds: float = 0.0
+    deaf: bool = False  # answers without reading a body
     hangs: bool = False  # keeps the connection open after the answer
-    requests: list[bytes] = field(default_factory=list)
+    requests: list[bytes] = field(default_factory=list)  # heads
+    bodies: list[bytes] = field(default_factory=list)  # of the requests that have one
 
 
 @contextlib.asynccontextmanager
@@ -50,7 +55,11 @@ async def policy_server(tls: ssl.SSLContext) -> AsyncIterator[PolicyServer]:
         assert task is not None
         tasks.add(task)
         try:
-            server.requests.append(await reader.readuntil(b"\r\n\r\n"))
+            head = await reader.readuntil(b"\r\n\r\n")
+            server.requests.append(head)
+            length = _LENGTH.search(head)
+            if length is not None and not server.deaf:
+                server.bodies.append(await reader.readexactly(int(length[1])))
             for piece in server.answer:
                 writer.write(piece)
                 await writer.drain()

@@ -21,5 +21,6 @@ export * from "./gen/restante/v1/signing_pb.js";
 export * from "./gen/restante/v1/submission_pb.js";
 export * from "./gen/restante/v1/sync_pb.js";
 export * from "./gen/restante/v1/tls_pb.js";
+export * from "./gen/restante/v1/tls_reports_pb.js";
 export * from "./gen/restante/v1/transport_pb.js";
 export * from "./gen/restante/v1/types_pb.js";

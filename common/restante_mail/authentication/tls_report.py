@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import unquote
 
+from restante_mail.authentication.https_url import is_https
 from restante_mail.authentication.tls_result import TlsPolicy, TlsResult
 from restante_mail.envelope.paths import BadPath, parse_path
 
@@ -78,10 +79,10 @@ def targets(record: str) -> Targets:
             scheme, _, rest = uri.strip(" \t").partition(":")
             if scheme.lower() == "mailto" and (address := _address(rest)):
                 addresses.append(address)
-            elif scheme.lower() == "https" and rest.startswith("//") and rest.isprintable() and " " not in rest:
-                urls.append(f"https:{rest}")
+            elif scheme.lower() == "https" and is_https(url := f"https:{rest}"):
+                urls.append(url)
         break  # a repeated field counts once
-    return Targets(tuple(addresses), tuple(urls))
+    return Targets(tuple(dict.fromkeys(addresses)), tuple(dict.fromkeys(urls)))
 
 
 def _address(rest: str) -> str:

@@ -41,46 +41,46 @@ def compress(octets: bytes) -> bytes:
     return gzip.compress(octets, compresslevel=9, mtime=0)
 
 
-def decompress(octets: bytes) -> bytes:
+def decompress(octets: bytes, most: int = MAX_OCTETS) -> bytes:
     """The report in a file: GZIP, the first file of a ZIP archive (which some receivers send), or plain.
 
-    Raises BadReport if it is damaged or has more than MAX_OCTETS.
+    Raises BadReport if it is damaged or has more than `most` octets.
     """
     if octets.startswith(_GZIP):
-        return _gunzipped(octets)
+        return _gunzipped(octets, most)
     if octets.startswith(_ZIP):
-        return _unzipped(octets)
-    return _bounded(octets)
+        return _unzipped(octets, most)
+    return _bounded(octets, most)
 
 
-def _gunzipped(octets: bytes) -> bytes:
+def _gunzipped(octets: bytes, most: int) -> bytes:
     inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
-        found = inflater.decompress(octets, MAX_OCTETS + 1)
+        found = inflater.decompress(octets, most + 1)
     except zlib.error as error:
         raise BadReport(f"the GZIP file is damaged: {error}") from None
-    _bounded(found)
+    _bounded(found, most)
     if not inflater.eof:
         raise BadReport("the GZIP file is not complete")
     return found
 
 
-def _unzipped(octets: bytes) -> bytes:
+def _unzipped(octets: bytes, most: int) -> bytes:
     found = b""
     try:
         with zipfile.ZipFile(BytesIO(octets)) as archive:
             files = [entry for entry in archive.infolist()[:MAX_FILES] if not entry.filename.endswith("/")]
             for entry in files[:1]:
                 with archive.open(entry) as file:
-                    found = file.read(MAX_OCTETS + 1)  # the size in the directory may be a lie
+                    found = file.read(most + 1)  # the size in the directory may be a lie
     except _DAMAGES as error:
         raise BadReport(f"the ZIP archive cannot be read: {error}") from None
     if not files:
         raise BadReport("the ZIP archive has no file")
-    return _bounded(found)
+    return _bounded(found, most)
 
 
-def _bounded(octets: bytes) -> bytes:
-    if len(octets) > MAX_OCTETS:
-        raise BadReport(f"the report has more than {MAX_OCTETS} octets")
+def _bounded(octets: bytes, most: int) -> bytes:
+    if len(octets) > most:
+        raise BadReport(f"the report has more than {most} octets")
     return octets

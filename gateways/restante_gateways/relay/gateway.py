@@ -19,11 +19,13 @@ from restante_gateways.relay.pool import Pool, Room
 from restante_gateways.relay.routes import Allowed, Ourselves, Router
 from restante_gateways.relay.tls import reporting
 from restante_gateways.relay.tls.destination import Policies
-from restante_gateways.relay.tls.fetch import FetchBounds, Fetcher
+from restante_gateways.relay.tls.fetch import Fetcher
+from restante_gateways.relay.tls.https import Bounds, Https
 from restante_gateways.relay.tls.policies import StsPolicies
 from restante_gateways.relay.tls.reporting import Reporter
 from restante_gateways.relay.tls.security import Security
 from restante_gateways.relay.tls.sessions import Sessions
+from restante_gateways.relay.tls.uploads import Uploads
 from restante_process.config import Config, Smarthost, Source
 
 LEASES_PER_CONNECTION = 5  # so that a slow destination leaves work for the other connections
@@ -48,7 +50,7 @@ class RelaySettings:
     mta_sts: bool = True
     dnssec: bool = False
     authorities: str = ""
-    fetch: FetchBounds = FetchBounds()
+    https: Bounds = Bounds()
     report_seconds: float = reporting.REPORT_SECONDS
     ourselves: tuple[tuple[str, int], ...] = ()  # (host, port) of this installation's own MX
     patience: Patience = Patience()
@@ -94,7 +96,7 @@ class Relay:
         for key in ("connections", "connections_per_host", "first_connections_per_host"):
             if getattr(settings, key) < 1:
                 raise ValueError(f"relay.{key} must be at least 1")
-        self._drain_seconds = settings.drain_seconds
+        self._drain_seconds, self._send = settings.drain_seconds, settings.send
         self._draining = asyncio.Event()
         resolver = Resolver(settings.nameservers, [settings.own_name], validating=settings.dnssec)
         sessions = Sessions(metrics.tls_session)
@@ -114,12 +116,12 @@ class Relay:
             slow_seconds=settings.slow_seconds,
             alone_seconds=settings.alone_seconds,
         )
-        allowed = Allowed(settings.allow_private)
+        https = Https(resolver, Allowed(settings.allow_private), security.verified, settings.https)
         self._sts = None
         if settings.mta_sts:
-            fetcher = Fetcher(resolver, allowed, security.verified, settings.fetch)
-            self._sts = StsPolicies(resolver, fetcher, core, sessions)
+            self._sts = StsPolicies(resolver, Fetcher(https), core, sessions)
         self._reporter = Reporter(sessions, resolver, core, settings.report_seconds)
+        self._uploads = Uploads(https, core, settings.report_seconds)
         router = Router(
             resolver,
             Routes(dict(settings.routes), settings.smarthosts, settings.port),
@@ -139,6 +141,8 @@ class Relay:
         work = [self._leases.take, self._leases.renew, self._pool.tidy, self._reporter.run]
         if self._sts is not None:
             work.append(self._sts.refresh)
+        if self._send:
+            work.append(self._uploads.run)
         loops = [asyncio.create_task(each()) for each in work]
         ended = asyncio.create_task(draining.wait())
         try:

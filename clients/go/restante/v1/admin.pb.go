@@ -2537,7 +2537,7 @@ var File_restante_v1_admin_proto protoreflect.FileDescriptor
 
 const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a!restante/v1/failure_reports.proto\x1a\x1arestante/v1/greylist.proto\x1a\x15restante/v1/job.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\"\x8c\x03\n" +
+	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a!restante/v1/failure_reports.proto\x1a\x1arestante/v1/greylist.proto\x1a\x15restante/v1/job.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\x1a\x1drestante/v1/tls_reports.proto\"\x8c\x03\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -2740,7 +2740,7 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x1cSENT_COPY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SENT_COPY_POLICY_API\x10\x01\x12\x1b\n" +
 	"\x17SENT_COPY_POLICY_ALWAYS\x10\x02\x12\x1a\n" +
-	"\x16SENT_COPY_POLICY_NEVER\x10\x032\x92\x1d\n" +
+	"\x16SENT_COPY_POLICY_NEVER\x10\x032\xd1\x1e\n" +
 	"\fAdminService\x12S\n" +
 	"\fCreateDomain\x12 .restante.v1.CreateDomainRequest\x1a!.restante.v1.CreateDomainResponse\x12P\n" +
 	"\vListDomains\x12\x1f.restante.v1.ListDomainsRequest\x1a .restante.v1.ListDomainsResponse\x12S\n" +
@@ -2774,7 +2774,9 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x10ListDmarcReports\x12$.restante.v1.ListDmarcReportsRequest\x1a%.restante.v1.ListDmarcReportsResponse\x12h\n" +
 	"\x13ListDmarcReportRows\x12'.restante.v1.ListDmarcReportRowsRequest\x1a(.restante.v1.ListDmarcReportRowsResponse\x12e\n" +
 	"\x12ListFailureReports\x12&.restante.v1.ListFailureReportsRequest\x1a'.restante.v1.ListFailureReportsResponse\x12_\n" +
-	"\x10GetFailureReport\x12$.restante.v1.GetFailureReportRequest\x1a%.restante.v1.GetFailureReportResponse\x12M\n" +
+	"\x10GetFailureReport\x12$.restante.v1.GetFailureReportRequest\x1a%.restante.v1.GetFailureReportResponse\x12Y\n" +
+	"\x0eListTlsReports\x12\".restante.v1.ListTlsReportsRequest\x1a#.restante.v1.ListTlsReportsResponse\x12b\n" +
+	"\x11ListTlsReportRows\x12%.restante.v1.ListTlsReportRowsRequest\x1a&.restante.v1.ListTlsReportRowsResponse\x12M\n" +
 	"\n" +
 	"CheckStore\x12\x1e.restante.v1.CheckStoreRequest\x1a\x1f.restante.v1.CheckStoreResponse\x12P\n" +
 	"\vBackupStore\x12\x1f.restante.v1.BackupStoreRequest\x1a .restante.v1.BackupStoreResponse\x12\\\n" +
@@ -2868,37 +2870,41 @@ var file_restante_v1_admin_proto_goTypes = []any{
 	(*ListDmarcReportRowsRequest)(nil),   // 61: restante.v1.ListDmarcReportRowsRequest
 	(*ListFailureReportsRequest)(nil),    // 62: restante.v1.ListFailureReportsRequest
 	(*GetFailureReportRequest)(nil),      // 63: restante.v1.GetFailureReportRequest
-	(*ListTlsSessionsRequest)(nil),       // 64: restante.v1.ListTlsSessionsRequest
-	(*ListFailedAddressesRequest)(nil),   // 65: restante.v1.ListFailedAddressesRequest
-	(*ClearFailedAddressesRequest)(nil),  // 66: restante.v1.ClearFailedAddressesRequest
-	(*ListGreylistTripletsRequest)(nil),  // 67: restante.v1.ListGreylistTripletsRequest
-	(*ListGreylistPassesRequest)(nil),    // 68: restante.v1.ListGreylistPassesRequest
-	(*AllowGreylistPassRequest)(nil),     // 69: restante.v1.AllowGreylistPassRequest
-	(*ClearGreylistRequest)(nil),         // 70: restante.v1.ClearGreylistRequest
-	(*CreateDomainKeysResponse)(nil),     // 71: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),       // 72: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),   // 73: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),      // 74: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),      // 75: restante.v1.DeleteDomainKeyResponse
-	(*ListQueueResponse)(nil),            // 76: restante.v1.ListQueueResponse
-	(*GetQueuedMessageResponse)(nil),     // 77: restante.v1.GetQueuedMessageResponse
-	(*HoldQueuedResponse)(nil),           // 78: restante.v1.HoldQueuedResponse
-	(*ReleaseQueuedResponse)(nil),        // 79: restante.v1.ReleaseQueuedResponse
-	(*ListStandingHoldsResponse)(nil),    // 80: restante.v1.ListStandingHoldsResponse
-	(*RetryQueuedResponse)(nil),          // 81: restante.v1.RetryQueuedResponse
-	(*RerouteQueuedResponse)(nil),        // 82: restante.v1.RerouteQueuedResponse
-	(*RemoveQueuedResponse)(nil),         // 83: restante.v1.RemoveQueuedResponse
-	(*ListDmarcReportsResponse)(nil),     // 84: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil),  // 85: restante.v1.ListDmarcReportRowsResponse
-	(*ListFailureReportsResponse)(nil),   // 86: restante.v1.ListFailureReportsResponse
-	(*GetFailureReportResponse)(nil),     // 87: restante.v1.GetFailureReportResponse
-	(*ListTlsSessionsResponse)(nil),      // 88: restante.v1.ListTlsSessionsResponse
-	(*ListFailedAddressesResponse)(nil),  // 89: restante.v1.ListFailedAddressesResponse
-	(*ClearFailedAddressesResponse)(nil), // 90: restante.v1.ClearFailedAddressesResponse
-	(*ListGreylistTripletsResponse)(nil), // 91: restante.v1.ListGreylistTripletsResponse
-	(*ListGreylistPassesResponse)(nil),   // 92: restante.v1.ListGreylistPassesResponse
-	(*AllowGreylistPassResponse)(nil),    // 93: restante.v1.AllowGreylistPassResponse
-	(*ClearGreylistResponse)(nil),        // 94: restante.v1.ClearGreylistResponse
+	(*ListTlsReportsRequest)(nil),        // 64: restante.v1.ListTlsReportsRequest
+	(*ListTlsReportRowsRequest)(nil),     // 65: restante.v1.ListTlsReportRowsRequest
+	(*ListTlsSessionsRequest)(nil),       // 66: restante.v1.ListTlsSessionsRequest
+	(*ListFailedAddressesRequest)(nil),   // 67: restante.v1.ListFailedAddressesRequest
+	(*ClearFailedAddressesRequest)(nil),  // 68: restante.v1.ClearFailedAddressesRequest
+	(*ListGreylistTripletsRequest)(nil),  // 69: restante.v1.ListGreylistTripletsRequest
+	(*ListGreylistPassesRequest)(nil),    // 70: restante.v1.ListGreylistPassesRequest
+	(*AllowGreylistPassRequest)(nil),     // 71: restante.v1.AllowGreylistPassRequest
+	(*ClearGreylistRequest)(nil),         // 72: restante.v1.ClearGreylistRequest
+	(*CreateDomainKeysResponse)(nil),     // 73: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),       // 74: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),   // 75: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),      // 76: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),      // 77: restante.v1.DeleteDomainKeyResponse
+	(*ListQueueResponse)(nil),            // 78: restante.v1.ListQueueResponse
+	(*GetQueuedMessageResponse)(nil),     // 79: restante.v1.GetQueuedMessageResponse
+	(*HoldQueuedResponse)(nil),           // 80: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),        // 81: restante.v1.ReleaseQueuedResponse
+	(*ListStandingHoldsResponse)(nil),    // 82: restante.v1.ListStandingHoldsResponse
+	(*RetryQueuedResponse)(nil),          // 83: restante.v1.RetryQueuedResponse
+	(*RerouteQueuedResponse)(nil),        // 84: restante.v1.RerouteQueuedResponse
+	(*RemoveQueuedResponse)(nil),         // 85: restante.v1.RemoveQueuedResponse
+	(*ListDmarcReportsResponse)(nil),     // 86: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),  // 87: restante.v1.ListDmarcReportRowsResponse
+	(*ListFailureReportsResponse)(nil),   // 88: restante.v1.ListFailureReportsResponse
+	(*GetFailureReportResponse)(nil),     // 89: restante.v1.GetFailureReportResponse
+	(*ListTlsReportsResponse)(nil),       // 90: restante.v1.ListTlsReportsResponse
+	(*ListTlsReportRowsResponse)(nil),    // 91: restante.v1.ListTlsReportRowsResponse
+	(*ListTlsSessionsResponse)(nil),      // 92: restante.v1.ListTlsSessionsResponse
+	(*ListFailedAddressesResponse)(nil),  // 93: restante.v1.ListFailedAddressesResponse
+	(*ClearFailedAddressesResponse)(nil), // 94: restante.v1.ClearFailedAddressesResponse
+	(*ListGreylistTripletsResponse)(nil), // 95: restante.v1.ListGreylistTripletsResponse
+	(*ListGreylistPassesResponse)(nil),   // 96: restante.v1.ListGreylistPassesResponse
+	(*AllowGreylistPassResponse)(nil),    // 97: restante.v1.AllowGreylistPassResponse
+	(*ClearGreylistResponse)(nil),        // 98: restante.v1.ClearGreylistResponse
 }
 var file_restante_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
@@ -2963,59 +2969,63 @@ var file_restante_v1_admin_proto_depIdxs = []int32{
 	61, // 59: restante.v1.AdminService.ListDmarcReportRows:input_type -> restante.v1.ListDmarcReportRowsRequest
 	62, // 60: restante.v1.AdminService.ListFailureReports:input_type -> restante.v1.ListFailureReportsRequest
 	63, // 61: restante.v1.AdminService.GetFailureReport:input_type -> restante.v1.GetFailureReportRequest
-	35, // 62: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
-	37, // 63: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
-	64, // 64: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
-	65, // 65: restante.v1.AdminService.ListFailedAddresses:input_type -> restante.v1.ListFailedAddressesRequest
-	66, // 66: restante.v1.AdminService.ClearFailedAddresses:input_type -> restante.v1.ClearFailedAddressesRequest
-	67, // 67: restante.v1.AdminService.ListGreylistTriplets:input_type -> restante.v1.ListGreylistTripletsRequest
-	68, // 68: restante.v1.AdminService.ListGreylistPasses:input_type -> restante.v1.ListGreylistPassesRequest
-	69, // 69: restante.v1.AdminService.AllowGreylistPass:input_type -> restante.v1.AllowGreylistPassRequest
-	70, // 70: restante.v1.AdminService.ClearGreylist:input_type -> restante.v1.ClearGreylistRequest
-	39, // 71: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
-	5,  // 72: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
-	7,  // 73: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
-	9,  // 74: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
-	11, // 75: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
-	71, // 76: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
-	72, // 77: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
-	73, // 78: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
-	74, // 79: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
-	75, // 80: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
-	13, // 81: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
-	15, // 82: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
-	17, // 83: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
-	19, // 84: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
-	21, // 85: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
-	23, // 86: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
-	26, // 87: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
-	28, // 88: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
-	30, // 89: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
-	76, // 90: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
-	77, // 91: restante.v1.AdminService.GetQueuedMessage:output_type -> restante.v1.GetQueuedMessageResponse
-	78, // 92: restante.v1.AdminService.HoldQueued:output_type -> restante.v1.HoldQueuedResponse
-	79, // 93: restante.v1.AdminService.ReleaseQueued:output_type -> restante.v1.ReleaseQueuedResponse
-	80, // 94: restante.v1.AdminService.ListStandingHolds:output_type -> restante.v1.ListStandingHoldsResponse
-	81, // 95: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
-	82, // 96: restante.v1.AdminService.RerouteQueued:output_type -> restante.v1.RerouteQueuedResponse
-	83, // 97: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
-	34, // 98: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
-	84, // 99: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
-	85, // 100: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
-	86, // 101: restante.v1.AdminService.ListFailureReports:output_type -> restante.v1.ListFailureReportsResponse
-	87, // 102: restante.v1.AdminService.GetFailureReport:output_type -> restante.v1.GetFailureReportResponse
-	36, // 103: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
-	38, // 104: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
-	88, // 105: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
-	89, // 106: restante.v1.AdminService.ListFailedAddresses:output_type -> restante.v1.ListFailedAddressesResponse
-	90, // 107: restante.v1.AdminService.ClearFailedAddresses:output_type -> restante.v1.ClearFailedAddressesResponse
-	91, // 108: restante.v1.AdminService.ListGreylistTriplets:output_type -> restante.v1.ListGreylistTripletsResponse
-	92, // 109: restante.v1.AdminService.ListGreylistPasses:output_type -> restante.v1.ListGreylistPassesResponse
-	93, // 110: restante.v1.AdminService.AllowGreylistPass:output_type -> restante.v1.AllowGreylistPassResponse
-	94, // 111: restante.v1.AdminService.ClearGreylist:output_type -> restante.v1.ClearGreylistResponse
-	40, // 112: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
-	72, // [72:113] is the sub-list for method output_type
-	31, // [31:72] is the sub-list for method input_type
+	64, // 62: restante.v1.AdminService.ListTlsReports:input_type -> restante.v1.ListTlsReportsRequest
+	65, // 63: restante.v1.AdminService.ListTlsReportRows:input_type -> restante.v1.ListTlsReportRowsRequest
+	35, // 64: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
+	37, // 65: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
+	66, // 66: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
+	67, // 67: restante.v1.AdminService.ListFailedAddresses:input_type -> restante.v1.ListFailedAddressesRequest
+	68, // 68: restante.v1.AdminService.ClearFailedAddresses:input_type -> restante.v1.ClearFailedAddressesRequest
+	69, // 69: restante.v1.AdminService.ListGreylistTriplets:input_type -> restante.v1.ListGreylistTripletsRequest
+	70, // 70: restante.v1.AdminService.ListGreylistPasses:input_type -> restante.v1.ListGreylistPassesRequest
+	71, // 71: restante.v1.AdminService.AllowGreylistPass:input_type -> restante.v1.AllowGreylistPassRequest
+	72, // 72: restante.v1.AdminService.ClearGreylist:input_type -> restante.v1.ClearGreylistRequest
+	39, // 73: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
+	5,  // 74: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
+	7,  // 75: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
+	9,  // 76: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
+	11, // 77: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
+	73, // 78: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
+	74, // 79: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
+	75, // 80: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
+	76, // 81: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
+	77, // 82: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
+	13, // 83: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
+	15, // 84: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
+	17, // 85: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
+	19, // 86: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
+	21, // 87: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
+	23, // 88: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
+	26, // 89: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
+	28, // 90: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
+	30, // 91: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
+	78, // 92: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
+	79, // 93: restante.v1.AdminService.GetQueuedMessage:output_type -> restante.v1.GetQueuedMessageResponse
+	80, // 94: restante.v1.AdminService.HoldQueued:output_type -> restante.v1.HoldQueuedResponse
+	81, // 95: restante.v1.AdminService.ReleaseQueued:output_type -> restante.v1.ReleaseQueuedResponse
+	82, // 96: restante.v1.AdminService.ListStandingHolds:output_type -> restante.v1.ListStandingHoldsResponse
+	83, // 97: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
+	84, // 98: restante.v1.AdminService.RerouteQueued:output_type -> restante.v1.RerouteQueuedResponse
+	85, // 99: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
+	34, // 100: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
+	86, // 101: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
+	87, // 102: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
+	88, // 103: restante.v1.AdminService.ListFailureReports:output_type -> restante.v1.ListFailureReportsResponse
+	89, // 104: restante.v1.AdminService.GetFailureReport:output_type -> restante.v1.GetFailureReportResponse
+	90, // 105: restante.v1.AdminService.ListTlsReports:output_type -> restante.v1.ListTlsReportsResponse
+	91, // 106: restante.v1.AdminService.ListTlsReportRows:output_type -> restante.v1.ListTlsReportRowsResponse
+	36, // 107: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
+	38, // 108: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
+	92, // 109: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
+	93, // 110: restante.v1.AdminService.ListFailedAddresses:output_type -> restante.v1.ListFailedAddressesResponse
+	94, // 111: restante.v1.AdminService.ClearFailedAddresses:output_type -> restante.v1.ClearFailedAddressesResponse
+	95, // 112: restante.v1.AdminService.ListGreylistTriplets:output_type -> restante.v1.ListGreylistTripletsResponse
+	96, // 113: restante.v1.AdminService.ListGreylistPasses:output_type -> restante.v1.ListGreylistPassesResponse
+	97, // 114: restante.v1.AdminService.AllowGreylistPass:output_type -> restante.v1.AllowGreylistPassResponse
+	98, // 115: restante.v1.AdminService.ClearGreylist:output_type -> restante.v1.ClearGreylistResponse
+	40, // 116: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
+	74, // [74:117] is the sub-list for method output_type
+	31, // [31:74] is the sub-list for method input_type
 	31, // [31:31] is the sub-list for extension type_name
 	31, // [31:31] is the sub-list for extension extendee
 	0,  // [0:31] is the sub-list for field type_name
@@ -3036,6 +3046,7 @@ func file_restante_v1_admin_proto_init() {
 	file_restante_v1_submission_proto_init()
 	file_restante_v1_outcomes_proto_init()
 	file_restante_v1_tls_proto_init()
+	file_restante_v1_tls_reports_proto_init()
 	file_restante_v1_admin_proto_msgTypes[1].OneofWrappers = []any{}
 	file_restante_v1_admin_proto_msgTypes[6].OneofWrappers = []any{}
 	file_restante_v1_admin_proto_msgTypes[10].OneofWrappers = []any{}

@@ -52,6 +52,8 @@ const (
 	AdminService_ListDmarcReportRows_FullMethodName  = "/restante.v1.AdminService/ListDmarcReportRows"
 	AdminService_ListFailureReports_FullMethodName   = "/restante.v1.AdminService/ListFailureReports"
 	AdminService_GetFailureReport_FullMethodName     = "/restante.v1.AdminService/GetFailureReport"
+	AdminService_ListTlsReports_FullMethodName       = "/restante.v1.AdminService/ListTlsReports"
+	AdminService_ListTlsReportRows_FullMethodName    = "/restante.v1.AdminService/ListTlsReportRows"
 	AdminService_CheckStore_FullMethodName           = "/restante.v1.AdminService/CheckStore"
 	AdminService_BackupStore_FullMethodName          = "/restante.v1.AdminService/BackupStore"
 	AdminService_ListTlsSessions_FullMethodName      = "/restante.v1.AdminService/ListTlsSessions"
@@ -140,7 +142,8 @@ type AdminServiceClient interface {
 	// Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
 	// Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
 	TraceMessages(ctx context.Context, in *TraceMessagesRequest, opts ...grpc.CallOption) (*TraceMessagesResponse, error)
-	// Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days.
+	// Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for
+	// `reports.keep_days`.
 	ListDmarcReports(ctx context.Context, in *ListDmarcReportsRequest, opts ...grpc.CallOption) (*ListDmarcReportsResponse, error)
 	// Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND.
 	ListDmarcReportRows(ctx context.Context, in *ListDmarcReportRowsRequest, opts ...grpc.CallOption) (*ListDmarcReportRowsResponse, error)
@@ -149,6 +152,10 @@ type AdminServiceClient interface {
 	ListFailureReports(ctx context.Context, in *ListFailureReportsRequest, opts ...grpc.CallOption) (*ListFailureReportsResponse, error)
 	// Returns a report of a failure with all that it says. Errors: REPORT_NOT_FOUND.
 	GetFailureReport(ctx context.Context, in *GetFailureReportRequest, opts ...grpc.CallOption) (*GetFailureReportResponse, error)
+	// Lists the TLS reports that the server has sent and received, the latest first. They are kept for `reports.keep_days`.
+	ListTlsReports(ctx context.Context, in *ListTlsReportsRequest, opts ...grpc.CallOption) (*ListTlsReportsResponse, error)
+	// Lists the rows of a TLS report. Errors: REPORT_NOT_FOUND.
+	ListTlsReportRows(ctx context.Context, in *ListTlsReportRowsRequest, opts ...grpc.CallOption) (*ListTlsReportRowsResponse, error)
 	// Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
 	CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (*CheckStoreResponse, error)
 	// Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
@@ -497,6 +504,26 @@ func (c *adminServiceClient) GetFailureReport(ctx context.Context, in *GetFailur
 	return out, nil
 }
 
+func (c *adminServiceClient) ListTlsReports(ctx context.Context, in *ListTlsReportsRequest, opts ...grpc.CallOption) (*ListTlsReportsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTlsReportsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListTlsReports_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListTlsReportRows(ctx context.Context, in *ListTlsReportRowsRequest, opts ...grpc.CallOption) (*ListTlsReportRowsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTlsReportRowsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListTlsReportRows_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (*CheckStoreResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CheckStoreResponse)
@@ -673,7 +700,8 @@ type AdminServiceServer interface {
 	// Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
 	// Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
 	TraceMessages(context.Context, *TraceMessagesRequest) (*TraceMessagesResponse, error)
-	// Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days.
+	// Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for
+	// `reports.keep_days`.
 	ListDmarcReports(context.Context, *ListDmarcReportsRequest) (*ListDmarcReportsResponse, error)
 	// Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND.
 	ListDmarcReportRows(context.Context, *ListDmarcReportRowsRequest) (*ListDmarcReportRowsResponse, error)
@@ -682,6 +710,10 @@ type AdminServiceServer interface {
 	ListFailureReports(context.Context, *ListFailureReportsRequest) (*ListFailureReportsResponse, error)
 	// Returns a report of a failure with all that it says. Errors: REPORT_NOT_FOUND.
 	GetFailureReport(context.Context, *GetFailureReportRequest) (*GetFailureReportResponse, error)
+	// Lists the TLS reports that the server has sent and received, the latest first. They are kept for `reports.keep_days`.
+	ListTlsReports(context.Context, *ListTlsReportsRequest) (*ListTlsReportsResponse, error)
+	// Lists the rows of a TLS report. Errors: REPORT_NOT_FOUND.
+	ListTlsReportRows(context.Context, *ListTlsReportRowsRequest) (*ListTlsReportRowsResponse, error)
 	// Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
 	CheckStore(context.Context, *CheckStoreRequest) (*CheckStoreResponse, error)
 	// Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
@@ -812,6 +844,12 @@ func (UnimplementedAdminServiceServer) ListFailureReports(context.Context, *List
 }
 func (UnimplementedAdminServiceServer) GetFailureReport(context.Context, *GetFailureReportRequest) (*GetFailureReportResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetFailureReport not implemented")
+}
+func (UnimplementedAdminServiceServer) ListTlsReports(context.Context, *ListTlsReportsRequest) (*ListTlsReportsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTlsReports not implemented")
+}
+func (UnimplementedAdminServiceServer) ListTlsReportRows(context.Context, *ListTlsReportRowsRequest) (*ListTlsReportRowsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTlsReportRows not implemented")
 }
 func (UnimplementedAdminServiceServer) CheckStore(context.Context, *CheckStoreRequest) (*CheckStoreResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckStore not implemented")
@@ -1422,6 +1460,42 @@ func _AdminService_GetFailureReport_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListTlsReports_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTlsReportsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListTlsReports(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListTlsReports_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListTlsReports(ctx, req.(*ListTlsReportsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListTlsReportRows_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTlsReportRowsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListTlsReportRows(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListTlsReportRows_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListTlsReportRows(ctx, req.(*ListTlsReportRowsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_CheckStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckStoreRequest)
 	if err := dec(in); err != nil {
@@ -1732,6 +1806,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetFailureReport",
 			Handler:    _AdminService_GetFailureReport_Handler,
+		},
+		{
+			MethodName: "ListTlsReports",
+			Handler:    _AdminService_ListTlsReports_Handler,
+		},
+		{
+			MethodName: "ListTlsReportRows",
+			Handler:    _AdminService_ListTlsReportRows_Handler,
 		},
 		{
 			MethodName: "CheckStore",

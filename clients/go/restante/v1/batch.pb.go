@@ -181,6 +181,8 @@ type Operation struct {
 	//	*Operation_ListDmarcReportRows
 	//	*Operation_ListFailureReports
 	//	*Operation_GetFailureReport
+	//	*Operation_ListTlsReports
+	//	*Operation_ListTlsReportRows
 	//	*Operation_CreateAccount
 	//	*Operation_GetAccount
 	//	*Operation_ListAccounts
@@ -213,6 +215,8 @@ type Operation struct {
 	//	*Operation_GetStsPolicy
 	//	*Operation_StoreStsPolicy
 	//	*Operation_ReportTlsSessions
+	//	*Operation_LeaseTlsReports
+	//	*Operation_SettleTlsReport
 	//	*Operation_ListTlsSessions
 	//	*Operation_ListFailedAddresses
 	//	*Operation_ClearFailedAddresses
@@ -840,6 +844,24 @@ func (x *Operation) GetGetFailureReport() *GetFailureReportRequest {
 	return nil
 }
 
+func (x *Operation) GetListTlsReports() *ListTlsReportsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListTlsReports); ok {
+			return x.ListTlsReports
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetListTlsReportRows() *ListTlsReportRowsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ListTlsReportRows); ok {
+			return x.ListTlsReportRows
+		}
+	}
+	return nil
+}
+
 func (x *Operation) GetCreateAccount() *CreateAccountRequest {
 	if x != nil {
 		if x, ok := x.Request.(*Operation_CreateAccount); ok {
@@ -1123,6 +1145,24 @@ func (x *Operation) GetReportTlsSessions() *ReportTlsSessionsRequest {
 	if x != nil {
 		if x, ok := x.Request.(*Operation_ReportTlsSessions); ok {
 			return x.ReportTlsSessions
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetLeaseTlsReports() *LeaseTlsReportsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_LeaseTlsReports); ok {
+			return x.LeaseTlsReports
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetSettleTlsReport() *SettleTlsReportRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_SettleTlsReport); ok {
+			return x.SettleTlsReport
 		}
 	}
 	return nil
@@ -1427,6 +1467,14 @@ type Operation_GetFailureReport struct {
 	GetFailureReport *GetFailureReportRequest `protobuf:"bytes,156,opt,name=get_failure_report,json=getFailureReport,proto3,oneof"` // GetFailureReport.
 }
 
+type Operation_ListTlsReports struct {
+	ListTlsReports *ListTlsReportsRequest `protobuf:"bytes,162,opt,name=list_tls_reports,json=listTlsReports,proto3,oneof"` // ListTlsReports.
+}
+
+type Operation_ListTlsReportRows struct {
+	ListTlsReportRows *ListTlsReportRowsRequest `protobuf:"bytes,163,opt,name=list_tls_report_rows,json=listTlsReportRows,proto3,oneof"` // ListTlsReportRows.
+}
+
 type Operation_CreateAccount struct {
 	CreateAccount *CreateAccountRequest `protobuf:"bytes,69,opt,name=create_account,json=createAccount,proto3,oneof"` // CreateAccount.
 }
@@ -1553,6 +1601,14 @@ type Operation_StoreStsPolicy struct {
 
 type Operation_ReportTlsSessions struct {
 	ReportTlsSessions *ReportTlsSessionsRequest `protobuf:"bytes,132,opt,name=report_tls_sessions,json=reportTlsSessions,proto3,oneof"` // ReportTlsSessions.
+}
+
+type Operation_LeaseTlsReports struct {
+	LeaseTlsReports *LeaseTlsReportsRequest `protobuf:"bytes,164,opt,name=lease_tls_reports,json=leaseTlsReports,proto3,oneof"` // LeaseTlsReports.
+}
+
+type Operation_SettleTlsReport struct {
+	SettleTlsReport *SettleTlsReportRequest `protobuf:"bytes,174,opt,name=settle_tls_report,json=settleTlsReport,proto3,oneof"` // SettleTlsReport.
 }
 
 type Operation_ListTlsSessions struct {
@@ -1699,6 +1755,10 @@ func (*Operation_ListFailureReports) isOperation_Request() {}
 
 func (*Operation_GetFailureReport) isOperation_Request() {}
 
+func (*Operation_ListTlsReports) isOperation_Request() {}
+
+func (*Operation_ListTlsReportRows) isOperation_Request() {}
+
 func (*Operation_CreateAccount) isOperation_Request() {}
 
 func (*Operation_GetAccount) isOperation_Request() {}
@@ -1762,6 +1822,10 @@ func (*Operation_GetStsPolicy) isOperation_Request() {}
 func (*Operation_StoreStsPolicy) isOperation_Request() {}
 
 func (*Operation_ReportTlsSessions) isOperation_Request() {}
+
+func (*Operation_LeaseTlsReports) isOperation_Request() {}
+
+func (*Operation_SettleTlsReport) isOperation_Request() {}
 
 func (*Operation_ListTlsSessions) isOperation_Request() {}
 
@@ -1848,6 +1912,8 @@ type OperationResult struct {
 	//	*OperationResult_ListDmarcReportRows
 	//	*OperationResult_ListFailureReports
 	//	*OperationResult_GetFailureReport
+	//	*OperationResult_ListTlsReports
+	//	*OperationResult_ListTlsReportRows
 	//	*OperationResult_CreateAccount
 	//	*OperationResult_GetAccount
 	//	*OperationResult_ListAccounts
@@ -1880,6 +1946,8 @@ type OperationResult struct {
 	//	*OperationResult_GetStsPolicy
 	//	*OperationResult_StoreStsPolicy
 	//	*OperationResult_ReportTlsSessions
+	//	*OperationResult_LeaseTlsReports
+	//	*OperationResult_SettleTlsReport
 	//	*OperationResult_ListTlsSessions
 	//	*OperationResult_ListFailedAddresses
 	//	*OperationResult_ClearFailedAddresses
@@ -2472,6 +2540,24 @@ func (x *OperationResult) GetGetFailureReport() *GetFailureReportResponse {
 	return nil
 }
 
+func (x *OperationResult) GetListTlsReports() *ListTlsReportsResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListTlsReports); ok {
+			return x.ListTlsReports
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetListTlsReportRows() *ListTlsReportRowsResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ListTlsReportRows); ok {
+			return x.ListTlsReportRows
+		}
+	}
+	return nil
+}
+
 func (x *OperationResult) GetCreateAccount() *CreateAccountResponse {
 	if x != nil {
 		if x, ok := x.Response.(*OperationResult_CreateAccount); ok {
@@ -2755,6 +2841,24 @@ func (x *OperationResult) GetReportTlsSessions() *ReportTlsSessionsResponse {
 	if x != nil {
 		if x, ok := x.Response.(*OperationResult_ReportTlsSessions); ok {
 			return x.ReportTlsSessions
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetLeaseTlsReports() *LeaseTlsReportsResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_LeaseTlsReports); ok {
+			return x.LeaseTlsReports
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetSettleTlsReport() *SettleTlsReportResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_SettleTlsReport); ok {
+			return x.SettleTlsReport
 		}
 	}
 	return nil
@@ -3059,6 +3163,14 @@ type OperationResult_GetFailureReport struct {
 	GetFailureReport *GetFailureReportResponse `protobuf:"bytes,156,opt,name=get_failure_report,json=getFailureReport,proto3,oneof"` // GetFailureReport.
 }
 
+type OperationResult_ListTlsReports struct {
+	ListTlsReports *ListTlsReportsResponse `protobuf:"bytes,162,opt,name=list_tls_reports,json=listTlsReports,proto3,oneof"` // ListTlsReports.
+}
+
+type OperationResult_ListTlsReportRows struct {
+	ListTlsReportRows *ListTlsReportRowsResponse `protobuf:"bytes,163,opt,name=list_tls_report_rows,json=listTlsReportRows,proto3,oneof"` // ListTlsReportRows.
+}
+
 type OperationResult_CreateAccount struct {
 	CreateAccount *CreateAccountResponse `protobuf:"bytes,69,opt,name=create_account,json=createAccount,proto3,oneof"` // CreateAccount.
 }
@@ -3185,6 +3297,14 @@ type OperationResult_StoreStsPolicy struct {
 
 type OperationResult_ReportTlsSessions struct {
 	ReportTlsSessions *ReportTlsSessionsResponse `protobuf:"bytes,132,opt,name=report_tls_sessions,json=reportTlsSessions,proto3,oneof"` // ReportTlsSessions.
+}
+
+type OperationResult_LeaseTlsReports struct {
+	LeaseTlsReports *LeaseTlsReportsResponse `protobuf:"bytes,164,opt,name=lease_tls_reports,json=leaseTlsReports,proto3,oneof"` // LeaseTlsReports.
+}
+
+type OperationResult_SettleTlsReport struct {
+	SettleTlsReport *SettleTlsReportResponse `protobuf:"bytes,174,opt,name=settle_tls_report,json=settleTlsReport,proto3,oneof"` // SettleTlsReport.
 }
 
 type OperationResult_ListTlsSessions struct {
@@ -3331,6 +3451,10 @@ func (*OperationResult_ListFailureReports) isOperationResult_Response() {}
 
 func (*OperationResult_GetFailureReport) isOperationResult_Response() {}
 
+func (*OperationResult_ListTlsReports) isOperationResult_Response() {}
+
+func (*OperationResult_ListTlsReportRows) isOperationResult_Response() {}
+
 func (*OperationResult_CreateAccount) isOperationResult_Response() {}
 
 func (*OperationResult_GetAccount) isOperationResult_Response() {}
@@ -3394,6 +3518,10 @@ func (*OperationResult_GetStsPolicy) isOperationResult_Response() {}
 func (*OperationResult_StoreStsPolicy) isOperationResult_Response() {}
 
 func (*OperationResult_ReportTlsSessions) isOperationResult_Response() {}
+
+func (*OperationResult_LeaseTlsReports) isOperationResult_Response() {}
+
+func (*OperationResult_SettleTlsReport) isOperationResult_Response() {}
 
 func (*OperationResult_ListTlsSessions) isOperationResult_Response() {}
 
@@ -3609,11 +3737,11 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a!restante/v1/failure_reports.proto\x1a\x18restante/v1/folder.proto\x1a\x1arestante/v1/greylist.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a!restante/v1/failure_reports.proto\x1a\x18restante/v1/folder.proto\x1a\x1arestante/v1/greylist.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\x1a\x1drestante/v1/tls_reports.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
 	"\tReference\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12%\n" +
 	"\x0eresponse_field\x18\x02 \x01(\tR\rresponseField\x12#\n" +
-	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xc9=\n" +
+	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\x9d@\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -3688,7 +3816,9 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x12list_dmarc_reports\x18\x8c\x01 \x01(\v2$.restante.v1.ListDmarcReportsRequestH\x00R\x10listDmarcReports\x12_\n" +
 	"\x16list_dmarc_report_rows\x18\x8d\x01 \x01(\v2'.restante.v1.ListDmarcReportRowsRequestH\x00R\x13listDmarcReportRows\x12[\n" +
 	"\x14list_failure_reports\x18\x9b\x01 \x01(\v2&.restante.v1.ListFailureReportsRequestH\x00R\x12listFailureReports\x12U\n" +
-	"\x12get_failure_report\x18\x9c\x01 \x01(\v2$.restante.v1.GetFailureReportRequestH\x00R\x10getFailureReport\x12J\n" +
+	"\x12get_failure_report\x18\x9c\x01 \x01(\v2$.restante.v1.GetFailureReportRequestH\x00R\x10getFailureReport\x12O\n" +
+	"\x10list_tls_reports\x18\xa2\x01 \x01(\v2\".restante.v1.ListTlsReportsRequestH\x00R\x0elistTlsReports\x12Y\n" +
+	"\x14list_tls_report_rows\x18\xa3\x01 \x01(\v2%.restante.v1.ListTlsReportRowsRequestH\x00R\x11listTlsReportRows\x12J\n" +
 	"\x0ecreate_account\x18E \x01(\v2!.restante.v1.CreateAccountRequestH\x00R\rcreateAccount\x12A\n" +
 	"\vget_account\x18F \x01(\v2\x1e.restante.v1.GetAccountRequestH\x00R\n" +
 	"getAccount\x12G\n" +
@@ -3727,6 +3857,8 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x0eget_sts_policy\x18\x82\x01 \x01(\v2 .restante.v1.GetStsPolicyRequestH\x00R\fgetStsPolicy\x12O\n" +
 	"\x10store_sts_policy\x18\x83\x01 \x01(\v2\".restante.v1.StoreStsPolicyRequestH\x00R\x0estoreStsPolicy\x12X\n" +
 	"\x13report_tls_sessions\x18\x84\x01 \x01(\v2%.restante.v1.ReportTlsSessionsRequestH\x00R\x11reportTlsSessions\x12R\n" +
+	"\x11lease_tls_reports\x18\xa4\x01 \x01(\v2#.restante.v1.LeaseTlsReportsRequestH\x00R\x0fleaseTlsReports\x12R\n" +
+	"\x11settle_tls_report\x18\xae\x01 \x01(\v2#.restante.v1.SettleTlsReportRequestH\x00R\x0fsettleTlsReport\x12R\n" +
 	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2#.restante.v1.ListTlsSessionsRequestH\x00R\x0flistTlsSessions\x12^\n" +
 	"\x15list_failed_addresses\x18\xa0\x01 \x01(\v2'.restante.v1.ListFailedAddressesRequestH\x00R\x13listFailedAddresses\x12a\n" +
 	"\x16clear_failed_addresses\x18\xa1\x01 \x01(\v2(.restante.v1.ClearFailedAddressesRequestH\x00R\x14clearFailedAddresses\x12a\n" +
@@ -3734,7 +3866,7 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x14list_greylist_passes\x18\x97\x01 \x01(\v2&.restante.v1.ListGreylistPassesRequestH\x00R\x12listGreylistPasses\x12X\n" +
 	"\x13allow_greylist_pass\x18\x98\x01 \x01(\v2%.restante.v1.AllowGreylistPassRequestH\x00R\x11allowGreylistPass\x12K\n" +
 	"\x0eclear_greylist\x18\x99\x01 \x01(\v2!.restante.v1.ClearGreylistRequestH\x00R\rclearGreylistB\t\n" +
-	"\arequest\"\xd8<\n" +
+	"\arequest\"\xb0?\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -3802,7 +3934,9 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x12list_dmarc_reports\x18\x8c\x01 \x01(\v2%.restante.v1.ListDmarcReportsResponseH\x00R\x10listDmarcReports\x12`\n" +
 	"\x16list_dmarc_report_rows\x18\x8d\x01 \x01(\v2(.restante.v1.ListDmarcReportRowsResponseH\x00R\x13listDmarcReportRows\x12\\\n" +
 	"\x14list_failure_reports\x18\x9b\x01 \x01(\v2'.restante.v1.ListFailureReportsResponseH\x00R\x12listFailureReports\x12V\n" +
-	"\x12get_failure_report\x18\x9c\x01 \x01(\v2%.restante.v1.GetFailureReportResponseH\x00R\x10getFailureReport\x12K\n" +
+	"\x12get_failure_report\x18\x9c\x01 \x01(\v2%.restante.v1.GetFailureReportResponseH\x00R\x10getFailureReport\x12P\n" +
+	"\x10list_tls_reports\x18\xa2\x01 \x01(\v2#.restante.v1.ListTlsReportsResponseH\x00R\x0elistTlsReports\x12Z\n" +
+	"\x14list_tls_report_rows\x18\xa3\x01 \x01(\v2&.restante.v1.ListTlsReportRowsResponseH\x00R\x11listTlsReportRows\x12K\n" +
 	"\x0ecreate_account\x18E \x01(\v2\".restante.v1.CreateAccountResponseH\x00R\rcreateAccount\x12B\n" +
 	"\vget_account\x18F \x01(\v2\x1f.restante.v1.GetAccountResponseH\x00R\n" +
 	"getAccount\x12H\n" +
@@ -3841,6 +3975,8 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x0eget_sts_policy\x18\x82\x01 \x01(\v2!.restante.v1.GetStsPolicyResponseH\x00R\fgetStsPolicy\x12P\n" +
 	"\x10store_sts_policy\x18\x83\x01 \x01(\v2#.restante.v1.StoreStsPolicyResponseH\x00R\x0estoreStsPolicy\x12Y\n" +
 	"\x13report_tls_sessions\x18\x84\x01 \x01(\v2&.restante.v1.ReportTlsSessionsResponseH\x00R\x11reportTlsSessions\x12S\n" +
+	"\x11lease_tls_reports\x18\xa4\x01 \x01(\v2$.restante.v1.LeaseTlsReportsResponseH\x00R\x0fleaseTlsReports\x12S\n" +
+	"\x11settle_tls_report\x18\xae\x01 \x01(\v2$.restante.v1.SettleTlsReportResponseH\x00R\x0fsettleTlsReport\x12S\n" +
 	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2$.restante.v1.ListTlsSessionsResponseH\x00R\x0flistTlsSessions\x12_\n" +
 	"\x15list_failed_addresses\x18\xa0\x01 \x01(\v2(.restante.v1.ListFailedAddressesResponseH\x00R\x13listFailedAddresses\x12b\n" +
 	"\x16clear_failed_addresses\x18\xa1\x01 \x01(\v2).restante.v1.ClearFailedAddressesResponseH\x00R\x14clearFailedAddresses\x12b\n" +
@@ -3949,143 +4085,151 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*ListDmarcReportRowsRequest)(nil),       // 62: restante.v1.ListDmarcReportRowsRequest
 	(*ListFailureReportsRequest)(nil),        // 63: restante.v1.ListFailureReportsRequest
 	(*GetFailureReportRequest)(nil),          // 64: restante.v1.GetFailureReportRequest
-	(*CreateAccountRequest)(nil),             // 65: restante.v1.CreateAccountRequest
-	(*GetAccountRequest)(nil),                // 66: restante.v1.GetAccountRequest
-	(*ListAccountsRequest)(nil),              // 67: restante.v1.ListAccountsRequest
-	(*UpdateAccountRequest)(nil),             // 68: restante.v1.UpdateAccountRequest
-	(*SetPasswordRequest)(nil),               // 69: restante.v1.SetPasswordRequest
-	(*DeleteAccountRequest)(nil),             // 70: restante.v1.DeleteAccountRequest
-	(*CreateAliasRequest)(nil),               // 71: restante.v1.CreateAliasRequest
-	(*ListAliasesRequest)(nil),               // 72: restante.v1.ListAliasesRequest
-	(*DeleteAliasRequest)(nil),               // 73: restante.v1.DeleteAliasRequest
-	(*ListQueueRequest)(nil),                 // 74: restante.v1.ListQueueRequest
-	(*RetryQueuedRequest)(nil),               // 75: restante.v1.RetryQueuedRequest
-	(*RemoveQueuedRequest)(nil),              // 76: restante.v1.RemoveQueuedRequest
-	(*HoldQueuedRequest)(nil),                // 77: restante.v1.HoldQueuedRequest
-	(*ReleaseQueuedRequest)(nil),             // 78: restante.v1.ReleaseQueuedRequest
-	(*RerouteQueuedRequest)(nil),             // 79: restante.v1.RerouteQueuedRequest
-	(*GetQueuedMessageRequest)(nil),          // 80: restante.v1.GetQueuedMessageRequest
-	(*ListStandingHoldsRequest)(nil),         // 81: restante.v1.ListStandingHoldsRequest
-	(*TraceMessagesRequest)(nil),             // 82: restante.v1.TraceMessagesRequest
-	(*GetStatisticsRequest)(nil),             // 83: restante.v1.GetStatisticsRequest
-	(*GetChangeNumbersRequest)(nil),          // 84: restante.v1.GetChangeNumbersRequest
-	(*GetServerRequest)(nil),                 // 85: restante.v1.GetServerRequest
-	(*AcceptSubmissionRequest)(nil),          // 86: restante.v1.AcceptSubmissionRequest
-	(*AcceptMessageRequest)(nil),             // 87: restante.v1.AcceptMessageRequest
-	(*CheckStoreRequest)(nil),                // 88: restante.v1.CheckStoreRequest
-	(*BackupStoreRequest)(nil),               // 89: restante.v1.BackupStoreRequest
-	(*GetJobRequest)(nil),                    // 90: restante.v1.GetJobRequest
-	(*ListJobsRequest)(nil),                  // 91: restante.v1.ListJobsRequest
-	(*ListJobFindingsRequest)(nil),           // 92: restante.v1.ListJobFindingsRequest
-	(*CancelJobRequest)(nil),                 // 93: restante.v1.CancelJobRequest
-	(*GetStsPolicyRequest)(nil),              // 94: restante.v1.GetStsPolicyRequest
-	(*StoreStsPolicyRequest)(nil),            // 95: restante.v1.StoreStsPolicyRequest
-	(*ReportTlsSessionsRequest)(nil),         // 96: restante.v1.ReportTlsSessionsRequest
-	(*ListTlsSessionsRequest)(nil),           // 97: restante.v1.ListTlsSessionsRequest
-	(*ListFailedAddressesRequest)(nil),       // 98: restante.v1.ListFailedAddressesRequest
-	(*ClearFailedAddressesRequest)(nil),      // 99: restante.v1.ClearFailedAddressesRequest
-	(*ListGreylistTripletsRequest)(nil),      // 100: restante.v1.ListGreylistTripletsRequest
-	(*ListGreylistPassesRequest)(nil),        // 101: restante.v1.ListGreylistPassesRequest
-	(*AllowGreylistPassRequest)(nil),         // 102: restante.v1.AllowGreylistPassRequest
-	(*ClearGreylistRequest)(nil),             // 103: restante.v1.ClearGreylistRequest
-	(*status.Status)(nil),                    // 104: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 105: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 106: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 107: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 108: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 109: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 110: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 111: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 112: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 113: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 114: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 115: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 116: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 117: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 118: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 119: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 120: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 121: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 122: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 123: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 124: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 125: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 126: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 127: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 128: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 129: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 130: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 131: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 132: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 133: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 134: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 135: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 136: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 137: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 138: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 139: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 140: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 141: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 142: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 143: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 144: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 145: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 146: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 147: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 148: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 149: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 150: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 151: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 152: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 153: restante.v1.DeleteDomainResponse
-	(*CreateDomainKeysResponse)(nil),         // 154: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),           // 155: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),       // 156: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),          // 157: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),          // 158: restante.v1.DeleteDomainKeyResponse
-	(*ListDmarcReportsResponse)(nil),         // 159: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil),      // 160: restante.v1.ListDmarcReportRowsResponse
-	(*ListFailureReportsResponse)(nil),       // 161: restante.v1.ListFailureReportsResponse
-	(*GetFailureReportResponse)(nil),         // 162: restante.v1.GetFailureReportResponse
-	(*CreateAccountResponse)(nil),            // 163: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 164: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 165: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 166: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 167: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 168: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 169: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 170: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 171: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 172: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 173: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 174: restante.v1.RemoveQueuedResponse
-	(*HoldQueuedResponse)(nil),               // 175: restante.v1.HoldQueuedResponse
-	(*ReleaseQueuedResponse)(nil),            // 176: restante.v1.ReleaseQueuedResponse
-	(*RerouteQueuedResponse)(nil),            // 177: restante.v1.RerouteQueuedResponse
-	(*GetQueuedMessageResponse)(nil),         // 178: restante.v1.GetQueuedMessageResponse
-	(*ListStandingHoldsResponse)(nil),        // 179: restante.v1.ListStandingHoldsResponse
-	(*TraceMessagesResponse)(nil),            // 180: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 181: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 182: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 183: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 184: restante.v1.AcceptSubmissionResponse
-	(*AcceptMessageResponse)(nil),            // 185: restante.v1.AcceptMessageResponse
-	(*CheckStoreResponse)(nil),               // 186: restante.v1.CheckStoreResponse
-	(*BackupStoreResponse)(nil),              // 187: restante.v1.BackupStoreResponse
-	(*GetJobResponse)(nil),                   // 188: restante.v1.GetJobResponse
-	(*ListJobsResponse)(nil),                 // 189: restante.v1.ListJobsResponse
-	(*ListJobFindingsResponse)(nil),          // 190: restante.v1.ListJobFindingsResponse
-	(*CancelJobResponse)(nil),                // 191: restante.v1.CancelJobResponse
-	(*GetStsPolicyResponse)(nil),             // 192: restante.v1.GetStsPolicyResponse
-	(*StoreStsPolicyResponse)(nil),           // 193: restante.v1.StoreStsPolicyResponse
-	(*ReportTlsSessionsResponse)(nil),        // 194: restante.v1.ReportTlsSessionsResponse
-	(*ListTlsSessionsResponse)(nil),          // 195: restante.v1.ListTlsSessionsResponse
-	(*ListFailedAddressesResponse)(nil),      // 196: restante.v1.ListFailedAddressesResponse
-	(*ClearFailedAddressesResponse)(nil),     // 197: restante.v1.ClearFailedAddressesResponse
-	(*ListGreylistTripletsResponse)(nil),     // 198: restante.v1.ListGreylistTripletsResponse
-	(*ListGreylistPassesResponse)(nil),       // 199: restante.v1.ListGreylistPassesResponse
-	(*AllowGreylistPassResponse)(nil),        // 200: restante.v1.AllowGreylistPassResponse
-	(*ClearGreylistResponse)(nil),            // 201: restante.v1.ClearGreylistResponse
+	(*ListTlsReportsRequest)(nil),            // 65: restante.v1.ListTlsReportsRequest
+	(*ListTlsReportRowsRequest)(nil),         // 66: restante.v1.ListTlsReportRowsRequest
+	(*CreateAccountRequest)(nil),             // 67: restante.v1.CreateAccountRequest
+	(*GetAccountRequest)(nil),                // 68: restante.v1.GetAccountRequest
+	(*ListAccountsRequest)(nil),              // 69: restante.v1.ListAccountsRequest
+	(*UpdateAccountRequest)(nil),             // 70: restante.v1.UpdateAccountRequest
+	(*SetPasswordRequest)(nil),               // 71: restante.v1.SetPasswordRequest
+	(*DeleteAccountRequest)(nil),             // 72: restante.v1.DeleteAccountRequest
+	(*CreateAliasRequest)(nil),               // 73: restante.v1.CreateAliasRequest
+	(*ListAliasesRequest)(nil),               // 74: restante.v1.ListAliasesRequest
+	(*DeleteAliasRequest)(nil),               // 75: restante.v1.DeleteAliasRequest
+	(*ListQueueRequest)(nil),                 // 76: restante.v1.ListQueueRequest
+	(*RetryQueuedRequest)(nil),               // 77: restante.v1.RetryQueuedRequest
+	(*RemoveQueuedRequest)(nil),              // 78: restante.v1.RemoveQueuedRequest
+	(*HoldQueuedRequest)(nil),                // 79: restante.v1.HoldQueuedRequest
+	(*ReleaseQueuedRequest)(nil),             // 80: restante.v1.ReleaseQueuedRequest
+	(*RerouteQueuedRequest)(nil),             // 81: restante.v1.RerouteQueuedRequest
+	(*GetQueuedMessageRequest)(nil),          // 82: restante.v1.GetQueuedMessageRequest
+	(*ListStandingHoldsRequest)(nil),         // 83: restante.v1.ListStandingHoldsRequest
+	(*TraceMessagesRequest)(nil),             // 84: restante.v1.TraceMessagesRequest
+	(*GetStatisticsRequest)(nil),             // 85: restante.v1.GetStatisticsRequest
+	(*GetChangeNumbersRequest)(nil),          // 86: restante.v1.GetChangeNumbersRequest
+	(*GetServerRequest)(nil),                 // 87: restante.v1.GetServerRequest
+	(*AcceptSubmissionRequest)(nil),          // 88: restante.v1.AcceptSubmissionRequest
+	(*AcceptMessageRequest)(nil),             // 89: restante.v1.AcceptMessageRequest
+	(*CheckStoreRequest)(nil),                // 90: restante.v1.CheckStoreRequest
+	(*BackupStoreRequest)(nil),               // 91: restante.v1.BackupStoreRequest
+	(*GetJobRequest)(nil),                    // 92: restante.v1.GetJobRequest
+	(*ListJobsRequest)(nil),                  // 93: restante.v1.ListJobsRequest
+	(*ListJobFindingsRequest)(nil),           // 94: restante.v1.ListJobFindingsRequest
+	(*CancelJobRequest)(nil),                 // 95: restante.v1.CancelJobRequest
+	(*GetStsPolicyRequest)(nil),              // 96: restante.v1.GetStsPolicyRequest
+	(*StoreStsPolicyRequest)(nil),            // 97: restante.v1.StoreStsPolicyRequest
+	(*ReportTlsSessionsRequest)(nil),         // 98: restante.v1.ReportTlsSessionsRequest
+	(*LeaseTlsReportsRequest)(nil),           // 99: restante.v1.LeaseTlsReportsRequest
+	(*SettleTlsReportRequest)(nil),           // 100: restante.v1.SettleTlsReportRequest
+	(*ListTlsSessionsRequest)(nil),           // 101: restante.v1.ListTlsSessionsRequest
+	(*ListFailedAddressesRequest)(nil),       // 102: restante.v1.ListFailedAddressesRequest
+	(*ClearFailedAddressesRequest)(nil),      // 103: restante.v1.ClearFailedAddressesRequest
+	(*ListGreylistTripletsRequest)(nil),      // 104: restante.v1.ListGreylistTripletsRequest
+	(*ListGreylistPassesRequest)(nil),        // 105: restante.v1.ListGreylistPassesRequest
+	(*AllowGreylistPassRequest)(nil),         // 106: restante.v1.AllowGreylistPassRequest
+	(*ClearGreylistRequest)(nil),             // 107: restante.v1.ClearGreylistRequest
+	(*status.Status)(nil),                    // 108: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 109: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 110: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 111: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 112: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 113: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 114: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 115: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 116: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 117: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 118: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 119: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 120: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 121: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 122: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 123: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 124: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 125: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 126: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 127: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 128: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 129: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 130: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 131: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 132: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 133: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 134: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 135: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 136: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 137: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 138: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 139: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 140: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 141: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 142: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 143: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 144: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 145: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 146: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 147: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 148: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 149: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 150: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 151: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 152: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 153: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 154: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 155: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 156: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 157: restante.v1.DeleteDomainResponse
+	(*CreateDomainKeysResponse)(nil),         // 158: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),           // 159: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),       // 160: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),          // 161: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),          // 162: restante.v1.DeleteDomainKeyResponse
+	(*ListDmarcReportsResponse)(nil),         // 163: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),      // 164: restante.v1.ListDmarcReportRowsResponse
+	(*ListFailureReportsResponse)(nil),       // 165: restante.v1.ListFailureReportsResponse
+	(*GetFailureReportResponse)(nil),         // 166: restante.v1.GetFailureReportResponse
+	(*ListTlsReportsResponse)(nil),           // 167: restante.v1.ListTlsReportsResponse
+	(*ListTlsReportRowsResponse)(nil),        // 168: restante.v1.ListTlsReportRowsResponse
+	(*CreateAccountResponse)(nil),            // 169: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 170: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 171: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 172: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 173: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 174: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 175: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 176: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 177: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 178: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 179: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 180: restante.v1.RemoveQueuedResponse
+	(*HoldQueuedResponse)(nil),               // 181: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),            // 182: restante.v1.ReleaseQueuedResponse
+	(*RerouteQueuedResponse)(nil),            // 183: restante.v1.RerouteQueuedResponse
+	(*GetQueuedMessageResponse)(nil),         // 184: restante.v1.GetQueuedMessageResponse
+	(*ListStandingHoldsResponse)(nil),        // 185: restante.v1.ListStandingHoldsResponse
+	(*TraceMessagesResponse)(nil),            // 186: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 187: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 188: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 189: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 190: restante.v1.AcceptSubmissionResponse
+	(*AcceptMessageResponse)(nil),            // 191: restante.v1.AcceptMessageResponse
+	(*CheckStoreResponse)(nil),               // 192: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 193: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 194: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 195: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 196: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 197: restante.v1.CancelJobResponse
+	(*GetStsPolicyResponse)(nil),             // 198: restante.v1.GetStsPolicyResponse
+	(*StoreStsPolicyResponse)(nil),           // 199: restante.v1.StoreStsPolicyResponse
+	(*ReportTlsSessionsResponse)(nil),        // 200: restante.v1.ReportTlsSessionsResponse
+	(*LeaseTlsReportsResponse)(nil),          // 201: restante.v1.LeaseTlsReportsResponse
+	(*SettleTlsReportResponse)(nil),          // 202: restante.v1.SettleTlsReportResponse
+	(*ListTlsSessionsResponse)(nil),          // 203: restante.v1.ListTlsSessionsResponse
+	(*ListFailedAddressesResponse)(nil),      // 204: restante.v1.ListFailedAddressesResponse
+	(*ClearFailedAddressesResponse)(nil),     // 205: restante.v1.ClearFailedAddressesResponse
+	(*ListGreylistTripletsResponse)(nil),     // 206: restante.v1.ListGreylistTripletsResponse
+	(*ListGreylistPassesResponse)(nil),       // 207: restante.v1.ListGreylistPassesResponse
+	(*AllowGreylistPassResponse)(nil),        // 208: restante.v1.AllowGreylistPassResponse
+	(*ClearGreylistResponse)(nil),            // 209: restante.v1.ClearGreylistResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	0,   // 0: restante.v1.Operation.references:type_name -> restante.v1.Reference
@@ -4147,156 +4291,164 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	62,  // 56: restante.v1.Operation.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsRequest
 	63,  // 57: restante.v1.Operation.list_failure_reports:type_name -> restante.v1.ListFailureReportsRequest
 	64,  // 58: restante.v1.Operation.get_failure_report:type_name -> restante.v1.GetFailureReportRequest
-	65,  // 59: restante.v1.Operation.create_account:type_name -> restante.v1.CreateAccountRequest
-	66,  // 60: restante.v1.Operation.get_account:type_name -> restante.v1.GetAccountRequest
-	67,  // 61: restante.v1.Operation.list_accounts:type_name -> restante.v1.ListAccountsRequest
-	68,  // 62: restante.v1.Operation.update_account:type_name -> restante.v1.UpdateAccountRequest
-	69,  // 63: restante.v1.Operation.set_password:type_name -> restante.v1.SetPasswordRequest
-	70,  // 64: restante.v1.Operation.delete_account:type_name -> restante.v1.DeleteAccountRequest
-	71,  // 65: restante.v1.Operation.create_alias:type_name -> restante.v1.CreateAliasRequest
-	72,  // 66: restante.v1.Operation.list_aliases:type_name -> restante.v1.ListAliasesRequest
-	73,  // 67: restante.v1.Operation.delete_alias:type_name -> restante.v1.DeleteAliasRequest
-	74,  // 68: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
-	75,  // 69: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
-	76,  // 70: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
-	77,  // 71: restante.v1.Operation.hold_queued:type_name -> restante.v1.HoldQueuedRequest
-	78,  // 72: restante.v1.Operation.release_queued:type_name -> restante.v1.ReleaseQueuedRequest
-	79,  // 73: restante.v1.Operation.reroute_queued:type_name -> restante.v1.RerouteQueuedRequest
-	80,  // 74: restante.v1.Operation.get_queued_message:type_name -> restante.v1.GetQueuedMessageRequest
-	81,  // 75: restante.v1.Operation.list_standing_holds:type_name -> restante.v1.ListStandingHoldsRequest
-	82,  // 76: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
-	83,  // 77: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
-	84,  // 78: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
-	85,  // 79: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
-	86,  // 80: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
-	87,  // 81: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
-	88,  // 82: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
-	89,  // 83: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
-	90,  // 84: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
-	91,  // 85: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
-	92,  // 86: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
-	93,  // 87: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
-	94,  // 88: restante.v1.Operation.get_sts_policy:type_name -> restante.v1.GetStsPolicyRequest
-	95,  // 89: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
-	96,  // 90: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
-	97,  // 91: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
-	98,  // 92: restante.v1.Operation.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesRequest
-	99,  // 93: restante.v1.Operation.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesRequest
-	100, // 94: restante.v1.Operation.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsRequest
-	101, // 95: restante.v1.Operation.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesRequest
-	102, // 96: restante.v1.Operation.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassRequest
-	103, // 97: restante.v1.Operation.clear_greylist:type_name -> restante.v1.ClearGreylistRequest
-	104, // 98: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	105, // 99: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	106, // 100: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	107, // 101: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	108, // 102: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	109, // 103: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	110, // 104: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	111, // 105: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	112, // 106: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	113, // 107: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	114, // 108: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	115, // 109: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	116, // 110: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	117, // 111: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	118, // 112: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	119, // 113: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	120, // 114: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	121, // 115: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	122, // 116: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	123, // 117: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	124, // 118: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	125, // 119: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	126, // 120: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	127, // 121: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	128, // 122: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	129, // 123: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	130, // 124: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	131, // 125: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	132, // 126: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	133, // 127: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	134, // 128: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	135, // 129: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	136, // 130: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	137, // 131: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	138, // 132: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	139, // 133: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	140, // 134: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	141, // 135: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	142, // 136: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	143, // 137: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	144, // 138: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	145, // 139: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	146, // 140: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	147, // 141: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	148, // 142: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	149, // 143: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	150, // 144: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	151, // 145: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	152, // 146: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	153, // 147: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	154, // 148: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
-	155, // 149: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
-	156, // 150: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
-	157, // 151: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
-	158, // 152: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
-	159, // 153: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
-	160, // 154: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
-	161, // 155: restante.v1.OperationResult.list_failure_reports:type_name -> restante.v1.ListFailureReportsResponse
-	162, // 156: restante.v1.OperationResult.get_failure_report:type_name -> restante.v1.GetFailureReportResponse
-	163, // 157: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	164, // 158: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	165, // 159: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	166, // 160: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	167, // 161: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	168, // 162: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	169, // 163: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	170, // 164: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	171, // 165: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	172, // 166: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	173, // 167: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	174, // 168: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	175, // 169: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
-	176, // 170: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
-	177, // 171: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
-	178, // 172: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
-	179, // 173: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
-	180, // 174: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	181, // 175: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	182, // 176: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	183, // 177: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	184, // 178: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	185, // 179: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
-	186, // 180: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
-	187, // 181: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
-	188, // 182: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
-	189, // 183: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
-	190, // 184: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
-	191, // 185: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
-	192, // 186: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
-	193, // 187: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
-	194, // 188: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
-	195, // 189: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
-	196, // 190: restante.v1.OperationResult.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesResponse
-	197, // 191: restante.v1.OperationResult.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesResponse
-	198, // 192: restante.v1.OperationResult.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsResponse
-	199, // 193: restante.v1.OperationResult.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesResponse
-	200, // 194: restante.v1.OperationResult.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassResponse
-	201, // 195: restante.v1.OperationResult.clear_greylist:type_name -> restante.v1.ClearGreylistResponse
-	1,   // 196: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	2,   // 197: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	1,   // 198: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	2,   // 199: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	3,   // 200: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	5,   // 201: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	4,   // 202: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	6,   // 203: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	202, // [202:204] is the sub-list for method output_type
-	200, // [200:202] is the sub-list for method input_type
-	200, // [200:200] is the sub-list for extension type_name
-	200, // [200:200] is the sub-list for extension extendee
-	0,   // [0:200] is the sub-list for field type_name
+	65,  // 59: restante.v1.Operation.list_tls_reports:type_name -> restante.v1.ListTlsReportsRequest
+	66,  // 60: restante.v1.Operation.list_tls_report_rows:type_name -> restante.v1.ListTlsReportRowsRequest
+	67,  // 61: restante.v1.Operation.create_account:type_name -> restante.v1.CreateAccountRequest
+	68,  // 62: restante.v1.Operation.get_account:type_name -> restante.v1.GetAccountRequest
+	69,  // 63: restante.v1.Operation.list_accounts:type_name -> restante.v1.ListAccountsRequest
+	70,  // 64: restante.v1.Operation.update_account:type_name -> restante.v1.UpdateAccountRequest
+	71,  // 65: restante.v1.Operation.set_password:type_name -> restante.v1.SetPasswordRequest
+	72,  // 66: restante.v1.Operation.delete_account:type_name -> restante.v1.DeleteAccountRequest
+	73,  // 67: restante.v1.Operation.create_alias:type_name -> restante.v1.CreateAliasRequest
+	74,  // 68: restante.v1.Operation.list_aliases:type_name -> restante.v1.ListAliasesRequest
+	75,  // 69: restante.v1.Operation.delete_alias:type_name -> restante.v1.DeleteAliasRequest
+	76,  // 70: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
+	77,  // 71: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
+	78,  // 72: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
+	79,  // 73: restante.v1.Operation.hold_queued:type_name -> restante.v1.HoldQueuedRequest
+	80,  // 74: restante.v1.Operation.release_queued:type_name -> restante.v1.ReleaseQueuedRequest
+	81,  // 75: restante.v1.Operation.reroute_queued:type_name -> restante.v1.RerouteQueuedRequest
+	82,  // 76: restante.v1.Operation.get_queued_message:type_name -> restante.v1.GetQueuedMessageRequest
+	83,  // 77: restante.v1.Operation.list_standing_holds:type_name -> restante.v1.ListStandingHoldsRequest
+	84,  // 78: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
+	85,  // 79: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
+	86,  // 80: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
+	87,  // 81: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
+	88,  // 82: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
+	89,  // 83: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
+	90,  // 84: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
+	91,  // 85: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
+	92,  // 86: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
+	93,  // 87: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
+	94,  // 88: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
+	95,  // 89: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
+	96,  // 90: restante.v1.Operation.get_sts_policy:type_name -> restante.v1.GetStsPolicyRequest
+	97,  // 91: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
+	98,  // 92: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
+	99,  // 93: restante.v1.Operation.lease_tls_reports:type_name -> restante.v1.LeaseTlsReportsRequest
+	100, // 94: restante.v1.Operation.settle_tls_report:type_name -> restante.v1.SettleTlsReportRequest
+	101, // 95: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
+	102, // 96: restante.v1.Operation.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesRequest
+	103, // 97: restante.v1.Operation.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesRequest
+	104, // 98: restante.v1.Operation.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsRequest
+	105, // 99: restante.v1.Operation.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesRequest
+	106, // 100: restante.v1.Operation.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassRequest
+	107, // 101: restante.v1.Operation.clear_greylist:type_name -> restante.v1.ClearGreylistRequest
+	108, // 102: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	109, // 103: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	110, // 104: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	111, // 105: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	112, // 106: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	113, // 107: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	114, // 108: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	115, // 109: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	116, // 110: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	117, // 111: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	118, // 112: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	119, // 113: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	120, // 114: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	121, // 115: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	122, // 116: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	123, // 117: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	124, // 118: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	125, // 119: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	126, // 120: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	127, // 121: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	128, // 122: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	129, // 123: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	130, // 124: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	131, // 125: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	132, // 126: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	133, // 127: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	134, // 128: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	135, // 129: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	136, // 130: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	137, // 131: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	138, // 132: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	139, // 133: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	140, // 134: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	141, // 135: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	142, // 136: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	143, // 137: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	144, // 138: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	145, // 139: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	146, // 140: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	147, // 141: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	148, // 142: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	149, // 143: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	150, // 144: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	151, // 145: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	152, // 146: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	153, // 147: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	154, // 148: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	155, // 149: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	156, // 150: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	157, // 151: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	158, // 152: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
+	159, // 153: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
+	160, // 154: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
+	161, // 155: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
+	162, // 156: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
+	163, // 157: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
+	164, // 158: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
+	165, // 159: restante.v1.OperationResult.list_failure_reports:type_name -> restante.v1.ListFailureReportsResponse
+	166, // 160: restante.v1.OperationResult.get_failure_report:type_name -> restante.v1.GetFailureReportResponse
+	167, // 161: restante.v1.OperationResult.list_tls_reports:type_name -> restante.v1.ListTlsReportsResponse
+	168, // 162: restante.v1.OperationResult.list_tls_report_rows:type_name -> restante.v1.ListTlsReportRowsResponse
+	169, // 163: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	170, // 164: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	171, // 165: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	172, // 166: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	173, // 167: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	174, // 168: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	175, // 169: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	176, // 170: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	177, // 171: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	178, // 172: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	179, // 173: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	180, // 174: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	181, // 175: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
+	182, // 176: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
+	183, // 177: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
+	184, // 178: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
+	185, // 179: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
+	186, // 180: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	187, // 181: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	188, // 182: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	189, // 183: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	190, // 184: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	191, // 185: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
+	192, // 186: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	193, // 187: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	194, // 188: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	195, // 189: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	196, // 190: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	197, // 191: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	198, // 192: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
+	199, // 193: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
+	200, // 194: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
+	201, // 195: restante.v1.OperationResult.lease_tls_reports:type_name -> restante.v1.LeaseTlsReportsResponse
+	202, // 196: restante.v1.OperationResult.settle_tls_report:type_name -> restante.v1.SettleTlsReportResponse
+	203, // 197: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
+	204, // 198: restante.v1.OperationResult.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesResponse
+	205, // 199: restante.v1.OperationResult.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesResponse
+	206, // 200: restante.v1.OperationResult.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsResponse
+	207, // 201: restante.v1.OperationResult.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesResponse
+	208, // 202: restante.v1.OperationResult.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassResponse
+	209, // 203: restante.v1.OperationResult.clear_greylist:type_name -> restante.v1.ClearGreylistResponse
+	1,   // 204: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	2,   // 205: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	1,   // 206: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	2,   // 207: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	3,   // 208: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	5,   // 209: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	4,   // 210: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	6,   // 211: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	210, // [210:212] is the sub-list for method output_type
+	208, // [208:210] is the sub-list for method input_type
+	208, // [208:208] is the sub-list for extension type_name
+	208, // [208:208] is the sub-list for extension extendee
+	0,   // [0:208] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -4320,6 +4472,7 @@ func file_restante_v1_batch_proto_init() {
 	file_restante_v1_submission_proto_init()
 	file_restante_v1_outcomes_proto_init()
 	file_restante_v1_tls_proto_init()
+	file_restante_v1_tls_reports_proto_init()
 	file_restante_v1_transport_proto_init()
 	file_restante_v1_batch_proto_msgTypes[1].OneofWrappers = []any{
 		(*Operation_Authenticate)(nil),
@@ -4380,6 +4533,8 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_ListDmarcReportRows)(nil),
 		(*Operation_ListFailureReports)(nil),
 		(*Operation_GetFailureReport)(nil),
+		(*Operation_ListTlsReports)(nil),
+		(*Operation_ListTlsReportRows)(nil),
 		(*Operation_CreateAccount)(nil),
 		(*Operation_GetAccount)(nil),
 		(*Operation_ListAccounts)(nil),
@@ -4412,6 +4567,8 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_GetStsPolicy)(nil),
 		(*Operation_StoreStsPolicy)(nil),
 		(*Operation_ReportTlsSessions)(nil),
+		(*Operation_LeaseTlsReports)(nil),
+		(*Operation_SettleTlsReport)(nil),
 		(*Operation_ListTlsSessions)(nil),
 		(*Operation_ListFailedAddresses)(nil),
 		(*Operation_ClearFailedAddresses)(nil),
@@ -4479,6 +4636,8 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_ListDmarcReportRows)(nil),
 		(*OperationResult_ListFailureReports)(nil),
 		(*OperationResult_GetFailureReport)(nil),
+		(*OperationResult_ListTlsReports)(nil),
+		(*OperationResult_ListTlsReportRows)(nil),
 		(*OperationResult_CreateAccount)(nil),
 		(*OperationResult_GetAccount)(nil),
 		(*OperationResult_ListAccounts)(nil),
@@ -4511,6 +4670,8 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_GetStsPolicy)(nil),
 		(*OperationResult_StoreStsPolicy)(nil),
 		(*OperationResult_ReportTlsSessions)(nil),
+		(*OperationResult_LeaseTlsReports)(nil),
+		(*OperationResult_SettleTlsReport)(nil),
 		(*OperationResult_ListTlsSessions)(nil),
 		(*OperationResult_ListFailedAddresses)(nil),
 		(*OperationResult_ClearFailedAddresses)(nil),

@@ -32,6 +32,8 @@ const (
 	TransportService_GetStsPolicy_FullMethodName      = "/restante.v1.TransportService/GetStsPolicy"
 	TransportService_StoreStsPolicy_FullMethodName    = "/restante.v1.TransportService/StoreStsPolicy"
 	TransportService_ReportTlsSessions_FullMethodName = "/restante.v1.TransportService/ReportTlsSessions"
+	TransportService_LeaseTlsReports_FullMethodName   = "/restante.v1.TransportService/LeaseTlsReports"
+	TransportService_SettleTlsReport_FullMethodName   = "/restante.v1.TransportService/SettleTlsReport"
 )
 
 // TransportServiceClient is the client API for TransportService service.
@@ -82,6 +84,12 @@ type TransportServiceClient interface {
 	// keeps at most 100000 different counts a day; beyond that it drops new kinds of failures and counts of new domains.
 	// Errors: INVALID_ARGUMENT.
 	ReportTlsSessions(ctx context.Context, in *ReportTlsSessionsRequest, opts ...grpc.CallOption) (*ReportTlsSessionsResponse, error)
+	// Leases TLS reports that are due at a web server. Each lease is one attempt: without an outcome, the report is due
+	// again later. Errors: INVALID_ARGUMENT {max_leases}.
+	LeaseTlsReports(ctx context.Context, in *LeaseTlsReportsRequest, opts ...grpc.CallOption) (*LeaseTlsReportsResponse, error)
+	// Reports the outcome of an attempt to deliver a TLS report. A report that was not delivered is due again after a
+	// growing pause, for 24 hours in all. Harmless to repeat. Errors: LEASE_LOST, INVALID_ARGUMENT {detail}.
+	SettleTlsReport(ctx context.Context, in *SettleTlsReportRequest, opts ...grpc.CallOption) (*SettleTlsReportResponse, error)
 }
 
 type transportServiceClient struct {
@@ -223,6 +231,26 @@ func (c *transportServiceClient) ReportTlsSessions(ctx context.Context, in *Repo
 	return out, nil
 }
 
+func (c *transportServiceClient) LeaseTlsReports(ctx context.Context, in *LeaseTlsReportsRequest, opts ...grpc.CallOption) (*LeaseTlsReportsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaseTlsReportsResponse)
+	err := c.cc.Invoke(ctx, TransportService_LeaseTlsReports_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transportServiceClient) SettleTlsReport(ctx context.Context, in *SettleTlsReportRequest, opts ...grpc.CallOption) (*SettleTlsReportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SettleTlsReportResponse)
+	err := c.cc.Invoke(ctx, TransportService_SettleTlsReport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TransportServiceServer is the server API for TransportService service.
 // All implementations must embed UnimplementedTransportServiceServer
 // for forward compatibility.
@@ -271,6 +299,12 @@ type TransportServiceServer interface {
 	// keeps at most 100000 different counts a day; beyond that it drops new kinds of failures and counts of new domains.
 	// Errors: INVALID_ARGUMENT.
 	ReportTlsSessions(context.Context, *ReportTlsSessionsRequest) (*ReportTlsSessionsResponse, error)
+	// Leases TLS reports that are due at a web server. Each lease is one attempt: without an outcome, the report is due
+	// again later. Errors: INVALID_ARGUMENT {max_leases}.
+	LeaseTlsReports(context.Context, *LeaseTlsReportsRequest) (*LeaseTlsReportsResponse, error)
+	// Reports the outcome of an attempt to deliver a TLS report. A report that was not delivered is due again after a
+	// growing pause, for 24 hours in all. Harmless to repeat. Errors: LEASE_LOST, INVALID_ARGUMENT {detail}.
+	SettleTlsReport(context.Context, *SettleTlsReportRequest) (*SettleTlsReportResponse, error)
 	mustEmbedUnimplementedTransportServiceServer()
 }
 
@@ -313,6 +347,12 @@ func (UnimplementedTransportServiceServer) StoreStsPolicy(context.Context, *Stor
 }
 func (UnimplementedTransportServiceServer) ReportTlsSessions(context.Context, *ReportTlsSessionsRequest) (*ReportTlsSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportTlsSessions not implemented")
+}
+func (UnimplementedTransportServiceServer) LeaseTlsReports(context.Context, *LeaseTlsReportsRequest) (*LeaseTlsReportsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LeaseTlsReports not implemented")
+}
+func (UnimplementedTransportServiceServer) SettleTlsReport(context.Context, *SettleTlsReportRequest) (*SettleTlsReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SettleTlsReport not implemented")
 }
 func (UnimplementedTransportServiceServer) mustEmbedUnimplementedTransportServiceServer() {}
 func (UnimplementedTransportServiceServer) testEmbeddedByValue()                          {}
@@ -508,6 +548,42 @@ func _TransportService_ReportTlsSessions_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TransportService_LeaseTlsReports_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LeaseTlsReportsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransportServiceServer).LeaseTlsReports(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransportService_LeaseTlsReports_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransportServiceServer).LeaseTlsReports(ctx, req.(*LeaseTlsReportsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransportService_SettleTlsReport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SettleTlsReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransportServiceServer).SettleTlsReport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransportService_SettleTlsReport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransportServiceServer).SettleTlsReport(ctx, req.(*SettleTlsReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TransportService_ServiceDesc is the grpc.ServiceDesc for TransportService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -546,6 +622,14 @@ var TransportService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReportTlsSessions",
 			Handler:    _TransportService_ReportTlsSessions_Handler,
+		},
+		{
+			MethodName: "LeaseTlsReports",
+			Handler:    _TransportService_LeaseTlsReports_Handler,
+		},
+		{
+			MethodName: "SettleTlsReport",
+			Handler:    _TransportService_SettleTlsReport_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

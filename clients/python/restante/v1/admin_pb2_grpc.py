@@ -11,6 +11,7 @@ from restante.v1 import queue_pb2 as restante_dot_v1_dot_queue__pb2
 from restante.v1 import reports_pb2 as restante_dot_v1_dot_reports__pb2
 from restante.v1 import signing_pb2 as restante_dot_v1_dot_signing__pb2
 from restante.v1 import tls_pb2 as restante_dot_v1_dot_tls__pb2
+from restante.v1 import tls_reports_pb2 as restante_dot_v1_dot_tls__reports__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -197,6 +198,16 @@ class AdminServiceStub:
                 '/restante.v1.AdminService/GetFailureReport',
                 request_serializer=restante_dot_v1_dot_failure__reports__pb2.GetFailureReportRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_failure__reports__pb2.GetFailureReportResponse.FromString,
+                _registered_method=True)
+        self.ListTlsReports = channel.unary_unary(
+                '/restante.v1.AdminService/ListTlsReports',
+                request_serializer=restante_dot_v1_dot_tls__reports__pb2.ListTlsReportsRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_tls__reports__pb2.ListTlsReportsResponse.FromString,
+                _registered_method=True)
+        self.ListTlsReportRows = channel.unary_unary(
+                '/restante.v1.AdminService/ListTlsReportRows',
+                request_serializer=restante_dot_v1_dot_tls__reports__pb2.ListTlsReportRowsRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_tls__reports__pb2.ListTlsReportRowsResponse.FromString,
                 _registered_method=True)
         self.CheckStore = channel.unary_unary(
                 '/restante.v1.AdminService/CheckStore',
@@ -460,7 +471,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDmarcReports(self, request, context):
-        """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days.
+        """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for
+        `reports.keep_days`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -483,6 +495,20 @@ class AdminServiceServicer:
 
     def GetFailureReport(self, request, context):
         """Returns a report of a failure with all that it says. Errors: REPORT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTlsReports(self, request, context):
+        """Lists the TLS reports that the server has sent and received, the latest first. They are kept for `reports.keep_days`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTlsReportRows(self, request, context):
+        """Lists the rows of a TLS report. Errors: REPORT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -723,6 +749,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetFailureReport,
                     request_deserializer=restante_dot_v1_dot_failure__reports__pb2.GetFailureReportRequest.FromString,
                     response_serializer=restante_dot_v1_dot_failure__reports__pb2.GetFailureReportResponse.SerializeToString,
+            ),
+            'ListTlsReports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTlsReports,
+                    request_deserializer=restante_dot_v1_dot_tls__reports__pb2.ListTlsReportsRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_tls__reports__pb2.ListTlsReportsResponse.SerializeToString,
+            ),
+            'ListTlsReportRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTlsReportRows,
+                    request_deserializer=restante_dot_v1_dot_tls__reports__pb2.ListTlsReportRowsRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_tls__reports__pb2.ListTlsReportRowsResponse.SerializeToString,
             ),
             'CheckStore': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckStore,
@@ -1614,6 +1650,60 @@ class AdminService:
             '/restante.v1.AdminService/GetFailureReport',
             restante_dot_v1_dot_failure__reports__pb2.GetFailureReportRequest.SerializeToString,
             restante_dot_v1_dot_failure__reports__pb2.GetFailureReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTlsReports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ListTlsReports',
+            restante_dot_v1_dot_tls__reports__pb2.ListTlsReportsRequest.SerializeToString,
+            restante_dot_v1_dot_tls__reports__pb2.ListTlsReportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTlsReportRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ListTlsReportRows',
+            restante_dot_v1_dot_tls__reports__pb2.ListTlsReportRowsRequest.SerializeToString,
+            restante_dot_v1_dot_tls__reports__pb2.ListTlsReportRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

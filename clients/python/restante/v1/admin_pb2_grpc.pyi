@@ -13,6 +13,7 @@ from restante.v1 import queue_pb2 as _queue_pb2
 from restante.v1 import reports_pb2 as _reports_pb2
 from restante.v1 import signing_pb2 as _signing_pb2
 from restante.v1 import tls_pb2 as _tls_pb2
+from restante.v1 import tls_reports_pb2 as _tls_reports_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -123,7 +124,9 @@ class AdminServiceStub:
     Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
     """
     ListDmarcReports: _grpc.UnaryUnaryMultiCallable[_reports_pb2.ListDmarcReportsRequest, _reports_pb2.ListDmarcReportsResponse]
-    """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days."""
+    """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for
+    `reports.keep_days`.
+    """
     ListDmarcReportRows: _grpc.UnaryUnaryMultiCallable[_reports_pb2.ListDmarcReportRowsRequest, _reports_pb2.ListDmarcReportRowsResponse]
     """Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND."""
     ListFailureReports: _grpc.UnaryUnaryMultiCallable[_failure_reports_pb2.ListFailureReportsRequest, _failure_reports_pb2.ListFailureReportsResponse]
@@ -132,6 +135,10 @@ class AdminServiceStub:
     """
     GetFailureReport: _grpc.UnaryUnaryMultiCallable[_failure_reports_pb2.GetFailureReportRequest, _failure_reports_pb2.GetFailureReportResponse]
     """Returns a report of a failure with all that it says. Errors: REPORT_NOT_FOUND."""
+    ListTlsReports: _grpc.UnaryUnaryMultiCallable[_tls_reports_pb2.ListTlsReportsRequest, _tls_reports_pb2.ListTlsReportsResponse]
+    """Lists the TLS reports that the server has sent and received, the latest first. They are kept for `reports.keep_days`."""
+    ListTlsReportRows: _grpc.UnaryUnaryMultiCallable[_tls_reports_pb2.ListTlsReportRowsRequest, _tls_reports_pb2.ListTlsReportRowsResponse]
+    """Lists the rows of a TLS report. Errors: REPORT_NOT_FOUND."""
     CheckStore: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]
     """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings."""
     BackupStore: _grpc.UnaryUnaryMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]
@@ -255,7 +262,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
     """
     ListDmarcReports: _aio.UnaryUnaryMultiCallable[_reports_pb2.ListDmarcReportsRequest, _reports_pb2.ListDmarcReportsResponse]  # type: ignore[assignment]
-    """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days."""
+    """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for
+    `reports.keep_days`.
+    """
     ListDmarcReportRows: _aio.UnaryUnaryMultiCallable[_reports_pb2.ListDmarcReportRowsRequest, _reports_pb2.ListDmarcReportRowsResponse]  # type: ignore[assignment]
     """Lists the rows of a DMARC aggregate report. Errors: REPORT_NOT_FOUND."""
     ListFailureReports: _aio.UnaryUnaryMultiCallable[_failure_reports_pb2.ListFailureReportsRequest, _failure_reports_pb2.ListFailureReportsResponse]  # type: ignore[assignment]
@@ -264,6 +273,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     GetFailureReport: _aio.UnaryUnaryMultiCallable[_failure_reports_pb2.GetFailureReportRequest, _failure_reports_pb2.GetFailureReportResponse]  # type: ignore[assignment]
     """Returns a report of a failure with all that it says. Errors: REPORT_NOT_FOUND."""
+    ListTlsReports: _aio.UnaryUnaryMultiCallable[_tls_reports_pb2.ListTlsReportsRequest, _tls_reports_pb2.ListTlsReportsResponse]  # type: ignore[assignment]
+    """Lists the TLS reports that the server has sent and received, the latest first. They are kept for `reports.keep_days`."""
+    ListTlsReportRows: _aio.UnaryUnaryMultiCallable[_tls_reports_pb2.ListTlsReportRowsRequest, _tls_reports_pb2.ListTlsReportRowsResponse]  # type: ignore[assignment]
+    """Lists the rows of a TLS report. Errors: REPORT_NOT_FOUND."""
     CheckStore: _aio.UnaryUnaryMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]  # type: ignore[assignment]
     """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings."""
     BackupStore: _aio.UnaryUnaryMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]  # type: ignore[assignment]
@@ -552,7 +565,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reports_pb2.ListDmarcReportsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reports_pb2.ListDmarcReportsResponse, _abc.Awaitable[_reports_pb2.ListDmarcReportsResponse]]:
-        """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for 90 days."""
+        """Lists the DMARC aggregate reports that the server has sent and received, the latest first. They are kept for
+        `reports.keep_days`.
+        """
 
     @_abc_1.abstractmethod
     def ListDmarcReportRows(
@@ -579,6 +594,22 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_failure_reports_pb2.GetFailureReportResponse, _abc.Awaitable[_failure_reports_pb2.GetFailureReportResponse]]:
         """Returns a report of a failure with all that it says. Errors: REPORT_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListTlsReports(
+        self,
+        request: _tls_reports_pb2.ListTlsReportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tls_reports_pb2.ListTlsReportsResponse, _abc.Awaitable[_tls_reports_pb2.ListTlsReportsResponse]]:
+        """Lists the TLS reports that the server has sent and received, the latest first. They are kept for `reports.keep_days`."""
+
+    @_abc_1.abstractmethod
+    def ListTlsReportRows(
+        self,
+        request: _tls_reports_pb2.ListTlsReportRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tls_reports_pb2.ListTlsReportRowsResponse, _abc.Awaitable[_tls_reports_pb2.ListTlsReportRowsResponse]]:
+        """Lists the rows of a TLS report. Errors: REPORT_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def CheckStore(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from restante.methods import Method
-from restante.v1 import admin_pb2, content_pb2, directory_pb2, failure_reports_pb2, folder_pb2, greylist_pb2, job_pb2, mailbox_pb2, message_pb2, outcomes_pb2, queue_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, transport_pb2
+from restante.v1 import admin_pb2, content_pb2, directory_pb2, failure_reports_pb2, folder_pb2, greylist_pb2, job_pb2, mailbox_pb2, message_pb2, outcomes_pb2, queue_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, tls_reports_pb2, transport_pb2
 
 GET_JOB = Method(
     "JobService", "GetJob", job_pb2.GetJobRequest, job_pb2.GetJobResponse, "get_job"
@@ -158,6 +158,12 @@ LIST_FAILURE_REPORTS = Method(
 GET_FAILURE_REPORT = Method(
     "AdminService", "GetFailureReport", failure_reports_pb2.GetFailureReportRequest, failure_reports_pb2.GetFailureReportResponse, "get_failure_report"
 )
+LIST_TLS_REPORTS = Method(
+    "AdminService", "ListTlsReports", tls_reports_pb2.ListTlsReportsRequest, tls_reports_pb2.ListTlsReportsResponse, "list_tls_reports"
+)
+LIST_TLS_REPORT_ROWS = Method(
+    "AdminService", "ListTlsReportRows", tls_reports_pb2.ListTlsReportRowsRequest, tls_reports_pb2.ListTlsReportRowsResponse, "list_tls_report_rows"
+)
 CHECK_STORE = Method(
     "AdminService", "CheckStore", admin_pb2.CheckStoreRequest, admin_pb2.CheckStoreResponse, "check_store"
 )
@@ -296,6 +302,12 @@ STORE_STS_POLICY = Method(
 REPORT_TLS_SESSIONS = Method(
     "TransportService", "ReportTlsSessions", tls_pb2.ReportTlsSessionsRequest, tls_pb2.ReportTlsSessionsResponse, "report_tls_sessions"
 )
+LEASE_TLS_REPORTS = Method(
+    "TransportService", "LeaseTlsReports", tls_reports_pb2.LeaseTlsReportsRequest, tls_reports_pb2.LeaseTlsReportsResponse, "lease_tls_reports"
+)
+SETTLE_TLS_REPORT = Method(
+    "TransportService", "SettleTlsReport", tls_reports_pb2.SettleTlsReportRequest, tls_reports_pb2.SettleTlsReportResponse, "settle_tls_report"
+)
 
 ALL: tuple[Method[Any, Any], ...] = (
     GET_JOB,
@@ -349,6 +361,8 @@ ALL: tuple[Method[Any, Any], ...] = (
     LIST_DMARC_REPORT_ROWS,
     LIST_FAILURE_REPORTS,
     GET_FAILURE_REPORT,
+    LIST_TLS_REPORTS,
+    LIST_TLS_REPORT_ROWS,
     CHECK_STORE,
     BACKUP_STORE,
     LIST_TLS_SESSIONS,
@@ -395,4 +409,6 @@ ALL: tuple[Method[Any, Any], ...] = (
     GET_STS_POLICY,
     STORE_STS_POLICY,
     REPORT_TLS_SESSIONS,
+    LEASE_TLS_REPORTS,
+    SETTLE_TLS_REPORT,
 )

@@ -29,9 +29,10 @@ from restante.v1 import greylist_pb2 as restante_dot_v1_dot_greylist__pb2
 from restante.v1 import outcomes_pb2 as restante_dot_v1_dot_outcomes__pb2
 from restante.v1 import submission_pb2 as restante_dot_v1_dot_submission__pb2
 from restante.v1 import tls_pb2 as restante_dot_v1_dot_tls__pb2
+from restante.v1 import tls_reports_pb2 as restante_dot_v1_dot_tls__reports__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brestante/v1/transport.proto\x12\x0brestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18restante/v1/checks.proto\x1a\x1arestante/v1/greylist.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\"\xa6\x01\n\x17VerifyRecipientsRequest\x12\x14\n\x0creverse_path\x18\x01 \x01(\t\x12\x15\n\rforward_paths\x18\x02 \x03(\t\x12\x17\n\x0bsize_octets\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12-\n\x08\x65vidence\x18\x05 \x01(\x0b\x32\x1b.restante.v1.ClientEvidence\"K\n\x18VerifyRecipientsResponse\x12/\n\x08verdicts\x18\x01 \x03(\x0b\x32\x1d.restante.v1.RecipientVerdict\"\xc6\x01\n\x10RecipientVerdict\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12\x1d\n\x15good_for_milliseconds\x18\x03 \x01(\x05\x12\x31\n\rfailed_before\x18\x04 \x01(\x0b\x32\x1a.restante.v1.FailedAddress\x12*\n\x0e\x63ontent_status\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\"\xd5\x01\n\x0b\x41\x63\x63\x65ptBegin\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x14\n\x0creverse_path\x18\x02 \x01(\t\x12\x32\n\nrecipients\x18\x03 \x03(\x0b\x32\x1e.restante.v1.EnvelopeRecipient\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.restante.v1.EnvelopeOptions\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12\x13\n\x0btrace_field\x18\x06 \x01(\t\x12\x0c\n\x04lmtp\x18\x0f \x01(\x08\"7\n\tAcceptEnd\x12*\n\x06\x63hecks\x18\x01 \x01(\x0b\x32\x1a.restante.v1.MessageChecks\"|\n\x14\x41\x63\x63\x65ptMessageRequest\x12\'\n\x05start\x18\x01 \x01(\x0b\x32\x18.restante.v1.AcceptBegin\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12*\n\x06\x63hecks\x18\x03 \x01(\x0b\x32\x1a.restante.v1.MessageChecks\"b\n\x15\x41\x63\x63\x65ptMessageResponse\x12\x18\n\x0ctransport_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12/\n\x08verdicts\x18\x0f \x03(\x0b\x32\x1d.restante.v1.RecipientVerdict\"\xa9\x01\n\rAcceptRequest\x12\x19\n\racceptance_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12)\n\x05start\x18\x02 \x01(\x0b\x32\x18.restante.v1.AcceptBeginH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x12(\n\x06\x63ommit\x18\x04 \x01(\x0b\x32\x16.restante.v1.AcceptEndH\x00\x12\x0f\n\x05\x61\x62ort\x18\x05 \x01(\x08H\x00\x42\x06\n\x04step\"\xda\x01\n\x0e\x41\x63\x63\x65ptResponse\x12\x19\n\racceptance_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x18\n\x0ctransport_id\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\"\n\x06status\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x1a\n\x0egranted_octets\x18\x06 \x01(\x03\x42\x02\x30\x01\x12/\n\x08verdicts\x18\x0f \x03(\x0b\x32\x1d.restante.v1.RecipientVerdict\"e\n\x17\x41\x63\x63\x65ptSubmissionRequest\x12\x35\n\nsubmission\x18\x01 \x01(\x0b\x32!.restante.v1.SubmitMessageRequest\x12\x13\n\x0btrace_field\x18\x02 \x01(\t\"4\n\x18\x41\x63\x63\x65ptSubmissionResponse\x12\x18\n\x0ctransport_id\x18\x01 \x01(\x03\x42\x02\x30\x01\"A\n\x14LeaseOutboundRequest\x12\x12\n\nmax_leases\x18\x01 \x01(\x05\x12\x15\n\rlease_seconds\x18\x02 \x01(\x05\"w\n\x11OutboundRecipient\x12\x18\n\x0crecipient_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x31\n\trecipient\x18\x02 \x01(\x0b\x32\x1e.restante.v1.EnvelopeRecipient\x12\x15\n\rattempt_count\x18\x03 \x01(\x05\"\xac\x02\n\rOutboundLease\x12\x14\n\x08lease_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x18\n\x0ctransport_id\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x13\n\x0b\x64\x65stination\x18\x03 \x01(\t\x12\x14\n\x0creverse_path\x18\x04 \x01(\t\x12-\n\x07options\x18\x05 \x01(\x0b\x32\x1c.restante.v1.EnvelopeOptions\x12\x32\n\nrecipients\x18\x06 \x03(\x0b\x32\x1e.restante.v1.OutboundRecipient\x12\x17\n\x0bsize_octets\x18\x07 \x01(\x03\x42\x02\x30\x01\x12.\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0ctls_optional\x18\t \x01(\x08\"U\n\x15LeaseOutboundResponse\x12*\n\x06leases\x18\x01 \x03(\x0b\x32\x1a.restante.v1.OutboundLease\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\">\n\x13ReadOutboundRequest\x12\x14\n\x08lease_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x11\n\tseven_bit\x18\x02 \x01(\x08\"=\n\x14ReadOutboundResponse\x12\x0e\n\x06octets\x18\x01 \x01(\x0c\x12\x15\n\rnot_converted\x18\x02 \x01(\t\"=\n\x11RenewLeaseRequest\x12\x11\n\tlease_ids\x18\x01 \x03(\x03\x12\x15\n\rlease_seconds\x18\x02 \x01(\x05\",\n\x12RenewLeaseResponse\x12\x16\n\x0elost_lease_ids\x18\x01 \x03(\x03\"\xa4\x01\n\x10RecipientOutcome\x12\x18\n\x0crecipient_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.restante.v1.OutcomeKind\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x12\n\ndiagnostic\x18\x04 \x01(\t\x12\x13\n\x0bremote_host\x18\x05 \x01(\t\x12\x15\n\rdsn_passed_on\x18\x06 \x01(\x08\"]\n\x14ReportOutcomeRequest\x12\x14\n\x08lease_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12/\n\x08outcomes\x18\x02 \x03(\x0b\x32\x1d.restante.v1.RecipientOutcome\"\x17\n\x15ReportOutcomeResponse*y\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTCOME_KIND_RELAYED\x10\x01\x12\x19\n\x15OUTCOME_KIND_DEFERRED\x10\x02\x12\x17\n\x13OUTCOME_KIND_FAILED\x10\x03\x32\xdf\x07\n\x10TransportService\x12_\n\x10VerifyRecipients\x12$.restante.v1.VerifyRecipientsRequest\x1a%.restante.v1.VerifyRecipientsResponse\x12V\n\rAcceptMessage\x12!.restante.v1.AcceptMessageRequest\x1a\".restante.v1.AcceptMessageResponse\x12\x45\n\x06\x41\x63\x63\x65pt\x12\x1a.restante.v1.AcceptRequest\x1a\x1b.restante.v1.AcceptResponse(\x01\x30\x01\x12_\n\x10\x41\x63\x63\x65ptSubmission\x12$.restante.v1.AcceptSubmissionRequest\x1a%.restante.v1.AcceptSubmissionResponse\x12X\n\rLeaseOutbound\x12!.restante.v1.LeaseOutboundRequest\x1a\".restante.v1.LeaseOutboundResponse0\x01\x12U\n\x0cReadOutbound\x12 .restante.v1.ReadOutboundRequest\x1a!.restante.v1.ReadOutboundResponse0\x01\x12M\n\nRenewLease\x12\x1e.restante.v1.RenewLeaseRequest\x1a\x1f.restante.v1.RenewLeaseResponse\x12V\n\rReportOutcome\x12!.restante.v1.ReportOutcomeRequest\x1a\".restante.v1.ReportOutcomeResponse\x12S\n\x0cGetStsPolicy\x12 .restante.v1.GetStsPolicyRequest\x1a!.restante.v1.GetStsPolicyResponse\x12Y\n\x0eStoreStsPolicy\x12\".restante.v1.StoreStsPolicyRequest\x1a#.restante.v1.StoreStsPolicyResponse\x12\x62\n\x11ReportTlsSessions\x12%.restante.v1.ReportTlsSessionsRequest\x1a&.restante.v1.ReportTlsSessionsResponseB\x93\x01\n\x0eio.restante.v1B\x0eTransportProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brestante/v1/transport.proto\x12\x0brestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18restante/v1/checks.proto\x1a\x1arestante/v1/greylist.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x1crestante/v1/submission.proto\x1a\x15restante/v1/tls.proto\x1a\x1drestante/v1/tls_reports.proto\"\xa6\x01\n\x17VerifyRecipientsRequest\x12\x14\n\x0creverse_path\x18\x01 \x01(\t\x12\x15\n\rforward_paths\x18\x02 \x03(\t\x12\x17\n\x0bsize_octets\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12-\n\x08\x65vidence\x18\x05 \x01(\x0b\x32\x1b.restante.v1.ClientEvidence\"K\n\x18VerifyRecipientsResponse\x12/\n\x08verdicts\x18\x01 \x03(\x0b\x32\x1d.restante.v1.RecipientVerdict\"\xc6\x01\n\x10RecipientVerdict\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12\x1d\n\x15good_for_milliseconds\x18\x03 \x01(\x05\x12\x31\n\rfailed_before\x18\x04 \x01(\x0b\x32\x1a.restante.v1.FailedAddress\x12*\n\x0e\x63ontent_status\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\"\xd5\x01\n\x0b\x41\x63\x63\x65ptBegin\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x14\n\x0creverse_path\x18\x02 \x01(\t\x12\x32\n\nrecipients\x18\x03 \x03(\x0b\x32\x1e.restante.v1.EnvelopeRecipient\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.restante.v1.EnvelopeOptions\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12\x13\n\x0btrace_field\x18\x06 \x01(\t\x12\x0c\n\x04lmtp\x18\x0f \x01(\x08\"7\n\tAcceptEnd\x12*\n\x06\x63hecks\x18\x01 \x01(\x0b\x32\x1a.restante.v1.MessageChecks\"|\n\x14\x41\x63\x63\x65ptMessageRequest\x12\'\n\x05start\x18\x01 \x01(\x0b\x32\x18.restante.v1.AcceptBegin\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12*\n\x06\x63hecks\x18\x03 \x01(\x0b\x32\x1a.restante.v1.MessageChecks\"b\n\x15\x41\x63\x63\x65ptMessageResponse\x12\x18\n\x0ctransport_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12/\n\x08verdicts\x18\x0f \x03(\x0b\x32\x1d.restante.v1.RecipientVerdict\"\xa9\x01\n\rAcceptRequest\x12\x19\n\racceptance_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12)\n\x05start\x18\x02 \x01(\x0b\x32\x18.restante.v1.AcceptBeginH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x12(\n\x06\x63ommit\x18\x04 \x01(\x0b\x32\x16.restante.v1.AcceptEndH\x00\x12\x0f\n\x05\x61\x62ort\x18\x05 \x01(\x08H\x00\x42\x06\n\x04step\"\xda\x01\n\x0e\x41\x63\x63\x65ptResponse\x12\x19\n\racceptance_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x18\n\x0ctransport_id\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\"\n\x06status\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x1a\n\x0egranted_octets\x18\x06 \x01(\x03\x42\x02\x30\x01\x12/\n\x08verdicts\x18\x0f \x03(\x0b\x32\x1d.restante.v1.RecipientVerdict\"e\n\x17\x41\x63\x63\x65ptSubmissionRequest\x12\x35\n\nsubmission\x18\x01 \x01(\x0b\x32!.restante.v1.SubmitMessageRequest\x12\x13\n\x0btrace_field\x18\x02 \x01(\t\"4\n\x18\x41\x63\x63\x65ptSubmissionResponse\x12\x18\n\x0ctransport_id\x18\x01 \x01(\x03\x42\x02\x30\x01\"A\n\x14LeaseOutboundRequest\x12\x12\n\nmax_leases\x18\x01 \x01(\x05\x12\x15\n\rlease_seconds\x18\x02 \x01(\x05\"w\n\x11OutboundRecipient\x12\x18\n\x0crecipient_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x31\n\trecipient\x18\x02 \x01(\x0b\x32\x1e.restante.v1.EnvelopeRecipient\x12\x15\n\rattempt_count\x18\x03 \x01(\x05\"\xac\x02\n\rOutboundLease\x12\x14\n\x08lease_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x18\n\x0ctransport_id\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x13\n\x0b\x64\x65stination\x18\x03 \x01(\t\x12\x14\n\x0creverse_path\x18\x04 \x01(\t\x12-\n\x07options\x18\x05 \x01(\x0b\x32\x1c.restante.v1.EnvelopeOptions\x12\x32\n\nrecipients\x18\x06 \x03(\x0b\x32\x1e.restante.v1.OutboundRecipient\x12\x17\n\x0bsize_octets\x18\x07 \x01(\x03\x42\x02\x30\x01\x12.\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0ctls_optional\x18\t \x01(\x08\"U\n\x15LeaseOutboundResponse\x12*\n\x06leases\x18\x01 \x03(\x0b\x32\x1a.restante.v1.OutboundLease\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\">\n\x13ReadOutboundRequest\x12\x14\n\x08lease_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x11\n\tseven_bit\x18\x02 \x01(\x08\"=\n\x14ReadOutboundResponse\x12\x0e\n\x06octets\x18\x01 \x01(\x0c\x12\x15\n\rnot_converted\x18\x02 \x01(\t\"=\n\x11RenewLeaseRequest\x12\x11\n\tlease_ids\x18\x01 \x03(\x03\x12\x15\n\rlease_seconds\x18\x02 \x01(\x05\",\n\x12RenewLeaseResponse\x12\x16\n\x0elost_lease_ids\x18\x01 \x03(\x03\"\xa4\x01\n\x10RecipientOutcome\x12\x18\n\x0crecipient_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.restante.v1.OutcomeKind\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x12\n\ndiagnostic\x18\x04 \x01(\t\x12\x13\n\x0bremote_host\x18\x05 \x01(\t\x12\x15\n\rdsn_passed_on\x18\x06 \x01(\x08\"]\n\x14ReportOutcomeRequest\x12\x14\n\x08lease_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12/\n\x08outcomes\x18\x02 \x03(\x0b\x32\x1d.restante.v1.RecipientOutcome\"\x17\n\x15ReportOutcomeResponse*y\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTCOME_KIND_RELAYED\x10\x01\x12\x19\n\x15OUTCOME_KIND_DEFERRED\x10\x02\x12\x17\n\x13OUTCOME_KIND_FAILED\x10\x03\x32\x9b\t\n\x10TransportService\x12_\n\x10VerifyRecipients\x12$.restante.v1.VerifyRecipientsRequest\x1a%.restante.v1.VerifyRecipientsResponse\x12V\n\rAcceptMessage\x12!.restante.v1.AcceptMessageRequest\x1a\".restante.v1.AcceptMessageResponse\x12\x45\n\x06\x41\x63\x63\x65pt\x12\x1a.restante.v1.AcceptRequest\x1a\x1b.restante.v1.AcceptResponse(\x01\x30\x01\x12_\n\x10\x41\x63\x63\x65ptSubmission\x12$.restante.v1.AcceptSubmissionRequest\x1a%.restante.v1.AcceptSubmissionResponse\x12X\n\rLeaseOutbound\x12!.restante.v1.LeaseOutboundRequest\x1a\".restante.v1.LeaseOutboundResponse0\x01\x12U\n\x0cReadOutbound\x12 .restante.v1.ReadOutboundRequest\x1a!.restante.v1.ReadOutboundResponse0\x01\x12M\n\nRenewLease\x12\x1e.restante.v1.RenewLeaseRequest\x1a\x1f.restante.v1.RenewLeaseResponse\x12V\n\rReportOutcome\x12!.restante.v1.ReportOutcomeRequest\x1a\".restante.v1.ReportOutcomeResponse\x12S\n\x0cGetStsPolicy\x12 .restante.v1.GetStsPolicyRequest\x1a!.restante.v1.GetStsPolicyResponse\x12Y\n\x0eStoreStsPolicy\x12\".restante.v1.StoreStsPolicyRequest\x1a#.restante.v1.StoreStsPolicyResponse\x12\x62\n\x11ReportTlsSessions\x12%.restante.v1.ReportTlsSessionsRequest\x1a&.restante.v1.ReportTlsSessionsResponse\x12\\\n\x0fLeaseTlsReports\x12#.restante.v1.LeaseTlsReportsRequest\x1a$.restante.v1.LeaseTlsReportsResponse\x12\\\n\x0fSettleTlsReport\x12#.restante.v1.SettleTlsReportRequest\x1a$.restante.v1.SettleTlsReportResponseB\x93\x01\n\x0eio.restante.v1B\x0eTransportProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -67,52 +68,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECIPIENTOUTCOME'].fields_by_name['recipient_id']._serialized_options = b'0\001'
   _globals['_REPORTOUTCOMEREQUEST'].fields_by_name['lease_id']._loaded_options = None
   _globals['_REPORTOUTCOMEREQUEST'].fields_by_name['lease_id']._serialized_options = b'0\001'
-  _globals['_OUTCOMEKIND']._serialized_start=2834
-  _globals['_OUTCOMEKIND']._serialized_end=2955
-  _globals['_VERIFYRECIPIENTSREQUEST']._serialized_start=238
-  _globals['_VERIFYRECIPIENTSREQUEST']._serialized_end=404
-  _globals['_VERIFYRECIPIENTSRESPONSE']._serialized_start=406
-  _globals['_VERIFYRECIPIENTSRESPONSE']._serialized_end=481
-  _globals['_RECIPIENTVERDICT']._serialized_start=484
-  _globals['_RECIPIENTVERDICT']._serialized_end=682
-  _globals['_ACCEPTBEGIN']._serialized_start=685
-  _globals['_ACCEPTBEGIN']._serialized_end=898
-  _globals['_ACCEPTEND']._serialized_start=900
-  _globals['_ACCEPTEND']._serialized_end=955
-  _globals['_ACCEPTMESSAGEREQUEST']._serialized_start=957
-  _globals['_ACCEPTMESSAGEREQUEST']._serialized_end=1081
-  _globals['_ACCEPTMESSAGERESPONSE']._serialized_start=1083
-  _globals['_ACCEPTMESSAGERESPONSE']._serialized_end=1181
-  _globals['_ACCEPTREQUEST']._serialized_start=1184
-  _globals['_ACCEPTREQUEST']._serialized_end=1353
-  _globals['_ACCEPTRESPONSE']._serialized_start=1356
-  _globals['_ACCEPTRESPONSE']._serialized_end=1574
-  _globals['_ACCEPTSUBMISSIONREQUEST']._serialized_start=1576
-  _globals['_ACCEPTSUBMISSIONREQUEST']._serialized_end=1677
-  _globals['_ACCEPTSUBMISSIONRESPONSE']._serialized_start=1679
-  _globals['_ACCEPTSUBMISSIONRESPONSE']._serialized_end=1731
-  _globals['_LEASEOUTBOUNDREQUEST']._serialized_start=1733
-  _globals['_LEASEOUTBOUNDREQUEST']._serialized_end=1798
-  _globals['_OUTBOUNDRECIPIENT']._serialized_start=1800
-  _globals['_OUTBOUNDRECIPIENT']._serialized_end=1919
-  _globals['_OUTBOUNDLEASE']._serialized_start=1922
-  _globals['_OUTBOUNDLEASE']._serialized_end=2222
-  _globals['_LEASEOUTBOUNDRESPONSE']._serialized_start=2224
-  _globals['_LEASEOUTBOUNDRESPONSE']._serialized_end=2309
-  _globals['_READOUTBOUNDREQUEST']._serialized_start=2311
-  _globals['_READOUTBOUNDREQUEST']._serialized_end=2373
-  _globals['_READOUTBOUNDRESPONSE']._serialized_start=2375
-  _globals['_READOUTBOUNDRESPONSE']._serialized_end=2436
-  _globals['_RENEWLEASEREQUEST']._serialized_start=2438
-  _globals['_RENEWLEASEREQUEST']._serialized_end=2499
-  _globals['_RENEWLEASERESPONSE']._serialized_start=2501
-  _globals['_RENEWLEASERESPONSE']._serialized_end=2545
-  _globals['_RECIPIENTOUTCOME']._serialized_start=2548
-  _globals['_RECIPIENTOUTCOME']._serialized_end=2712
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=2714
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=2807
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=2809
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=2832
-  _globals['_TRANSPORTSERVICE']._serialized_start=2958
-  _globals['_TRANSPORTSERVICE']._serialized_end=3949
+  _globals['_OUTCOMEKIND']._serialized_start=2865
+  _globals['_OUTCOMEKIND']._serialized_end=2986
+  _globals['_VERIFYRECIPIENTSREQUEST']._serialized_start=269
+  _globals['_VERIFYRECIPIENTSREQUEST']._serialized_end=435
+  _globals['_VERIFYRECIPIENTSRESPONSE']._serialized_start=437
+  _globals['_VERIFYRECIPIENTSRESPONSE']._serialized_end=512
+  _globals['_RECIPIENTVERDICT']._serialized_start=515
+  _globals['_RECIPIENTVERDICT']._serialized_end=713
+  _globals['_ACCEPTBEGIN']._serialized_start=716
+  _globals['_ACCEPTBEGIN']._serialized_end=929
+  _globals['_ACCEPTEND']._serialized_start=931
+  _globals['_ACCEPTEND']._serialized_end=986
+  _globals['_ACCEPTMESSAGEREQUEST']._serialized_start=988
+  _globals['_ACCEPTMESSAGEREQUEST']._serialized_end=1112
+  _globals['_ACCEPTMESSAGERESPONSE']._serialized_start=1114
+  _globals['_ACCEPTMESSAGERESPONSE']._serialized_end=1212
+  _globals['_ACCEPTREQUEST']._serialized_start=1215
+  _globals['_ACCEPTREQUEST']._serialized_end=1384
+  _globals['_ACCEPTRESPONSE']._serialized_start=1387
+  _globals['_ACCEPTRESPONSE']._serialized_end=1605
+  _globals['_ACCEPTSUBMISSIONREQUEST']._serialized_start=1607
+  _globals['_ACCEPTSUBMISSIONREQUEST']._serialized_end=1708
+  _globals['_ACCEPTSUBMISSIONRESPONSE']._serialized_start=1710
+  _globals['_ACCEPTSUBMISSIONRESPONSE']._serialized_end=1762
+  _globals['_LEASEOUTBOUNDREQUEST']._serialized_start=1764
+  _globals['_LEASEOUTBOUNDREQUEST']._serialized_end=1829
+  _globals['_OUTBOUNDRECIPIENT']._serialized_start=1831
+  _globals['_OUTBOUNDRECIPIENT']._serialized_end=1950
+  _globals['_OUTBOUNDLEASE']._serialized_start=1953
+  _globals['_OUTBOUNDLEASE']._serialized_end=2253
+  _globals['_LEASEOUTBOUNDRESPONSE']._serialized_start=2255
+  _globals['_LEASEOUTBOUNDRESPONSE']._serialized_end=2340
+  _globals['_READOUTBOUNDREQUEST']._serialized_start=2342
+  _globals['_READOUTBOUNDREQUEST']._serialized_end=2404
+  _globals['_READOUTBOUNDRESPONSE']._serialized_start=2406
+  _globals['_READOUTBOUNDRESPONSE']._serialized_end=2467
+  _globals['_RENEWLEASEREQUEST']._serialized_start=2469
+  _globals['_RENEWLEASEREQUEST']._serialized_end=2530
+  _globals['_RENEWLEASERESPONSE']._serialized_start=2532
+  _globals['_RENEWLEASERESPONSE']._serialized_end=2576
+  _globals['_RECIPIENTOUTCOME']._serialized_start=2579
+  _globals['_RECIPIENTOUTCOME']._serialized_end=2743
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=2745
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=2838
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=2840
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=2863
+  _globals['_TRANSPORTSERVICE']._serialized_start=2989
+  _globals['_TRANSPORTSERVICE']._serialized_end=4168
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from restante.v1 import tls_pb2 as restante_dot_v1_dot_tls__pb2
+from restante.v1 import tls_reports_pb2 as restante_dot_v1_dot_tls__reports__pb2
 from restante.v1 import transport_pb2 as restante_dot_v1_dot_transport__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -91,6 +92,16 @@ class TransportServiceStub:
                 '/restante.v1.TransportService/ReportTlsSessions',
                 request_serializer=restante_dot_v1_dot_tls__pb2.ReportTlsSessionsRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_tls__pb2.ReportTlsSessionsResponse.FromString,
+                _registered_method=True)
+        self.LeaseTlsReports = channel.unary_unary(
+                '/restante.v1.TransportService/LeaseTlsReports',
+                request_serializer=restante_dot_v1_dot_tls__reports__pb2.LeaseTlsReportsRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_tls__reports__pb2.LeaseTlsReportsResponse.FromString,
+                _registered_method=True)
+        self.SettleTlsReport = channel.unary_unary(
+                '/restante.v1.TransportService/SettleTlsReport',
+                request_serializer=restante_dot_v1_dot_tls__reports__pb2.SettleTlsReportRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_tls__reports__pb2.SettleTlsReportResponse.FromString,
                 _registered_method=True)
 
 
@@ -195,6 +206,22 @@ class TransportServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LeaseTlsReports(self, request, context):
+        """Leases TLS reports that are due at a web server. Each lease is one attempt: without an outcome, the report is due
+        again later. Errors: INVALID_ARGUMENT {max_leases}.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SettleTlsReport(self, request, context):
+        """Reports the outcome of an attempt to deliver a TLS report. A report that was not delivered is due again after a
+        growing pause, for 24 hours in all. Harmless to repeat. Errors: LEASE_LOST, INVALID_ARGUMENT {detail}.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TransportServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -252,6 +279,16 @@ def add_TransportServiceServicer_to_server(servicer, server):
                     servicer.ReportTlsSessions,
                     request_deserializer=restante_dot_v1_dot_tls__pb2.ReportTlsSessionsRequest.FromString,
                     response_serializer=restante_dot_v1_dot_tls__pb2.ReportTlsSessionsResponse.SerializeToString,
+            ),
+            'LeaseTlsReports': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeaseTlsReports,
+                    request_deserializer=restante_dot_v1_dot_tls__reports__pb2.LeaseTlsReportsRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_tls__reports__pb2.LeaseTlsReportsResponse.SerializeToString,
+            ),
+            'SettleTlsReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.SettleTlsReport,
+                    request_deserializer=restante_dot_v1_dot_tls__reports__pb2.SettleTlsReportRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_tls__reports__pb2.SettleTlsReportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -553,6 +590,60 @@ class TransportService:
             '/restante.v1.TransportService/ReportTlsSessions',
             restante_dot_v1_dot_tls__pb2.ReportTlsSessionsRequest.SerializeToString,
             restante_dot_v1_dot_tls__pb2.ReportTlsSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LeaseTlsReports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.TransportService/LeaseTlsReports',
+            restante_dot_v1_dot_tls__reports__pb2.LeaseTlsReportsRequest.SerializeToString,
+            restante_dot_v1_dot_tls__reports__pb2.LeaseTlsReportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SettleTlsReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.TransportService/SettleTlsReport',
+            restante_dot_v1_dot_tls__reports__pb2.SettleTlsReportRequest.SerializeToString,
+            restante_dot_v1_dot_tls__reports__pb2.SettleTlsReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ Transport: mail from and to other servers. For gateways."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from restante.v1 import tls_pb2 as _tls_pb2
+from restante.v1 import tls_reports_pb2 as _tls_reports_pb2
 from restante.v1 import transport_pb2 as _transport_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -85,6 +86,14 @@ class TransportServiceStub:
     keeps at most 100000 different counts a day; beyond that it drops new kinds of failures and counts of new domains.
     Errors: INVALID_ARGUMENT.
     """
+    LeaseTlsReports: _grpc.UnaryUnaryMultiCallable[_tls_reports_pb2.LeaseTlsReportsRequest, _tls_reports_pb2.LeaseTlsReportsResponse]
+    """Leases TLS reports that are due at a web server. Each lease is one attempt: without an outcome, the report is due
+    again later. Errors: INVALID_ARGUMENT {max_leases}.
+    """
+    SettleTlsReport: _grpc.UnaryUnaryMultiCallable[_tls_reports_pb2.SettleTlsReportRequest, _tls_reports_pb2.SettleTlsReportResponse]
+    """Reports the outcome of an attempt to deliver a TLS report. A report that was not delivered is due again after a
+    growing pause, for 24 hours in all. Harmless to repeat. Errors: LEASE_LOST, INVALID_ARGUMENT {detail}.
+    """
 
 @_typing.type_check_only
 class TransportServiceAsyncStub(TransportServiceStub):
@@ -141,6 +150,14 @@ class TransportServiceAsyncStub(TransportServiceStub):
     """Adds counts of TLS sessions with other servers to those of their day. A repeated request_id adds nothing. The server
     keeps at most 100000 different counts a day; beyond that it drops new kinds of failures and counts of new domains.
     Errors: INVALID_ARGUMENT.
+    """
+    LeaseTlsReports: _aio.UnaryUnaryMultiCallable[_tls_reports_pb2.LeaseTlsReportsRequest, _tls_reports_pb2.LeaseTlsReportsResponse]  # type: ignore[assignment]
+    """Leases TLS reports that are due at a web server. Each lease is one attempt: without an outcome, the report is due
+    again later. Errors: INVALID_ARGUMENT {max_leases}.
+    """
+    SettleTlsReport: _aio.UnaryUnaryMultiCallable[_tls_reports_pb2.SettleTlsReportRequest, _tls_reports_pb2.SettleTlsReportResponse]  # type: ignore[assignment]
+    """Reports the outcome of an attempt to deliver a TLS report. A report that was not delivered is due again after a
+    growing pause, for 24 hours in all. Harmless to repeat. Errors: LEASE_LOST, INVALID_ARGUMENT {detail}.
     """
 
 class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -261,6 +278,26 @@ class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
         """Adds counts of TLS sessions with other servers to those of their day. A repeated request_id adds nothing. The server
         keeps at most 100000 different counts a day; beyond that it drops new kinds of failures and counts of new domains.
         Errors: INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def LeaseTlsReports(
+        self,
+        request: _tls_reports_pb2.LeaseTlsReportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tls_reports_pb2.LeaseTlsReportsResponse, _abc.Awaitable[_tls_reports_pb2.LeaseTlsReportsResponse]]:
+        """Leases TLS reports that are due at a web server. Each lease is one attempt: without an outcome, the report is due
+        again later. Errors: INVALID_ARGUMENT {max_leases}.
+        """
+
+    @_abc_1.abstractmethod
+    def SettleTlsReport(
+        self,
+        request: _tls_reports_pb2.SettleTlsReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tls_reports_pb2.SettleTlsReportResponse, _abc.Awaitable[_tls_reports_pb2.SettleTlsReportResponse]]:
+        """Reports the outcome of an attempt to deliver a TLS report. A report that was not delivered is due again after a
+        growing pause, for 24 hours in all. Harmless to repeat. Errors: LEASE_LOST, INVALID_ARGUMENT {detail}.
         """
 
 def add_TransportServiceServicer_to_server(servicer: TransportServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

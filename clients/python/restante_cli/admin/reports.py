@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from restante.calls import Calls
+from restante.errors import ReportNotFound
 from restante.v1 import methods
 from restante.v1.checks_pb2 import CheckResult, DmarcPolicy
 from restante.v1.reports_pb2 import (
@@ -17,8 +19,7 @@ from restante.v1.reports_pb2 import (
     ListDmarcReportsRequest,
     ReportDirection,
 )
-from restante.v1.tls_pb2 import ListTlsSessionsRequest, TlsPolicyKind, TlsResultType, TlsSessionCount
-from restante_cli.admin import failure_reports
+from restante_cli.admin import failure_reports, tls_reports
 from restante_cli.admin.context import Admin
 from restante_cli.failures import run
 from restante_cli.groups import Group
@@ -27,16 +28,6 @@ from restante_cli.output import cell, output_option, print_json, say, show
 
 REPORT = Number("report number", "restante admin reports dmarc")
 COLUMNS = ("id", "direction", "organization", "policy_domain", "begins_at", "messages", "failed", "address")
-TLS_COLUMNS = ("day", "domain", "policy", "result", "sessions", "host", "reason", "reported_at")
-POLICIES = {
-    TlsPolicyKind.TLS_POLICY_KIND_NONE: "none",
-    TlsPolicyKind.TLS_POLICY_KIND_STS: "MTA-STS",
-    TlsPolicyKind.TLS_POLICY_KIND_TLSA: "DANE",
-}
-RESULTS = {
-    number: name.removeprefix("TLS_RESULT_TYPE_").lower().replace("_", "-") if number else "success"
-    for name, number in TlsResultType.items()
-}
 ROW_COLUMNS = ("source", "messages", "disposition", "dkim", "spf", "header_from", "envelope_from", "reasons")
 
 
@@ -69,37 +60,8 @@ async def _list(admin: Admin, request: ListDmarcReportsRequest, form: str) -> No
     show(form, COLUMNS, rows, right=("id", "messages", "failed"))
 
 
-@reports.command()
-@click.option("--domain", default="", metavar="DOMAIN", help="List only sessions for recipients of this domain.")
-@click.option("--failures", is_flag=True, help="List only sessions that did not meet the domain's policy.")
-@output_option
-@click.pass_obj
-def tls(admin: Admin, domain: str, failures: bool, form: str) -> None:
-    """List the counted TLS sessions with other servers by day, policy and result, the latest day first."""
-    run(_tls(admin, ListTlsSessionsRequest(policy_domain=domain, failures_only=failures, page_size=500), form))
-
-
-async def _tls(admin: Admin, request: ListTlsSessionsRequest, form: str) -> None:
-    async with admin.calls() as calls:
-        rows = [_count(each) async for page in calls.pages(methods.LIST_TLS_SESSIONS, request) for each in page.counts]
-    show(form, TLS_COLUMNS, rows, right=("sessions",))
-
-
-def _count(count: TlsSessionCount) -> dict[str, Any]:
-    failure = count.failure
-    return {
-        "day": count.day.ToDatetime(UTC).date().isoformat(),
-        "domain": count.policy_domain,
-        "policy": POLICIES.get(count.kind, "unknown"),
-        "policy_lines": list(count.policy_lines),
-        "result": RESULTS.get(failure.result, "unknown"),
-        "sessions": failure.session_count,
-        "host": failure.receiving_host,
-        "host_address": failure.receiving_address,
-        "relay_address": failure.sending_address,
-        "reason": failure.reason,
-        "reported_at": count.reported_at.ToDatetime(UTC) if count.HasField("reported_at") else None,
-    }
+reports.add_command(tls_reports.tls)
+reports.add_command(tls_reports.tls_sessions)
 
 
 @reports.command("show")
@@ -107,17 +69,26 @@ def _count(count: TlsSessionCount) -> dict[str, Any]:
 @output_option
 @click.pass_obj
 def show_report(admin: Admin, report_id: int, form: str) -> None:
-    """Show a DMARC aggregate report with its rows: who sent mail in the domain's name, and whether it passed."""
+    """Show a report with its rows. ID is its number in `dmarc` or `tls`."""
     run(_show(admin, report_id, form))
 
 
 async def _show(admin: Admin, report_id: int, form: str) -> None:
+    async with admin.calls() as calls:
+        for shown in SHOWN[:-1]:
+            try:
+                return await shown(calls, report_id, form)
+            except ReportNotFound:
+                continue
+        await SHOWN[-1](calls, report_id, form)
+
+
+async def _show_dmarc(calls: Calls, report_id: int, form: str) -> None:
     rows: list[dict[str, Any]] = []
     page = ListDmarcReportRowsResponse()
-    async with admin.calls() as calls:
-        request = ListDmarcReportRowsRequest(report_id=report_id, page_size=1_000)
-        async for page in calls.pages(methods.LIST_DMARC_REPORT_ROWS, request):
-            rows += map(_row, page.rows)
+    request = ListDmarcReportRowsRequest(report_id=report_id, page_size=1_000)
+    async for page in calls.pages(methods.LIST_DMARC_REPORT_ROWS, request):
+        rows += map(_row, page.rows)
     report, published = _report(page.report), page.published
     policies = {
         "policy": _policy(published.policy),
@@ -177,3 +148,7 @@ def _policy(value: DmarcPolicy.ValueType) -> str:
 
 def _result(value: CheckResult.ValueType) -> str:
     return CheckResult.Name(value).removeprefix("CHECK_RESULT_").lower() if value else "unknown"
+
+
+SHOWN = (_show_dmarc, tls_reports.show_tls)
+"""Each shows the report of its kind, or raises ReportNotFound: a number is of one report of any kind."""

@@ -32,6 +32,7 @@ from restante_server.api.services import (
     submission,
     sync,
     tls,
+    tls_reports,
     trace,
     watch,
 )
@@ -64,5 +65,6 @@ SERVICES: Final[tuple[Handlers, ...]] = (
     submission.handlers,
     sync.handlers,
     tls.handlers,
+    tls_reports.handlers,
     watch.handlers,
 )

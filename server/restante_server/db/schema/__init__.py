@@ -25,7 +25,14 @@ from restante_server.db.schema.directory import (
     domain_key,
     login_failure,
 )
-from restante_server.db.schema.feedback import dmarc_domain, dmarc_row, failure_incident, report, report_cursor
+from restante_server.db.schema.feedback import (
+    dmarc_domain,
+    dmarc_row,
+    failure_incident,
+    report,
+    report_cursor,
+    report_delivery,
+)
 from restante_server.db.schema.greylist import greylist_pass, greylist_triplet
 from restante_server.db.schema.installation import lasting_secret, revoked_session, sealing_key, store, used_exchange
 from restante_server.db.schema.jobs import job, job_finding
@@ -86,6 +93,7 @@ __all__ = [
     "removed",
     "report",
     "report_cursor",
+    "report_delivery",
     "request",
     "revoked_session",
     "sealing_key",

@@ -1,6 +1,17 @@
 """Reports between mail servers: what is counted for DMARC reports, and the reports of all kinds that are kept."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from restante_server.db.schema.base import RowId, metadata
 
@@ -59,6 +70,30 @@ report = Table(
     Index("ix_report_created", "created_at"),
     sqlite_autoincrement=True,  # an id is never reused, because administrators name a report by it
     comment="Reports between mail servers of all kinds, sent to other domains and received about ours.",
+)
+
+report_delivery = Table(
+    "report_delivery",
+    metadata,
+    Column("report_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # 1, 2, ... within the report
+    Column("url", Text, nullable=False),
+    Column("state", Integer, nullable=False),  # TlsReportDeliveryState
+    Column("attempt_count", Integer, nullable=False),
+    Column("detail", Text, nullable=False),  # the outcome of the last attempt
+    Column("lease_id", BigInteger),  # of the last attempt
+    Column("next_attempt_at", BigInteger),  # NULL in final states
+    Column("expires_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),  # set in final states
+    ForeignKeyConstraint(["report_id"], ["report.report_id"], ondelete="CASCADE"),
+    Index(
+        "ix_report_delivery_due",
+        "next_attempt_at",
+        sqlite_where=text("next_attempt_at IS NOT NULL"),
+        postgresql_where=text("next_attempt_at IS NOT NULL"),
+    ),
+    sqlite_with_rowid=False,
+    comment="Web servers that get a sent TLS report (RFC 8460 5.4).",
 )
 
 report_cursor = Table(

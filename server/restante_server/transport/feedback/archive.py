@@ -19,6 +19,7 @@ class Kind(IntEnum):
     """The kind of a report, as it is stored."""
 
     DMARC_AGGREGATE = 1
+    TLS = 2
     DMARC_FAILURE = 3
 
 
@@ -77,8 +78,8 @@ _KEPT = (
 )
 
 
-def keep(tx: Connection, direction: Direction, report: NewReport, now: int) -> bool:
-    """Keep a report; returns False if it is there already (RFC 9990 2.6.4)."""
+def keep(tx: Connection, direction: Direction, report: NewReport, now: int) -> int | None:
+    """Keep a report; returns its id, or None if it is there already (RFC 9990 2.6.4)."""
     row = {
         "kind": int(report.kind),
         "direction": int(direction),
@@ -94,7 +95,8 @@ def keep(tx: Connection, direction: Direction, report: NewReport, now: int) -> b
         "created_at": now,
     }
     into = insert_into(tx, table).values(row).on_conflict_do_nothing().returning(table.c.report_id)
-    return tx.execute(into).one_or_none() is not None
+    kept: int | None = tx.scalar(into)
+    return kept
 
 
 def room(tx: Connection, kind: Kind) -> int:

@@ -22,9 +22,9 @@ from restante_server.db.operation import Write
 from restante_server.transport.acceptance import domain_of
 from restante_server.transport.feedback import archive, failure_incidents
 from restante_server.transport.feedback.archive import Direction, Kind
-from restante_server.transport.feedback.daily import Reporter
 from restante_server.transport.feedback.failure_incidents import Incident
 from restante_server.transport.feedback.failure_reports import new_report
+from restante_server.transport.feedback.outgoing import Reporter
 from restante_server.transport.outbound import generated
 from restante_server.transport.schedule import DAY, HOUR, MINUTE
 from restante_server.transport.settings import TransportSettings

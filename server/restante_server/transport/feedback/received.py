@@ -25,7 +25,7 @@ from restante_server.db.upsert import insert_into
 from restante_server.directory.lookup import Resolution, resolve_many
 from restante_server.store import contents
 from restante_server.store.rows import SHOWS
-from restante_server.transport.feedback import aggregate_reports, archive, failure_reports
+from restante_server.transport.feedback import aggregate_reports, archive, failure_reports, tls_received
 from restante_server.transport.feedback.archive import Direction, Kind, NewReport
 from restante_server.transport.feedback.reader import Letter, Reader
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 AT_ONCE = 20  # messages
 MAX_MESSAGE_OCTETS = 8 << 20  # a larger message is passed over
 
-READERS: tuple[Reader, ...] = (aggregate_reports.READER, failure_reports.READER)
+READERS: tuple[Reader, ...] = (tls_received.READER, aggregate_reports.READER, failure_reports.READER)
 """All kinds of reports that are read."""
 
 
@@ -73,7 +73,7 @@ def _keep(tx: Connection, found: Sequence[NewReport], now: int) -> int:
     for report in found:
         if room[report.kind] <= 0:
             left_out[report.kind] += 1
-        elif archive.keep(tx, Direction.RECEIVED, report, now):
+        elif archive.keep(tx, Direction.RECEIVED, report, now) is not None:
             room[report.kind] -= 1
             kept += 1
     for kind, count in left_out.items():

@@ -1,15 +1,9 @@
-"""Sending the TLS reports of the days before today (RFC 8460 4, 5.3).
-
-A report is built outside the write transaction. The transaction sends it only if no report of that day has been sent to
-the domain, so that one of several cores sends it.
-"""
+"""The daily TLS report of one domain (RFC 8460 4, 5): by mail, and to web servers."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
@@ -17,76 +11,63 @@ from sqlalchemy import Connection
 from restante_mail.authentication.tls_report import Failure, PolicySessions, TlsReport, report_json, targets
 from restante_mail.authentication.tls_result import TlsPolicy
 from restante_mail.feedback import attachments
-from restante_mail.header.addresses import Address
-from restante_mail.mime.compose import Attached, Outgoing, compose
-from restante_server.db.engine import Database
-from restante_server.db.operation import Write
-from restante_server.transport.feedback.daily import WAIT_SECONDS, Reporter
-from restante_server.transport.outbound import generated
-from restante_server.transport.settings import TransportSettings
+from restante_mail.mime.compose import Attached
+from restante_server.transport.feedback.archive import Kind, NewReport
+from restante_server.transport.feedback.outgoing import DAY_SECONDS, SECOND, Finished, Letter, Reporter
 from restante_server.transport.tls import sessions
-from restante_server.transport.tls.sessions import DAY, POLICY_KINDS, RESULTS, Counted, Due
+from restante_server.transport.tls.sessions import POLICY_KINDS, RESULTS, Counted, Due
 
-AT_ONCE = 100  # reports looked for at a time
 MAX_KINDS = 5_000  # counts in one report, the highest
+MAX_DOCUMENT_OCTETS = 400 << 10  # compressed; the least counts of a longer report are left out
+ROWS = 10  # that the write of one report touches
+MEDIA_TYPE = "application/tlsrpt+gzip"
 
 
-async def send(db: Database, settings: TransportSettings, reporter: Reporter, now: int) -> int:
-    """Send the reports that are due (`now` in microseconds); returns their number."""
-    today = (now - WAIT_SECONDS * 1_000_000) // DAY
-    sent = 0
-    while due := await db.read(sessions.due, today, AT_ONCE):
-        for one in due:
-            counted = await db.read(sessions.of_domain, one.day, one.policy_domain, MAX_KINDS)
-            made = await asyncio.to_thread(_made, reporter, one, counted, now)
-            sent += await db.write(Write(lambda tx, made=made: made.send(tx, settings, now), rows=10))  # type: ignore[misc]
-    return sent
+class DailyTls:
+    """TLS reports as a kind of daily report (`outgoing.Kind`)."""
 
+    rows = ROWS
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A finished report; without addresses it is only noted as settled."""
+    def due(self, tx: Connection, before_day: int, most: int) -> Sequence[Due]:
+        """Domains that want a report of an earlier day."""
+        return sessions.due(tx, before_day, most)
 
-    due: Due
-    addresses: tuple[str, ...] = ()
-    octets: bytes = b""
-    message_id: str = ""
+    def load(self, tx: Connection, subject: Due) -> Sequence[Counted]:
+        """The counts, the highest first."""
+        return sessions.of_domain(tx, subject.day, subject.policy_domain, MAX_KINDS)
 
-    def send(self, tx: Connection, settings: TransportSettings, now: int) -> int:
-        """Send the report; returns 0 if there is nothing to send or another core has done it."""
-        if not sessions.settle(tx, self.due, now if self.addresses else None) or not self.addresses:
-            return 0
-        to = generated.recipients(tx, self.addresses)
-        source = f"TLS report for {self.due.policy_domain}"
-        generated.send(
-            tx,
-            settings,
-            self.octets,
-            to,
-            source=source,
-            message_id=self.message_id,
-            now=now,
-            tls_optional=True,
+    def claim(self, tx: Connection, subject: Due, reported_at: int | None) -> bool:
+        """Note the report as sent, or that there is none."""
+        return sessions.settle(tx, subject, reported_at)
+
+    def finish(self, reporter: Reporter, subject: Due, found: Sequence[Counted], now: datetime) -> Finished | None:
+        """The report; None without counts or destinations."""
+        wanted = targets(subject.record)
+        if not found or not (wanted.addresses or wanted.urls):
+            return None
+        report, document = _fitted(reporter, subject, found)
+        message_id = f"{secrets.token_hex(16)}@{reporter.domain}"
+        letter = _letter(reporter, report, subject.policy_domain, wanted.addresses, document)
+        return Finished(
+            _new_report(report, subject.policy_domain, ", ".join(wanted.addresses), document),
+            wanted.addresses,
+            letter.written(message_id, now) if wanted.addresses else b"",
+            f"<{message_id}>",
+            f"TLS report for {subject.policy_domain}",
+            wanted.urls,
+            tls_optional=True,  # RFC 8460 3
         )
-        return 1
 
 
-def _made(reporter: Reporter, due: Due, counted: Sequence[Counted], now: int) -> _Made:
-    addresses = targets(due.record).addresses
-    if not counted or not addresses:
-        return _Made(due)
-    report = TlsReport(
-        organization=reporter.organization,
-        contact=reporter.address,
-        report_id=f"{secrets.token_hex(12)}@{reporter.domain}",
-        start=datetime.fromtimestamp(due.day * DAY // 1_000_000, UTC),
-        policies=policies_of(counted),
-    )
-    message_id = f"{secrets.token_hex(16)}@{reporter.domain}"
-    octets = _message(
-        reporter, report, due.policy_domain, addresses, message_id, datetime.fromtimestamp(now // 1_000_000, UTC)
-    )
-    return _Made(due, addresses, octets, f"<{message_id}>")
+def _fitted(reporter: Reporter, subject: Due, found: Sequence[Counted]) -> tuple[TlsReport, bytes]:
+    """The report and its compressed JSON, with as many counts as there is room for."""
+    report_id, start = reporter.new_id(), datetime.fromtimestamp(subject.day * DAY_SECONDS, UTC)
+    while True:
+        report = TlsReport(reporter.organization, reporter.address, report_id, start, policies_of(found))
+        document = attachments.compress(report_json(report))
+        if len(document) <= MAX_DOCUMENT_OCTETS or len(found) == 1:
+            return report, document
+        found = found[: len(found) // 2]
 
 
 def policies_of(counted: Sequence[Counted]) -> tuple[PolicySessions, ...]:
@@ -113,31 +94,40 @@ def policies_of(counted: Sequence[Counted]) -> tuple[PolicySessions, ...]:
     return tuple(PolicySessions(policy, count, tuple(failures.get(policy, ()))) for policy, count in successes.items())
 
 
-def _message(
-    reporter: Reporter, report: TlsReport, domain: str, addresses: tuple[str, ...], message_id: str, now: datetime
-) -> bytes:
+def _new_report(report: TlsReport, domain: str, addresses: str, document: bytes) -> NewReport:
+    """The report for the archive."""
+    failed = sum(one.session_count for policy in report.policies for one in policy.failures)
+    return NewReport(
+        kind=Kind.TLS,
+        organization=report.organization,
+        external_id=report.report_id,
+        policy_domain=domain,
+        begin_at=int(report.start.timestamp()) * SECOND,
+        end_at=(int(report.start.timestamp()) + DAY_SECONDS - 1) * SECOND,
+        total_count=failed + sum(policy.successful_count for policy in report.policies),
+        failed_count=failed,
+        address=addresses,
+        document=document,
+    )
+
+
+def _letter(reporter: Reporter, report: TlsReport, domain: str, addresses: tuple[str, ...], document: bytes) -> Letter:
     """The message with the report (RFC 8460 5.3)."""
     begin = int(report.start.timestamp())
     end = int((report.start + timedelta(days=1, seconds=-1)).timestamp())
     name = attachments.file_name(reporter.domain, domain, begin, end, report.report_id, "json.gz")
-    return compose(
-        Outgoing(
-            from_=[Address("", reporter.address)],
-            sent_at=now,
-            message_id=message_id,
-            to=[Address("", address) for address in addresses],
-            subject=f"Report Domain: {domain} Submitter: {reporter.domain} Report-ID: <{report.report_id}>",
-            text=f"This is the report of {reporter.domain} about its TLS sessions with {domain}.\n"
-            f"It covers {report.start.date()} (UTC).\n",
-            attachments=[
-                Attached(name, "application/tlsrpt+gzip", attachments.compress(report_json(report))),
-            ],
-            report_type="tlsrpt",
-            extra_fields=[
-                ("TLS-Report-Domain", domain),
-                ("TLS-Report-Submitter", reporter.domain),
-                ("TLS-Required", "No"),
-                ("Auto-Submitted", "auto-generated"),
-            ],
-        )
+    return Letter(
+        reporter,
+        domain,
+        report.report_id,
+        addresses,
+        f"This is the report of {reporter.domain} about its TLS sessions with {domain}.\n"
+        f"It covers {report.start.date()} (UTC).\n",
+        Attached(name, MEDIA_TYPE, document),
+        report_type="tlsrpt",
+        fields=[
+            ("TLS-Report-Domain", domain),
+            ("TLS-Report-Submitter", reporter.domain),
+            ("TLS-Required", "No"),
+        ],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from sqlalchemy import Connection, insert, update
 from restante.errors import InvalidPageToken
 from restante.methods import Method
 from restante.v1 import admin_pb2, folder_pb2, message_pb2, methods, signing_pb2, submission_pb2
+from restante_mail.authentication.tls_report import PolicySessions, TlsReport, report_json
+from restante_mail.authentication.tls_result import TlsPolicy
+from restante_mail.feedback import tls_json
 from restante_mail.feedback.aggregate import AggregateReport, PublishedPolicy, Row
 from restante_mail.feedback.failure import FailureReport
 from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS
@@ -24,7 +28,7 @@ from restante_server.api.engine.results import MAX_RESULT_OCTETS
 from restante_server.api.services import pages
 from restante_server.db import schema
 from restante_server.db.operation import Write
-from restante_server.transport.feedback import archive, failure_reports
+from restante_server.transport.feedback import archive, failure_reports, tls_received
 from restante_server.transport.feedback.aggregate_reports import new_report
 from restante_server.transport.greylisting import overview
 from restante_server.transport.greylisting import rows as greylisted
@@ -163,13 +167,18 @@ def _insert_queue_facts(tx: Connection) -> None:
 
 
 def _keep_reports(tx: Connection) -> None:
-    """Three DMARC reports with three rows each, and three of failures."""
+    """Three DMARC reports with three rows each, three of failures, and then three TLS reports with three rows each."""
     rows = tuple((Row(f"192.0.2.{number}", "none", True, True, DOMAIN), 1) for number in range(3))
     for number in range(3):
         report = AggregateReport("Example", "a@example.net", str(number), 1, 2, PublishedPolicy(DOMAIN, "none"), rows)
         archive.keep(tx, archive.Direction.RECEIVED, new_report(report, "a@example.net"), number)
         failure = failure_reports.new_report(FailureReport(DOMAIN), "Example", "a@example.net", str(number))
         archive.keep(tx, archive.Direction.RECEIVED, failure, number)
+    policies = tuple(PolicySessions(TlsPolicy(DOMAIN), number + 1, ()) for number in range(3))
+    for number in range(3):
+        written = TlsReport("Example", "a@example.net", str(number), datetime(2026, 1, 1, tzinfo=UTC), policies)
+        octets = report_json(written)
+        archive.keep(tx, archive.Direction.RECEIVED, tls_received.new_report(tls_json.read(octets), octets), number)
 
 
 def _entries(answer: Any) -> list[Any]:
@@ -189,8 +198,8 @@ async def _walk(core: Served, method: Method[Any, Any], limit: int) -> list[list
     request = method.request(page_size=1_000)
     if method == methods.LIST_JOB_FINDINGS:
         request.job_id = 1
-    if method == methods.LIST_DMARC_REPORT_ROWS:
-        request.report_id = 1
+    if method in (methods.LIST_DMARC_REPORT_ROWS, methods.LIST_TLS_REPORT_ROWS):
+        request.report_id = 1 if method == methods.LIST_DMARC_REPORT_ROWS else 7
     if method == methods.QUERY_MESSAGES:
         request.columns.append(message_pb2.MESSAGE_COLUMN_SUMMARY)
     found = []

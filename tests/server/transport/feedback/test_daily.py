@@ -9,10 +9,11 @@ from email import policy
 
 from restante_mail.feedback import aggregate_xml, attachments
 from restante_mail.feedback.aggregate import PublishedPolicy, Row
-from restante_server.transport.feedback import archive, counts, daily
+from restante_server.transport.feedback import archive, counts, outgoing
 from restante_server.transport.feedback.archive import Direction, Kind
 from restante_server.transport.feedback.counts import Request
-from restante_server.transport.feedback.daily import Reporter
+from restante_server.transport.feedback.daily import DailyAggregate
+from restante_server.transport.feedback.outgoing import Reporter
 from restante_server.transport.feedback.tally import Tally
 from restante_server.transport.states import State
 from tests.server.transport.feedback.rows import FULL, ROW
@@ -33,7 +34,7 @@ async def counted(world: World, *rows: Row, request: Request = REQUEST, domain: 
 
 
 async def send(world: World, now: int = MORNING) -> int:
-    return await daily.send(world.db, world.transport.settings, REPORTER, now)
+    return await outgoing.send(world.db, world.transport.settings, REPORTER, DailyAggregate(), now)
 
 
 async def test_the_report_is_a_message_with_a_compressed_document(world: World) -> None:

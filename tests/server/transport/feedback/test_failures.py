@@ -35,10 +35,10 @@ from restante_server.directory import domains
 from restante_server.directory.check_rules import OnFailure
 from restante_server.transport.feedback import archive, failure_incidents, failure_sending, failure_tally, received
 from restante_server.transport.feedback.archive import Direction, Kind
-from restante_server.transport.feedback.daily import Reporter
 from restante_server.transport.feedback.failure_reports import parsed
 from restante_server.transport.feedback.failure_sending import Limits
 from restante_server.transport.feedback.failure_tally import FailureTally
+from restante_server.transport.feedback.outgoing import Reporter
 from restante_server.transport.schedule import DAY, HOUR, MINUTE
 from restante_server.transport.states import State
 from tests.server.transport.world import FOREVER, MESSAGE, TRACE, World

@@ -6,16 +6,21 @@ import asyncio
 import email
 import gzip
 import json
+import secrets
 from email import policy
 
 import pytest
 from sqlalchemy import Connection, select
 
 from restante.v1 import tls_pb2
+from restante_mail.feedback import tls_json
 from restante_server.db import schema
 from restante_server.db.operation import Write
-from restante_server.transport.feedback import tls_reports
-from restante_server.transport.feedback.daily import Reporter
+from restante_server.transport.feedback import archive, deliveries, outgoing, tls_reports
+from restante_server.transport.feedback.archive import Direction
+from restante_server.transport.feedback.archive import Kind as ReportKind
+from restante_server.transport.feedback.outgoing import Reporter
+from restante_server.transport.feedback.tls_reports import DailyTls
 from restante_server.transport.tls import sessions
 from restante_server.transport.tls.sessions import DAY, POLICY_KINDS, RESULTS, Kind
 from tests.server.transport.world import World
@@ -36,7 +41,8 @@ async def counted(world: World, day: int, record: str = RECORD, domain: str = "e
 
 
 async def send(world: World, ahead: int = 0) -> int:
-    return await tls_reports.send(world.db, world.transport.settings, REPORTER, today(world) * DAY + DAY // 2 + ahead)
+    moment = today(world) * DAY + DAY // 2 + ahead
+    return await outgoing.send(world.db, world.transport.settings, REPORTER, DailyTls(), moment)
 
 
 def today(world: World) -> int:
@@ -80,7 +86,7 @@ async def test_no_policy_about_tls_holds_a_report_up(world: World) -> None:  # R
 async def test_a_report_is_signed_by_its_authors_domain(world: World) -> None:  # RFC 8460 3
     await counted(world, today(world) - 1)
     reporter = Reporter("Example Test", "postmaster@Example.test", "mx.example.test")
-    await tls_reports.send(world.db, world.transport.settings, reporter, today(world) * DAY + DAY // 2)
+    await outgoing.send(world.db, world.transport.settings, reporter, DailyTls(), today(world) * DAY + DAY // 2)
     domains = select(schema.transport_message.c.signing_domain)
     assert await world.db.read(lambda tx: list(tx.scalars(domains))) == ["example.test"]
 
@@ -100,12 +106,42 @@ async def test_a_day_is_reported_when_it_has_passed(world: World) -> None:
     assert await send(world, ahead=DAY) == 1
 
 
-@pytest.mark.parametrize("record", ["v=TLSRPTv1; rua=https://example.org/reports", "v=TLSRPTv1; rua=mailto:x"])
+@pytest.mark.parametrize("record", ["v=TLSRPTv1; rua=http://example.org/reports", "v=TLSRPTv1; rua=mailto:x"])
 async def test_a_domain_without_an_address_gets_no_report(world: World, record: str) -> None:
     await counted(world, today(world) - 1, record)
     assert await send(world) == 0
     assert (await world.db.read(sessions.listing, "", False, None, 1))[0].reported_at is None
     assert await world.db.read(sessions.due, today(world), 10) == []
+
+
+async def test_web_servers_get_it_too_and_it_is_kept(world: World) -> None:  # RFC 8460 5.4
+    day = today(world) - 1
+    await counted(world, day)
+    await counted(world, day, "v=TLSRPTv1; rua=https://only.example/", "only.example")
+    assert await send(world) == 2
+    only, both = await world.db.read(archive.page, ReportKind.TLS, Direction.SENT, "", None, 10)
+    assert (only.policy_domain, only.address) == ("only.example", "")
+    assert (both.policy_domain, both.address) == ("example.org", "tls@example.org, alice@example.test")
+    assert (both.total_count, both.failed_count, both.begin_at) == (7, 2, day * DAY)
+    sent = await world.db.read(deliveries.of_reports, [only.report_id, both.report_id])
+    assert [one.url for one in sent[only.report_id]] == ["https://only.example/"]
+    assert [one.url for one in sent[both.report_id]] == ["https://example.org/reports"]
+    got = await world.db.read(archive.get, ReportKind.TLS, both.report_id)
+    assert got is not None and tls_json.read(got[1]).report_id == both.external_id
+    assert len(await world.lease()) == 1  # one message, and none to only.example
+
+
+async def test_a_long_report_keeps_the_highest_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_reports, "MAX_DOCUMENT_OCTETS", 1_500)
+    day = today(world) - 1
+    many = [(EXPIRED._replace(reason=secrets.token_hex(20)), number + 1) for number in range(60)]
+    await world.db.write(Write(lambda tx: sessions.add(tx, day, many, [("example.org", RECORD)])))
+    await send(world)
+    (kept,) = await world.db.read(archive.page, ReportKind.TLS, None, "", None, 10)
+    got = await world.db.read(archive.get, ReportKind.TLS, kept.report_id)
+    assert got is not None
+    counts = sorted(one.session_count for one in tls_json.read(got[1]).policies[0].failures)
+    assert 1 < len(counts) < 60 and counts == list(range(61 - len(counts), 61))
 
 
 def test_numbers_are_those_of_the_contract() -> None:

@@ -730,6 +730,33 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 2"),
     )
     op.create_table(
+        "report_delivery",
+        sa.Column("report_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("state", sa.Integer(), nullable=False),
+        sa.Column("attempt_count", sa.Integer(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("lease_id", sa.BigInteger(), nullable=True),
+        sa.Column("next_attempt_at", sa.BigInteger(), nullable=True),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["report_id"], ["report.report_id"], name=op.f("fk_report_delivery_report"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("report_id", "number", name=op.f("pk_report_delivery")),
+        comment="Web servers that get a sent TLS report (RFC 8460 5.4).",
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_report_delivery_due",
+        "report_delivery",
+        ["next_attempt_at"],
+        unique=False,
+        sqlite_where=sa.text("next_attempt_at IS NOT NULL"),
+        postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
+    )
+    op.create_table(
         "credential",
         sa.Column("account_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("credential_id", sa.Integer(), autoincrement=False, nullable=False),
