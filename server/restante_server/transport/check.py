@@ -21,6 +21,10 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
     ("waiting recipient without a next attempt", select(*_ids).where(_waiting, _r.c.next_attempt_at.is_(None))),
     ("settled recipient with a next attempt", select(*_ids).where(~_waiting, _r.c.next_attempt_at.is_not(None))),
     (
+        "settled or local recipient with a report of its delay to come",
+        select(*_ids).where(_r.c.warn_at.is_not(None), or_(~_waiting, _r.c.destination == "")),
+    ),
+    (
         "waiting recipient without a mailbox or destination, or with both",
         select(*_ids).where(
             _waiting,

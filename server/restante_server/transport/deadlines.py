@@ -21,16 +21,10 @@ AT_ONCE = 500  # recipients in one transaction
 LAST_ATTEMPT = 15 * MINUTE  # time for the attempt at the moment of expiry
 
 _r, _m = transport_recipient, transport_message
-_since = func.coalesce(_m.c.send_at, _m.c.accepted_at)
 _scheduled = (_r.c.state == int(State.SCHEDULED), _r.c.next_attempt_at <= bindparam("moment"))
 _lapsed = (_r.c.state == int(State.LEASED), _r.c.lease_expires_at <= bindparam("moment"))
 _expired = (_r.c.state == int(State.PENDING), _r.c.expires_at <= bindparam("moment"))
-_late = (
-    _r.c.state.in_((int(State.PENDING), int(State.LEASED))),
-    _r.c.destination != "",
-    _r.c.warned.is_(False),
-    exists().where(_m.c.transport_id == _r.c.transport_id, _since <= bindparam("moment")),
-)
+_late = (_r.c.state.in_((int(State.PENDING), int(State.LEASED))), _r.c.warn_at <= bindparam("moment"))
 _begin = (
     update(_r)
     .where(_r.c.transport_id.in_(bindparam("ids", expanding=True)), *_scheduled)
@@ -39,13 +33,13 @@ _begin = (
 _warn = (
     update(_r)
     .where(_r.c.transport_id == bindparam("message"), _r.c.recipient_id == bindparam("recipient"))
-    .values(warned=True)
+    .values(warn_at=None)
 )
 _old = (
     select(_m.c.transport_id)
     .where(
         _m.c.accepted_at < bindparam("before"),
-        _since < bindparam("before"),
+        func.coalesce(_m.c.send_at, _m.c.accepted_at) < bindparam("before"),
         _m.c.content_id.is_(None),
         ~exists().where(_r.c.transport_id == _m.c.transport_id, _r.c.state.in_(sorted(WAITING))),
     )
@@ -67,7 +61,7 @@ def moments(settings: TransportSettings, now: int) -> dict[str, int]:
         "begin": now,
         "lapse": now,
         "expire": now - LAST_ATTEMPT,
-        "warn": now - settings.schedule.warn_after,
+        "warn": now,
     }
 
 
@@ -116,13 +110,8 @@ def expire(tx: Connection, settings: TransportSettings, ids: Sequence[int], now:
 def warn(tx: Connection, settings: TransportSettings, ids: Sequence[int], now: int) -> None:
     """Send each sender one report that the mail is delayed."""
     origins = rows.lock(tx, ids)
-    late = recipients.of_messages(
-        tx,
-        origins,
-        _r.c.state.in_((int(State.PENDING), int(State.LEASED))),
-        _r.c.destination != "",
-        _r.c.warned.is_(False),
-    )
+    waits = _r.c.state.in_((int(State.PENDING), int(State.LEASED)))
+    late = recipients.of_messages(tx, origins, waits, _r.c.warn_at <= now)
     if not late:
         return
     tx.execute(_warn, [{"message": row.transport_id, "recipient": row.recipient_id} for row in late])

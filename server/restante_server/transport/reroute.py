@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection, bindparam, case, null, update
 
 from restante_server.db.effects import events
 from restante_server.db.schema import transport_recipient as table
@@ -24,6 +24,12 @@ _aim = (
         destination=bindparam("new_destination"),
         mailbox_id=bindparam("new_mailbox"),
         next_attempt_at=bindparam("due_at"),
+        # A sender who was warned already is not warned again.
+        warn_at=case(
+            (bindparam("new_destination") == "", null()),
+            (table.c.destination == "", bindparam("new_warn_at")),
+            else_=table.c.warn_at,
+        ),
     )
 )
 
@@ -63,13 +69,14 @@ def reroute(
             keys |= {route.key_of(one.forward_path): row.state for one in fresh}
             added += [(row, one) for one in fresh]
     if aimed:
-        tx.execute(_aim, [_aimed(row, planned, now) for row, planned in aimed])
+        times = {transport_id: _warn_at(settings, origin) for transport_id, origin in origins.items()}
+        tx.execute(_aim, [_aimed(row, planned, now, times[row.transport_id]) for row, planned in aimed])
         notes = [
             (row.transport_id, row.recipient_id, State(row.state), f"resolved anew by {by}: {_place(planned)}")
             for row, planned in aimed
         ]
         rows.trace(tx, notes, now)
-    failed = _add(tx, origins, added, highest, now)
+    failed = _add(tx, settings, origins, added, highest, now)
     recipients.settle(tx, settings, origins, ends + failed, now)
     events(tx, rows.DUE).update(origins)
 
@@ -78,18 +85,25 @@ def _place(planned: Planned) -> str:
     return f"for {planned.destination}" if planned.destination else "local"
 
 
-def _aimed(row: Row, planned: Planned, now: int) -> dict[str, object]:
+def _warn_at(settings: TransportSettings, origin: Origin) -> int:
+    """The time at which the sender of a message is warned of its delay."""
+    return settings.schedule.warn_at(origin.send_at or origin.accepted_at)
+
+
+def _aimed(row: Row, planned: Planned, now: int, warn_at: int) -> dict[str, object]:
     return {
         "message": row.transport_id,
         "recipient": row.recipient_id,
         "new_destination": planned.destination,
         "new_mailbox": planned.mailbox_id or None,
         "due_at": now if row.state == State.PENDING else row.next_attempt_at,
+        "new_warn_at": warn_at,
     }
 
 
 def _add(
     tx: Connection,
+    settings: TransportSettings,
     origins: dict[int, Origin],
     added: Sequence[tuple[Row, Planned]],
     highest: dict[int, int],
@@ -104,8 +118,9 @@ def _add(
             failing[row.transport_id, number] = planned
         due_at = now if row.state == State.PENDING else row.next_attempt_at or now
         waiting = planned._replace(state=State(row.state), status="", diagnostic="")
-        sender = origins[row.transport_id].account_id or 0
-        made.append(rows.recipient_row(row.transport_id, number, waiting, sender, due_at, row.expires_at))
+        origin = origins[row.transport_id]
+        times = (due_at, row.expires_at, _warn_at(settings, origin))
+        made.append(rows.recipient_row(row.transport_id, number, waiting, origin.account_id or 0, *times))
     rows.insert_recipient_rows(tx, made)
     ends = []
     for row in recipients.of_messages(tx, {transport_id for transport_id, _ in failing}) if failing else []:

@@ -99,9 +99,9 @@ def insert_recipients(
     made: list[dict[str, Any]] = []
     for transport_id, item, recipients in messages:
         due_at = item.send_at or item.accepted_at
-        expires_at = schedule.expires_at(due_at)
+        expires_at, warn_at = schedule.expires_at(due_at), schedule.warn_at(due_at)
         made += [
-            recipient_row(transport_id, number, planned, item.account_id or 0, due_at, expires_at)
+            recipient_row(transport_id, number, planned, item.account_id or 0, due_at, expires_at, warn_at)
             for number, planned in enumerate(recipients, 1)
         ]
     insert_recipient_rows(tx, made)
@@ -115,9 +115,9 @@ def insert_recipient_rows(tx: Connection, made: Sequence[dict[str, Any]]) -> Non
 
 
 def recipient_row(
-    transport_id: int, recipient_id: int, planned: Planned, sender: int, due_at: int, expires_at: int
+    transport_id: int, recipient_id: int, planned: Planned, sender: int, due_at: int, expires_at: int, warn_at: int
 ) -> dict[str, Any]:
-    """A row for `insert_recipient_rows`. `sender` is the submitter's account, or 0."""
+    """A row for `insert_recipient_rows`. `sender` is the submitter's account, or 0. Only foreign ones are warned of."""
     waits = planned.state in WAITING
     return {
         "transport_id": transport_id,
@@ -135,7 +135,7 @@ def recipient_row(
         "remark": planned.remark,
         "next_attempt_at": due_at if waits else None,
         "attempt_count": 0,
-        "warned": False,
+        "warn_at": warn_at if waits and planned.destination else None,
         "lease_id": None,
         "lease_expires_at": None,
         "status": planned.status,

@@ -32,6 +32,6 @@ class Schedule:
         """The time at which the queue gives up."""
         return accepted_at + self.expire_after
 
-    def late(self, now: int, accepted_at: int) -> bool:
-        """Whether the delay warning is due."""
-        return now - accepted_at >= self.warn_after
+    def warn_at(self, accepted_at: int) -> int:
+        """The time at which the sender is warned of the delay."""
+        return accepted_at + self.warn_after

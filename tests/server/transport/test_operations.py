@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from restante.errors import InvalidArgument, InvalidPageToken, TransportMessageNotFound
 from restante.v1.admin_pb2 import TraceMessagesRequest
@@ -24,6 +24,7 @@ from restante.v1.queue_pb2 import (
 from restante.v1.submission_pb2 import EnvelopeRecipient, NotifyCondition, RecipientState
 from restante.v1.transport_pb2 import OutcomeKind
 from restante_server.api.services import convert
+from restante_server.db import schema
 from restante_server.db.operation import Write
 from restante_server.directory import aliases, domains
 from restante_server.transport import operations
@@ -217,6 +218,24 @@ async def test_requeued_recipients_go_where_the_directory_says_now(world: World)
     await run(world, ReleaseQueuedRequest(selector=ALL))
     await world.settle()
     assert (await world.states(number))[4][1] is State.DELIVERED
+
+
+async def test_a_requeued_recipient_is_warned_of_once(world: World) -> None:
+    number = await send(world, "alice", "eve@example.net", "dave@example.org")
+    table = schema.transport_recipient
+    bob = world.people["bob"].mailbox_id
+    was_local = update(table).where(table.c.recipient_id == 1).values(destination="", mailbox_id=bob, warn_at=None)
+    await run(world, HoldQueuedRequest(selector=ALL))
+    await world.db.write(Write(lambda tx: tx.execute(was_local)))
+    await run(world, RerouteQueuedRequest(selector=ALL))
+    await run(world, ReleaseQueuedRequest(selector=ALL))
+    await world.pass_time(5 * HOUR)
+    (report,) = await world.letters("alice")
+    assert report.content.count(b"Action: delayed") == 2
+    await run(world, RerouteQueuedRequest(selector=ALL))
+    await world.pass_time(5 * HOUR)
+    assert len(await world.letters("alice")) == 1
+    assert await states(world, number) == [State.PENDING, State.PENDING]
 
 
 async def test_a_removal_reports_once_to_each_sender(world: World) -> None:

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    false,
     text,
 )
 
@@ -29,7 +28,7 @@ domain = Table(
     Column(
         "forged_sender", Integer, nullable=False, server_default="2"
     ),  # mail from outside that claims a local domain
-    Column("greylisting", Boolean, nullable=False, server_default=false()),
+    Column("greylisting", Boolean, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
 )
 

@@ -71,19 +71,28 @@ transport_recipient = Table(
     Column("remark", Text, nullable=False, server_default=""),  # the reason of the verdict about the checks
     Column("next_attempt_at", BigInteger),  # NULL in final states
     Column("attempt_count", Integer, nullable=False),
-    Column("warned", Boolean, nullable=False),  # the delay warning has been sent
+    Column(
+        "warn_at", BigInteger
+    ),  # of foreign ones: a delay is then reported; NULL: it was, or the recipient is settled
     Column("lease_id", BigInteger),
     Column("lease_expires_at", BigInteger),
     Column("status", Text, nullable=False),
     Column("diagnostic", Text, nullable=False),
     Column("expires_at", BigInteger, nullable=False),  # the queue then gives up
-    # Settled recipients, which are nearly all, are in none of these five.
+    # Settled recipients, which are nearly all, are in none of these six.
     Index(
         "ix_transport_recipient_due",
         "state",
         "next_attempt_at",
         sqlite_where=text("next_attempt_at IS NOT NULL"),
         postgresql_where=text("next_attempt_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_transport_recipient_warning",
+        "state",
+        "warn_at",
+        sqlite_where=text("warn_at IS NOT NULL"),
+        postgresql_where=text("warn_at IS NOT NULL"),
     ),
     Index(
         "ix_transport_recipient_lease",

@@ -56,6 +56,7 @@ _settle = (
         diagnostic=bindparam("new_diagnostic"),
         attempt_count=bindparam("attempts"),
         next_attempt_at=None,
+        warn_at=None,
         lease_expires_at=None,
     )
 )

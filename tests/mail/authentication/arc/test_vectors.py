@@ -16,9 +16,9 @@ from restante_mail.authentication.dkim.signing_keys import load_key
 from restante_mail.authentication.dkim.tags import read_tags
 from restante_mail.authentication.results import ArcResult, Result
 from restante_mail.header.fields import header_end, unfold
+from tests.harness.memory_dns import MemoryDns
 from tests.harness.requirements import missing
 from tests.mail.authentication.arc.vectors import Case, cases
-from tests.mail.authentication.dkim.answers import Answers
 
 VALIDATION, SIGNING = cases("arc-draft-validation-tests.yml"), cases("arc-draft-sign-tests.yml")
 NOW = datetime(2017, 1, 20, tzinfo=UTC)
@@ -27,7 +27,7 @@ NOW = datetime(2017, 1, 20, tzinfo=UTC)
 FAIL_BY_RFC_8617 = {"cv_fail_i1_as_cv_fail", "cv_fail_i2_as2_fail", "cv_fail_i2_as1_fail"}
 
 
-def validated(content: bytes, dns: Answers, piece: int = 1_000_000) -> ArcResult:
+def validated(content: bytes, dns: MemoryDns, piece: int = 1_000_000) -> ArcResult:
     message = Content()
     validator = ArcValidator(message)
     for at in range(0, len(content), piece):

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from tests.mail.authentication.dkim.answers import Answers
+from tests.harness.memory_dns import MemoryDns
+from tests.mail.authentication.dkim.answers import txt_records
 
 FOLDER = Path(__file__).parents[4] / ".." / "shared" / "vectors" / "arc"
 
@@ -24,9 +25,9 @@ class Case:
     scenario: dict[str, Any]
 
     @property
-    def dns(self) -> Answers:
+    def dns(self) -> MemoryDns:
         records = self.scenario["txt-records"] or {}
-        return Answers({name: text.replace("\n", "") for name, text in records.items()})
+        return txt_records({name: text.replace("\n", "") for name, text in records.items()})
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A DNS that answers TXT questions from memory, and keys that sign in tests."""
+"""A DNS with TXT records, and keys that sign in tests."""
 
 from __future__ import annotations
 
@@ -11,38 +11,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from restante_mail.authentication.dkim.signing_keys import SigningKey, generate_key, public_record
 from restante_mail.authentication.dkim.verify import Verifier
-from restante_mail.authentication.dns import Address, DnsFailure
 from restante_mail.authentication.results import DkimResult
+from tests.harness.memory_dns import MemoryDns, memory_dns
 
-TXT_ALONE = "DKIM and ARC ask for TXT records alone"
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 
 
-class Answers:
-    """TXT records by name. None as a record is a failure of the DNS. `asked` has the questions in order."""
-
-    def __init__(self, records: Mapping[str, str | Sequence[str] | None]) -> None:
-        self._records = records
-        self.asked: list[str] = []
-
-    async def txt(self, name: str) -> Sequence[bytes]:
-        self.asked.append(name)
-        found = self._records.get(name, ())
-        if found is None:
-            raise DnsFailure("SERVFAIL")
-        return [text.encode() for text in ([found] if isinstance(found, str) else found)]
-
-    async def addresses(self, name: str, version: int) -> Sequence[Address]:
-        raise AssertionError(TXT_ALONE)
-
-    async def mail_servers(self, name: str) -> Sequence[str]:
-        raise AssertionError(TXT_ALONE)
-
-    async def names(self, address: Address) -> Sequence[str]:
-        raise AssertionError(TXT_ALONE)
-
-    async def exists(self, name: str) -> bool:
-        raise AssertionError(TXT_ALONE)
+def txt_records(records: Mapping[str, str | Sequence[str] | None]) -> MemoryDns:
+    """A DNS with these TXT records by name. None as a record is a failure of the DNS."""
+    there = {name: {"TXT": found} for name, found in records.items() if found is not None}
+    return memory_dns(there, [name for name, found in records.items() if found is None])
 
 
 @cache
@@ -56,13 +34,13 @@ def pem(signing: SigningKey) -> bytes:
     return signing.private_key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
 
 
-def published(*keys: SigningKey, **changes: str) -> Answers:
+def published(*keys: SigningKey, **changes: str) -> MemoryDns:
     """A DNS with the records of these keys; `changes` are added tags, such as t="y"."""
     tags = "".join(f"; {name}={value}" for name, value in changes.items())
-    return Answers({f"{each.selector}._domainkey.{each.domain}": public_record(each) + tags for each in keys})
+    return txt_records({f"{each.selector}._domainkey.{each.domain}": public_record(each) + tags for each in keys})
 
 
-def verified(content: bytes, dns: Answers, now: datetime = NOW, piece: int = 0) -> tuple[DkimResult, ...]:
+def verified(content: bytes, dns: MemoryDns, now: datetime = NOW, piece: int = 0) -> tuple[DkimResult, ...]:
     """The results of a message, fed in pieces of so many octets (0: whole)."""
     verifier = Verifier()
     for at in range(0, len(content), piece or max(1, len(content))):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from restante_mail.authentication.results import DkimResult, Result
-from tests.mail.authentication.dkim.answers import Answers, verified
+from tests.mail.authentication.dkim.answers import txt_records, verified
 from tests.mail.material import crlf
 
 BRISBANE = (
@@ -79,20 +79,20 @@ FOOTBALL = {
 
 
 def test_the_example_of_rfc_6376_passes() -> None:
-    dns = Answers({"brisbane._domainkey.example.com": BRISBANE})
+    dns = txt_records({"brisbane._domainkey.example.com": BRISBANE})
     assert verified(SIMPLE, dns, piece=5) == (
         DkimResult(Result.PASS, "example.com", "brisbane", "joe@football.example.com", "rsa-sha256", 1_024, "AuUoFEfD"),
     )
 
 
 def test_one_more_space_breaks_the_simple_example() -> None:
-    dns = Answers({"brisbane._domainkey.example.com": BRISBANE})
+    dns = txt_records({"brisbane._domainkey.example.com": BRISBANE})
     for changed in (SIMPLE.replace(b"SixPack <", b"SixPack  <"), SIMPLE.replace(b"game. Are", b"game.  Are")):
         assert [each.result for each in verified(changed, dns)] == [Result.FAIL]
 
 
 def test_both_examples_of_rfc_8463_pass() -> None:
-    first, second = verified(TWO, Answers(FOOTBALL), piece=11)
+    first, second = verified(TWO, txt_records(FOOTBALL), piece=11)
     at = ("football.example.com", "brisbane", "@football.example.com", "ed25519-sha256")
     assert first == DkimResult(Result.PASS, *at, 256, "/gCrinpc")
     assert (second.result, second.selector, second.key_bits) == (Result.PASS, "test", 1_024)
@@ -100,4 +100,4 @@ def test_both_examples_of_rfc_8463_pass() -> None:
 
 def test_more_spaces_do_not_break_the_relaxed_examples() -> None:
     changed = TWO.replace(b"game.  Are", b"game. \t Are  ").replace(b"Subject: Is ", b"SUBJECT:Is\r\n\t ")
-    assert [each.result for each in verified(changed, Answers(FOOTBALL))] == [Result.PASS, Result.PASS]
+    assert [each.result for each in verified(changed, txt_records(FOOTBALL))] == [Result.PASS, Result.PASS]

@@ -95,7 +95,7 @@ def upgrade() -> None:
         sa.Column("resending", sa.Integer(), nullable=False),
         sa.Column("failed_dmarc", sa.Integer(), server_default="2", nullable=False),
         sa.Column("forged_sender", sa.Integer(), server_default="2", nullable=False),
-        sa.Column("greylisting", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("greylisting", sa.Boolean(), server_default="0", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("domain_id", name=op.f("pk_domain")),
         sa.UniqueConstraint("ascii_name", name=op.f("uq_domain_ascii_name")),
@@ -584,7 +584,7 @@ def upgrade() -> None:
         sa.Column("remark", sa.Text(), server_default="", nullable=False),
         sa.Column("next_attempt_at", sa.BigInteger(), nullable=True),
         sa.Column("attempt_count", sa.Integer(), nullable=False),
-        sa.Column("warned", sa.Boolean(), nullable=False),
+        sa.Column("warn_at", sa.BigInteger(), nullable=True),
         sa.Column("lease_id", sa.BigInteger(), nullable=True),
         sa.Column("lease_expires_at", sa.BigInteger(), nullable=True),
         sa.Column("status", sa.Text(), nullable=False),
@@ -633,6 +633,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("next_attempt_at IS NOT NULL"),
         postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_transport_recipient_warning",
+        "transport_recipient",
+        ["state", "warn_at"],
+        unique=False,
+        sqlite_where=sa.text("warn_at IS NOT NULL"),
+        postgresql_where=sa.text("warn_at IS NOT NULL"),
     )
     op.create_table(
         "upload",
