@@ -18,6 +18,7 @@ from restante_server.store import changes, keywords
 from restante_server.store.folders import HIGHEST_UID
 from restante_server.store.listing import Listing, listing_of
 from restante_server.store.mailboxes import check_quota
+from restante_server.store.rows import SHOWS
 from restante_server.store.runs import JsonRows, encode_rows, join_from
 from restante_server.store.selection import FLAG_DELETED, FLAG_DRAFT, FLAG_SEEN
 
@@ -154,6 +155,11 @@ _not_removed = or_(
     exists().where(recoverable.c.mailbox_id == message.c.mailbox_id, recoverable.c.message_id == message.c.message_id),
 )
 _content_of_present = _content_of.where(_not_removed)
+_check_results = (
+    select(listing.c.check_results)
+    .join(message, SHOWS)
+    .where(message.c.mailbox_id == bindparam("mailbox"), message.c.message_id == bindparam("id"))
+)
 
 
 def add(tx: Connection, place: Place, items: Sequence[NewMessage], *, within_quota: bool = True) -> list[Placed]:
@@ -272,6 +278,12 @@ def content_of(tx: Connection, place: Place, message_id: int, *, removed: bool =
     if row is None:
         raise MessageNotFound(message_id=message_id)
     return row[0], bytes(row[1])
+
+
+def was_checked(tx: Connection, place: Place, message_id: int) -> bool:
+    """Whether the content of a message has results of checks, which were made when it came from another server."""
+    row = prepared.first(tx, _check_results, {"mailbox": place.mailbox_id, "id": message_id})
+    return row is not None and bool(row[0])
 
 
 def _read_counters(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import select
 
 from restante.errors import (
     InvalidAddress,
@@ -26,6 +27,7 @@ from restante.errors import (
     SubmissionNotFound,
     UploadNotFound,
 )
+from restante.v1 import checks_pb2
 from restante.v1.admin_pb2 import SentCopyPolicy
 from restante.v1.content_pb2 import UploadKind
 from restante.v1.message_pb2 import Attachment, CreateDraftRequest, Draft, ListRecoverableMessagesRequest
@@ -40,6 +42,7 @@ from restante.v1.submission_pb2 import (
 from restante.v1.transport_pb2 import AcceptSubmissionRequest
 from restante.v1.types_pb2 import MailAddress
 from restante_server.accounts import lifecycle
+from restante_server.db import schema
 from restante_server.db.operation import Write
 from restante_server.directory import accounts, domains, rights
 from restante_server.directory.domains import Resending
@@ -470,3 +473,39 @@ async def test_nobody_resends_in_anothers_name(world: World) -> None:
 async def test_ones_own_mail_may_be_resent_anywhere(world: World) -> None:
     own = b"Resent-From: alice@example.test\r\nFrom: alice@example.test\r\n\r\nhi\r\n"
     assert (await world.submit("alice", own, recipients=["eve@example.net"])).submission.submission_id
+
+
+async def shown_checks(world: World, name: str, role: int) -> list[bytes]:
+    """The results of checks that the messages of a folder show."""
+    message, folder, listing = schema.message, schema.folder, schema.listing
+    statement = (
+        select(listing.c.checks)
+        .join(message, (listing.c.mailbox_id == message.c.listed_in) & (listing.c.content_id == message.c.content_id))
+        .join(folder, (folder.c.mailbox_id == message.c.mailbox_id) & (folder.c.folder_id == message.c.folder_id))
+        .where(message.c.mailbox_id == world.people[name].mailbox_id, folder.c.role == role)
+    )
+    return list(await world.db.read(lambda tx: tx.scalars(statement).all()))
+
+
+@pytest.mark.parametrize("copies", ["never", "always"])
+async def test_a_received_message_that_is_submitted_unchanged_is_not_a_checked_one(world: World, copies: str) -> None:
+    """The results of its reception say nothing about the submission, whose author has logged in."""
+    policy_of_copies = {
+        "never": SentCopyPolicy.SENT_COPY_POLICY_NEVER,
+        "always": SentCopyPolicy.SENT_COPY_POLICY_ALWAYS,
+    }
+    edit = accounts.Edit(sent_copy=policy_of_copies[copies])
+    await world.db.write(Write(lambda tx: lifecycle.change(tx, "alice@example.test", edit, None)))
+    dmarc = checks_pb2.DmarcCheck(
+        result=checks_pb2.CHECK_RESULT_PASS, author_domain="example.test", policy=checks_pb2.DMARC_POLICY_NONE
+    )
+    passed = checks_pb2.MessageChecks(dmarc=dmarc)
+    for checks in (passed, None):
+        await world.accept(["alice@example.test"], WITHOUT_BCC, checks=checks)
+    received = await world.letters("alice")
+    for letter in received:
+        await world.submit("alice", message_id=letter.message_id)
+    assert [letter.content for letter in await world.letters("bob")] == [WITHOUT_BCC] * 2
+    assert sorted(await shown_checks(world, "alice", 1)) == [b"", passed.SerializeToString()]
+    assert await shown_checks(world, "bob", 1) == [b"", b""]
+    assert await shown_checks(world, "alice", SENT) == ([b"", b""] if copies == "always" else [])

@@ -165,17 +165,21 @@ async def _source(call: Call, request: SubmitMessageRequest) -> Source:
 
 
 def _stored_source(tx: Connection, call: Call, request: SubmitMessageRequest) -> Source:
+    was_checked = False
     if request.WhichOneof("source") == "upload_id":
         upload = uploads.get(tx, request.upload_id, call.caller.account_id, call.now)
         if upload.content_id is None or upload.kind != UploadKind.UPLOAD_KIND_MESSAGE:
             raise UploadNotFound
         content_id = upload.content_id
     else:
-        content_id, _ = messages.content_of(tx, call.place(tx, 0), request.message_id)
+        place = call.place(tx, 0)
+        content_id, _ = messages.content_of(tx, place, request.message_id)
+        was_checked = messages.was_checked(tx, place, request.message_id)
     stored = contents.load(tx, [content_id])[content_id]
     most = DEFAULT_LIMITS.header_octets + 1  # `read_authorship` refuses a header above the limit
     wanted = Wanted(kind=SectionKind.HEADER)
-    return Source(contents.cut(tx, call.core.contents.directory, stored, b"", wanted, most).octets, stored=stored)
+    header = contents.cut(tx, call.core.contents.directory, stored, b"", wanted, most).octets
+    return Source(header, stored=stored, was_checked=was_checked)
 
 
 async def _submission(

@@ -37,6 +37,7 @@ class Source:
     header: bytes
     octets: bytes = b""  # the whole message
     stored: Stored | None = None
+    was_checked: bool = False  # the content has results of checks, which are not those of the submission
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ async def stage(given: Contents, source: Source, header: bytes) -> Staged:
     stored = source.stored
     if stored is None:
         return await given.stage(header + source.octets[len(source.header) :], Form.CANONICAL)
-    if header == source.header:
+    if header == source.header and not source.was_checked:
         return Staged(stored.size_octets, await given.facts(stored), False, None, stored.content_id)
     writer = given.writer(Form.CANONICAL)
     try:
