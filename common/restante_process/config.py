@@ -118,7 +118,7 @@ class Transport:
     """[transport]"""
 
     hostname: str = "localhost"  # name of the server in EHLO, Received, Message-ID and reports
-    trusted_authserv_ids: tuple[str, ...] = ()  # names in Authentication-Results that are kept in mail by LMTP only
+    trusted_authserv_ids: tuple[str, ...] = ()  # names in Authentication-Results that count in mail by LMTP
     forwarding_domain: str = ""  # domain of the rewritten reverse-paths of forwarded mail; empty: that of the alias
     expire_days: float = 5.0  # time after which undelivered mail fails
     warn_hours: float = 4.0  # time after which the sender gets one report of the delay

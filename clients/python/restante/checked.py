@@ -21,7 +21,10 @@ _NAMES = {number: name for name, number in RESULTS.items()}
 
 
 def short_line(checks: MessageChecks) -> str:
-    """Such as `spf=pass dkim=pass (example.org) dmarc=pass`; "" for a message that was not checked."""
+    """Such as `spf=pass dkim=pass (example.org) dmarc=pass`; "" for a message that was not checked.
+
+    The name of the server follows where another one has checked the message.
+    """
     words = [f"spf={_NAMES.get(one.result, '?')}" for one in checks.spf[-1:]]
     if checks.dkim:
         best = max(checks.dkim, key=lambda one: one.result == CheckResult.CHECK_RESULT_PASS)
@@ -31,4 +34,6 @@ def short_line(checks: MessageChecks) -> str:
     if checks.HasField("arc") and checks.arc.result != CheckResult.CHECK_RESULT_NONE:
         words.append(f"arc={_NAMES.get(checks.arc.result, '?')}")
     words += [f"listed by {one.dns_zone}" for one in checks.dns_lists if one.listed and one.weight > 0]
+    if words and checks.checked_by:
+        words.append(f"by {checks.checked_by}")
     return " ".join(words)

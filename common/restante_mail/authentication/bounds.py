@@ -76,6 +76,7 @@ def fitting(checks: Checks) -> Checks:
         arc=None if checks.arc is None else _arc(checks.arc),
         reverse_dns=None if checks.reverse_dns is None else _reverse_dns(checks.reverse_dns),
         dns_lists=tuple(_dns_list(one) for one in checks.dns_lists[:MAX_DNS_LISTS]),
+        checked_by=_cut(checks.checked_by, NAME_OCTETS),
     )
 
 

@@ -19,6 +19,14 @@ class Result(Enum):
     PERMERROR = "permerror"
 
 
+# The results that each method has (RFC 8601 2.7).
+OF_SPF = frozenset(Result) - {Result.POLICY}
+OF_DKIM = frozenset(Result) - {Result.SOFTFAIL}
+OF_DMARC = frozenset((Result.NONE, Result.PASS, Result.FAIL, Result.TEMPERROR, Result.PERMERROR))
+OF_ARC = frozenset((Result.NONE, Result.PASS, Result.FAIL, Result.TEMPERROR))
+OF_REVERSE_DNS = frozenset((Result.PASS, Result.FAIL, Result.TEMPERROR, Result.PERMERROR))
+
+
 class Identity(Enum):
     """The identity that SPF has checked. The value is its property in Authentication-Results (RFC 8601 2.7.2)."""
 
@@ -126,3 +134,4 @@ class Checks:
     arc: ArcResult | None = None
     reverse_dns: ReverseDnsResult | None = None
     dns_lists: tuple[DnsListResult, ...] = ()
+    checked_by: str = ""  # the server whose Authentication-Results say this; "": this installation has checked

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import NamedTuple
 
 import idna
 
-from restante_mail.header.comments import without_comments
+from restante_mail.header.comments import parts_with_comments, without_comments
 
 __all__ = ["MethodResult", "authserv_id", "comparable_id", "method_results"]
 
 _LONGEST_VALUE = 4_096  # characters that are read
 _MOST_RESULTS = 100  # of one field
 _AUTHSERV_ID = re.compile(r'\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;"/]++(?:\s*+\.\s*+[^\s;"/]++)*+))')
-_PART = re.compile(r'(?:[^";]++|"(?:[^"\\]++|\\.?)*+(?:"|\Z))++', re.DOTALL)  # between semicolons
 _ITEM = re.compile(
     r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)'  # a quoted string that is no value
     r'|(?<![\w./-])([\w.-]++)(?:\s*+/\s*+\d++)?+\s*+=\s*+(?:"((?:[^"\\]++|\\.)*+)"|([^\s";]++))',
@@ -29,6 +29,7 @@ class MethodResult(NamedTuple):
     method: str  # such as "dkim"
     result: str  # such as "pass"
     properties: dict[str, str]  # {"header.d": "example.org"}; of a repeated property the last; "reason", too
+    comments: str = ""  # the texts of its comments
 
 
 def method_results(value: str) -> list[MethodResult]:
@@ -38,14 +39,14 @@ def method_results(value: str) -> list[MethodResult]:
     ARC-Authentication-Results (RFC 8617 4.1.1), whose instance then is no result.
     """
     parts = [
-        [(item[1].lower(), _text(item)) for item in _ITEM.finditer(part) if item[1] is not None]
-        for part in _PART.findall(without_comments(value[:_LONGEST_VALUE]))[: _MOST_RESULTS + 2]
+        ([(item[1].lower(), _text(item)) for item in _ITEM.finditer(part) if item[1] is not None], comments)
+        for part, comments in islice(parts_with_comments(value[:_LONGEST_VALUE]), _MOST_RESULTS + 2)
     ]
-    if parts and parts[0] and parts[0][0][0] == "i":
+    if parts and parts[0][0] and parts[0][0][0][0] == "i":
         del parts[0]
     return [
-        MethodResult(items[0][0], items[0][1].lower(), dict(items[1:]))
-        for items in parts[1:]  # behind the name of the server
+        MethodResult(items[0][0], items[0][1].lower(), dict(items[1:]), comments)
+        for items, comments in parts[1:]  # behind the name of the server
         if items
     ][:_MOST_RESULTS]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-__all__ = ["comment_end", "without_comments"]
+__all__ = ["comment_end", "parts_with_comments", "without_comments"]
 
 _MARK = re.compile(r"[()]|\\.?", re.DOTALL)
 _PIECE = re.compile(r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)|[^("]++', re.DOTALL)
@@ -41,3 +42,33 @@ def without_comments(text: str) -> str:
         out.append(piece[0])
         at = piece.end()
     return "".join(out)
+
+
+def parts_with_comments(text: str) -> Iterator[tuple[str, str]]:
+    """The parts of a text between semicolons, each with a space for each comment, and the texts of its comments.
+
+    Semicolons and parentheses in quoted strings mean nothing; parts of no characters are left out. An unclosed comment
+    or quoted string reaches to the end of the text.
+    """
+    plain, comments, at = list[str](), list[str](), 0
+    while at < len(text):
+        if text[at] == "(":
+            end = comment_end(text, at)
+            comments.append(text[at + 1 : end].removesuffix(")"))
+            plain.append(" ")
+            at = end
+            continue
+        piece = _PIECE.match(text, at)
+        assert piece is not None  # the alternatives match everything except "("
+        at = piece.end()
+        if piece[0].startswith('"'):
+            plain.append(piece[0])
+            continue
+        first, *others = piece[0].split(";")
+        plain.append(first)
+        for other in others:
+            if any(plain):
+                yield "".join(plain), " ".join(comments)
+            plain, comments = [other], []
+    if any(plain):
+        yield "".join(plain), " ".join(comments)

@@ -128,8 +128,13 @@ def domain_of(address: str) -> str:
 
 
 def checked(incoming: Incoming, checks: Checks, found: Findings, hostname: str) -> Incoming:
-    """The message with the results of its checks: in the head of each delivery, and in what is kept."""
-    field = authres.field(hostname, checks, client_address=incoming.source, override=local_override(found))
+    """The message with the results of its checks: in the head of each delivery, and in what is kept.
+
+    Results that another server has reported are in its own field already.
+    """
+    field = b""
+    if not checks.checked_by:
+        field = authres.field(hostname, checks, client_address=incoming.source, override=local_override(found))
     octets = results.kept(checks)
     listing = incoming.listing._replace(checks=octets, check_results=results.packed(checks))
     return replace(incoming, trace_field=incoming.trace_field + field, checks=octets, listing=listing)

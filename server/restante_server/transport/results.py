@@ -13,6 +13,11 @@ from restante.v1 import checks_pb2 as v1
 from restante.v1.greylist_pb2 import ClientEvidence
 from restante_mail.authentication import bounds
 from restante_mail.authentication.results import (
+    OF_ARC,
+    OF_DKIM,
+    OF_DMARC,
+    OF_REVERSE_DNS,
+    OF_SPF,
     ArcResult,
     Checks,
     DkimResult,
@@ -46,13 +51,6 @@ _RESULTS_BY_NUMBER = MappingProxyType({int(number): result for number, result in
 _IDENTITY_NUMBERS = MappingProxyType({identity: number for number, identity in _IDENTITIES.items()})
 _POLICY_NUMBERS = MappingProxyType({policy: number for number, policy in _POLICIES.items()})
 
-# The results that each method has (RFC 8601 2.7).
-_OF_SPF = frozenset(Result) - {Result.POLICY}
-_OF_DKIM = frozenset(Result) - {Result.SOFTFAIL}
-_OF_DMARC = frozenset((Result.NONE, Result.PASS, Result.FAIL, Result.TEMPERROR, Result.PERMERROR))
-_OF_ARC = frozenset((Result.NONE, Result.PASS, Result.FAIL, Result.TEMPERROR))
-_OF_REVERSE_DNS = frozenset((Result.PASS, Result.FAIL, Result.TEMPERROR, Result.PERMERROR))
-
 
 def results_of(given: v1.MessageChecks, field: str = "checks") -> Checks:
     """The results that a gateway sent in `field`. Raises InvalidArgument, which names the bad field."""
@@ -66,6 +64,7 @@ def results_of(given: v1.MessageChecks, field: str = "checks") -> Checks:
         arc=_arc(given.arc, f"{field}.arc") if given.HasField("arc") else None,
         reverse_dns=_reverse_dns(given.reverse_dns, f"{field}.reverse_dns") if given.HasField("reverse_dns") else None,
         dns_lists=tuple(_dns_list(one, f"{field}.dns_lists[{at}]") for at, one in enumerate(given.dns_lists)),
+        checked_by=_name(given.checked_by, f"{field}.checked_by"),
     )
 
 
@@ -87,6 +86,7 @@ def message_of(checks: Checks) -> v1.MessageChecks:
         arc=None if checks.arc is None else _arc_message(checks.arc),
         reverse_dns=None if checks.reverse_dns is None else _reverse_dns_message(checks.reverse_dns),
         dns_lists=[_dns_list_message(one) for one in checks.dns_lists],
+        checked_by=checks.checked_by,
     )
 
 
@@ -159,7 +159,7 @@ def _spf(one: v1.SpfCheck, field: str) -> SpfResult:
     if identity is None:
         raise InvalidArgument(field=f"{field}.identity", problem="must be a known value other than UNSPECIFIED")
     return SpfResult(
-        _result(one.result, _OF_SPF, field),
+        _result(one.result, OF_SPF, field),
         identity,
         _name(one.domain, f"{field}.domain"),
         _text(one.mechanism, f"{field}.mechanism"),
@@ -173,7 +173,7 @@ def _dkim(one: v1.DkimCheck, field: str) -> DkimResult:
     if one.key_bits < 0:
         raise InvalidArgument(field=f"{field}.key_bits", problem="must not be negative")
     return DkimResult(
-        _result(one.result, _OF_DKIM, field),
+        _result(one.result, OF_DKIM, field),
         _name(one.domain, f"{field}.domain"),
         _name(one.selector, f"{field}.selector"),
         _text(one.identity, f"{field}.identity"),
@@ -191,7 +191,7 @@ def _dmarc(one: v1.DmarcCheck, field: str) -> DmarcResult:
     if policy is None:
         raise InvalidArgument(field=f"{field}.policy", problem="must be a known value")
     return DmarcResult(
-        _result(one.result, _OF_DMARC, field),
+        _result(one.result, OF_DMARC, field),
         _name(one.author_domain, f"{field}.author_domain"),
         _name(one.policy_domain, f"{field}.policy_domain"),
         _name(one.organizational_domain, f"{field}.organizational_domain"),
@@ -223,7 +223,7 @@ def _arc(one: v1.ArcCheck, field: str) -> ArcResult:
     if sum(len(value.encode()) for value in values) > bounds.CHAIN_OCTETS:
         raise InvalidArgument(field=chain, problem=f"must have at most {bounds.CHAIN_OCTETS} octets together")
     return ArcResult(
-        _result(one.result, _OF_ARC, field),
+        _result(one.result, OF_ARC, field),
         tuple(_name(name, f"{field}.sealers[{at}]") for at, name in enumerate(one.sealers)),
         one.oldest_pass,
         tuple(values),
@@ -232,7 +232,7 @@ def _arc(one: v1.ArcCheck, field: str) -> ArcResult:
 
 
 def _reverse_dns(one: v1.ReverseDnsCheck, field: str) -> ReverseDnsResult:
-    return ReverseDnsResult(_result(one.result, _OF_REVERSE_DNS, field), _name(one.name, f"{field}.name"))
+    return ReverseDnsResult(_result(one.result, OF_REVERSE_DNS, field), _name(one.name, f"{field}.name"))
 
 
 def _dns_list(one: v1.DnsListCheck, field: str) -> DnsListResult:

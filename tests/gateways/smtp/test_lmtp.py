@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from restante import errors
+from restante import errors, query
 from restante.calls import request_id
+from restante.checked import short_line
 from restante.link import CoreLink
+from restante.rows import Message
 from restante.v1 import methods, submission_pb2
+from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest, TraceMessagesRequest, UpdateDomainRequest
+from restante.v1.checks_pb2 import CHECK_RESULT_FAIL, DMARC_POLICY_REJECT, FailedCheckPolicy
 from restante.v1.transport_pb2 import AcceptBegin, AcceptMessageRequest, AcceptMessageResponse
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, listen, run
@@ -295,3 +299,83 @@ async def test_a_repeated_acceptance_has_the_first_verdicts(core: LocalCore) -> 
     start.request_id = request_id()
     again = await accept()
     assert (again.transport_id, verdicts(again)) == (0, ["QUOTA_EXCEEDED", "QUOTA_EXCEEDED", "RECIPIENT_NOT_FOUND"])
+
+
+# -- results of a trusted server
+
+
+BANK = b"From: info@bank.example\r\nSubject: your account\r\n\r\nClick here.\r\n"
+FAILED = b"Authentication-Results: filter.example.test;\r\n dmarc=fail (p=reject dis=none) header.from=bank.example\r\n"
+
+
+async def deliver(path: Path, content: bytes, *recipients: str) -> list[str]:
+    """Deliver a message by LMTP; returns the beginnings of the final replies."""
+    client = Client(*await asyncio.open_unix_connection(str(path)))
+    paths = "".join(f"RCPT TO:<{one}>\r\n" for one in recipients)
+    await client.send(f"LHLO c\r\nMAIL FROM:<info@bank.example>\r\n{paths}DATA\r\n".encode() + content + b".\r\n")
+    assert await client.codes(4 + len(recipients)) == [220, 250, 250, *[250] * len(recipients), 354]
+    replies = [await client.reply() for _ in recipients]
+    await client.close()
+    return replies
+
+
+async def facts(core: LocalCore, folder: str) -> list[Message]:
+    alice = await core.user("alice")
+    return [one async for one in alice.messages.query(folder)]
+
+
+async def test_a_failure_that_a_trusted_server_reports_counts_as_our_own(core: LocalCore, tmp_path: Path) -> None:
+    other = b"Authentication-Results: other.example.org; dmarc=pass header.from=bank.example\r\n"
+    async with served(core, tmp_path / "lmtp.sock"):
+        (reply,) = await deliver(tmp_path / "lmtp.sock", FAILED + other + BANK, "alice@example.test")
+    assert reply.startswith("250 2.6.0")
+    assert await inbox(core, "alice") == []
+    (found,) = await facts(core, "Junk")
+    assert found.checks.checked_by == "filter.example.test"
+    assert (found.checks.dmarc.result, found.checks.dmarc.policy) == (CHECK_RESULT_FAIL, DMARC_POLICY_REJECT)
+    assert short_line(found.checks) == "dmarc=fail by filter.example.test"
+    alice = await core.user("alice")
+    assert len([one async for one in alice.messages.query("Junk", query.checked("dmarc", "fail"))]) == 1
+    content = await alice.contents.read(found.message_id)
+    assert content.count(b"Authentication-Results:") == 2  # those that came, and none of ours
+    assert content.endswith(FAILED + other + BANK)
+    trace = await core.admin.execute(methods.TRACE_MESSAGES, TraceMessagesRequest(address="info@bank.example"))
+    assert trace.traces[0].checks.checked_by == "filter.example.test"
+    assert "DMARC fails for bank.example, whose policy is reject" in trace.traces[0].events[0].detail
+
+
+async def test_a_domain_that_refuses_such_mail_refuses_for_its_own_recipients(core: LocalCore, tmp_path: Path) -> None:
+    await core.admin.execute(methods.CREATE_DOMAIN, CreateDomainRequest(name="example.com"))
+    await core.admin.execute(
+        methods.CREATE_ACCOUNT, CreateAccountRequest(address="zoe@example.com", password="correct horse battery")
+    )
+    reject = FailedCheckPolicy.FAILED_CHECK_POLICY_REJECT
+    await core.admin.execute(methods.UPDATE_DOMAIN, UpdateDomainRequest(name="example.test", failed_dmarc=reject))
+    recipients = ("alice@example.test", "zoe@example.com", "bob@example.test")
+    async with served(core, tmp_path / "lmtp.sock"):
+        replies = await deliver(tmp_path / "lmtp.sock", FAILED + BANK, *recipients)
+        refusal = "550 5.7.1 DMARC fails for bank.example, whose policy is reject"
+        assert [replies[0], replies[1][:9], replies[2]] == [refusal, "250 2.6.0", refusal]
+        all_refused = await deliver(tmp_path / "lmtp.sock", FAILED + BANK, recipients[0], recipients[2])
+        assert all_refused == [refusal] * 2
+    assert await facts(core, "Junk") == await facts(core, "INBOX") == []
+
+
+@pytest.mark.parametrize(
+    ("field", "author", "folder"),
+    [
+        (b"other.example.org; dmarc=fail (p=reject) header.from=bank.example", b"info@bank.example", "INBOX"),
+        (b"filter.example.test; dmarc=fail (p=none) header.from=bank.example", b"info@bank.example", "INBOX"),
+        (b"filter.example.test; dmarc=pass header.from=example.test", b"bob@example.test", "INBOX"),
+        (b"filter.example.test; spf=pass smtp.mailfrom=bank.example", b"bob@example.test", "Junk"),  # not its author's
+        (b"filter.example.test; none", b"bob@example.test", "INBOX"),  # not checked
+    ],
+)
+async def test_only_what_a_trusted_server_says_counts(
+    core: LocalCore, tmp_path: Path, field: bytes, author: bytes, folder: str
+) -> None:
+    content = b"Authentication-Results: " + field + b"\r\n" + BANK.replace(b"info@bank.example", author)
+    async with served(core, tmp_path / "lmtp.sock"):
+        (reply,) = await deliver(tmp_path / "lmtp.sock", content, "alice@example.test")
+    assert reply.startswith("250")
+    assert len(await facts(core, folder)) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,8 +21,8 @@ from restante_mail.header.comments import without_comments
         (
             'i=2; mx; dkim=PASS (good; d=x) reason="a; b=c" header.b="a/b\\"c" header.d = b.example; arc=none (x',
             [
-                ("dkim", "pass", {"reason": "a; b=c", "header.b": 'a/b"c', "header.d": "b.example"}),
-                ("arc", "none", {}),
+                ("dkim", "pass", {"reason": "a; b=c", "header.b": 'a/b"c', "header.d": "b.example"}, "good; d=x"),
+                ("arc", "none", {}, "x"),
             ],
         ),
         ("mx; dkim/1=fail header.b=ab==", [("dkim", "fail", {"header.b": "ab=="})]),
@@ -32,7 +33,7 @@ from restante_mail.header.comments import without_comments
         ("", []),
     ],
 )
-def test_results_are_read(value: str, expected: list[tuple[str, str, dict[str, str]]]) -> None:
+def test_results_are_read(value: str, expected: list[Any]) -> None:
     assert method_results(value) == [MethodResult(*one) for one in expected]
 
 

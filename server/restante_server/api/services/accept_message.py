@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -78,17 +79,18 @@ def envelope_in(call: Call, begin: AcceptBegin) -> Envelope:
 
 def results_in(end: AcceptMessageRequest | AcceptEnd) -> Checks | None:
     """The results of the gateway's checks; None if it has made none. Raises InvalidArgument."""
-    return results_of(end.checks) if end.HasField("checks") else None
+    return replace(results_of(end.checks), checked_by="") if end.HasField("checks") else None
 
 
 def intake_of(call: Call, begin: AcceptBegin) -> Intake:
-    """The reader of a content. A trusted server's Authentication-Results are kept. Raises StoreFull."""
+    """The reader of a content. By LMTP it keeps and reads the results of trusted servers. Raises StoreFull."""
     settings = call.core.transport.settings
     trusted = settings.trusted_authserv_ids
     if not begin.lmtp:  # nobody else may claim a trusted server's results (RFC 8601 5)
         return Intake(call.core.contents, settings, (settings.hostname, *trusted))
     kept = {comparable_id(name) for name in trusted}
-    return Intake(call.core.contents, settings, [] if comparable_id(settings.hostname) in kept else [settings.hostname])
+    forged = [] if comparable_id(settings.hostname) in kept else [settings.hostname]
+    return Intake(call.core.contents, settings, forged, kept)
 
 
 class Answer(NamedTuple):
@@ -101,13 +103,15 @@ class Answer(NamedTuple):
 async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived, checks: Checks | None) -> Answer:
     """Take responsibility for a message that has arrived; returns once it is durable.
 
-    `begin` with the size of the content is the request that its id stands for, in whatever pieces the content came.
+    Without `checks` those count that a trusted server has reported in the header. `begin` with the size of the content
+    is the request that its id stands for, in whatever pieces the content came.
     Raises RecipientNotFound, MailLoop, MessageRefused, RequestIdReused and the errors of a write.
     """
     transport, now = call.core.transport, time.time_ns() // 1_000
     once = once_only(begin, call.caller.actor, 0, now)
     digest = hashlib.sha256(once.fingerprint + str(arrived.staged.size_octets).encode()).digest()
     once = once._replace(fingerprint=digest)
+    checks = checks or arrived.reported
     try:
         refusals = await lmtp.refusals_of(call, envelope, arrived.staged.size_octets) if begin.lmtp else {}
         message = Judged(lmtp.remaining(envelope, refusals))
@@ -129,7 +133,8 @@ async def take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arri
     result = await transport.take(TakeMail(transport.settings, incoming, once, lmtp.numbers(refusals)))
     if checks is not None and result.new:
         judgement.count(call, message)
-        dmarc_counts.count_accepted(call, begin, message.envelope, arrived, checks)
+        if not checks.checked_by:  # the server that has checked it reports it
+            dmarc_counts.count_accepted(call, begin, message.envelope, arrived, checks)
     return Answer(result.taken, refusals)
 
 
@@ -150,7 +155,8 @@ async def _refused(
     if kept is None:
         if checks is not None and message.refusals and call.core.counted_refusals.is_new(once.key):
             judgement.count(call, message)
-            dmarc_counts.count_refused(call, begin, message.envelope, arrived, checks)
+            if not checks.checked_by:
+                dmarc_counts.count_refused(call, begin, message.envelope, arrived, checks)
         if not begin.lmtp:
             raise message.refusals[0]
     call.core.contents.forget(arrived.staged)

@@ -7,10 +7,13 @@ from it (RFC 5321 6.3).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from restante.errors import InvalidAddress, InvalidContent, MailLoop
+from restante_mail.authentication.reported import reported
+from restante_mail.authentication.results import Checks
+from restante_mail.header.authres import authserv_id
 from restante_mail.header.edits import received_edit
 from restante_mail.header.fields import fields, header_end, unfold
 from restante_mail.header.trace import count_hops
@@ -32,19 +35,30 @@ class Arrived:
     had: frozenset[str]  # keys of the addresses that it was delivered to before
     hops: int
     header: bytes = b""  # as it came; only if the settings keep headers
+    reported: Checks | None = None  # the results of a trusted server's checks; None: it has reported none
 
 
 class Intake:
     """Receives the octets of one message. `feed` and `finish` raise the reason of a refusal."""
 
-    def __init__(self, contents: Contents, settings: TransportSettings, authserv_ids: Collection[str]) -> None:
-        """Begin a content in the store, without Authentication-Results with `authserv_ids`. Raises StoreFull."""
-        self._settings, self._authserv_ids = settings, authserv_ids
+    def __init__(
+        self,
+        contents: Contents,
+        settings: TransportSettings,
+        authserv_ids: Collection[str],
+        trusted: Collection[str] = (),
+    ) -> None:
+        """Begin a content in the store, without Authentication-Results with `authserv_ids`. Raises StoreFull.
+
+        Those with `trusted` names, in the form of `comparable_id`, are read as the results of checks.
+        """
+        self._settings, self._authserv_ids, self._trusted = settings, authserv_ids, trusted
         self._writer = contents.writer(Form.CANONICAL)
         self._header: bytearray | None = bytearray()  # None once the header has been processed
         self._had: frozenset[str] = frozenset()
         self._hops = 0
         self._kept = b""
+        self._reported: Checks | None = None
 
     async def feed(self, octets: bytes) -> None:
         """Take the next octets. Raises InvalidContent, MessageTooLarge, MailLoop."""
@@ -62,7 +76,7 @@ class Intake:
         """Return the message after its last octet. Raises InvalidContent, MessageTooLarge, MailLoop."""
         if self._header is not None:
             await self._header_through()
-        return Arrived(await self._writer.finish(), self._had, self._hops, self._kept)
+        return Arrived(await self._writer.finish(), self._had, self._hops, self._kept, self._reported)
 
     def abandon(self) -> None:
         """Discard the message; harmless to repeat."""
@@ -83,8 +97,19 @@ class Intake:
         # Most messages have no such field, so one search saves the parse.
         if _TO_CUT.search(b"\n" + block) is not None:
             self._had = _delivered_to(block)
+            if self._trusted:
+                self._reported = reported(_trusted_values(block, self._trusted))
             held = received_edit(block, self._authserv_ids).apply(block) + held[len(block) :]
         await self._writer.feed(held)
+
+
+def _trusted_values(block: bytes, trusted: Collection[str]) -> Iterator[str]:
+    """The unfolded values of Authentication-Results of trusted servers, from the top."""
+    for field in fields(block):
+        if field.name.lower() == b"authentication-results":
+            value = unfold(block[field.value_start : field.end])
+            if authserv_id(value) in trusted:
+                yield value
 
 
 def _delivered_to(block: bytes) -> frozenset[str]:
