@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -27,6 +27,7 @@ from restante_cli.groups import Group
 from restante_cli.output import output_option, say, show
 
 COLUMNS = ("domain", "selector", "algorithm", "state", "activated_at", "publish_until")
+CHECK_COLUMNS = ("domain", "selector", "algorithm", "state", "published", "problem")
 ALGORITHMS = {
     "rsa-2048": SigningAlgorithm.SIGNING_ALGORITHM_RSA_2048,
     "ed25519": SigningAlgorithm.SIGNING_ALGORITHM_ED25519,
@@ -43,8 +44,9 @@ STATES = {
 def key() -> None:
     """Keys that sign the outbound mail of a domain (DKIM), and their DNS records.
 
-    A rotation has three steps: `rotate` makes new keys, you publish their records in the DNS, and `activate` signs with
-    them. The records of the keys before stay published until mail that they signed has arrived.
+    A rotation has four steps: `rotate` makes new keys, you publish their records in the DNS, `check` finds them there,
+    and `activate` signs with them. The records of the keys before stay published until mail that they signed has
+    arrived.
     """
 
 
@@ -75,7 +77,12 @@ def _show_records(form: str, keys: Sequence[DomainKey], heading: str) -> None:
     if form == "table" and keys:
         say(f"\n{heading}\n")
         for each in keys:
-            say(f"{each.record_name}. IN TXT ( {quoted_strings(each)} )")
+            say(_zone_line(each))
+
+
+def _zone_line(key: DomainKey) -> str:
+    """The record of a key as a line of a zone file."""
+    return f"{key.record_name}. IN TXT ( {quoted_strings(key)} )"
 
 
 async def _all(calls: Calls, domain: str) -> list[DomainKey]:
@@ -145,6 +152,46 @@ async def _show(admin: Admin, domain: str, form: str) -> None:
     async with admin.calls() as calls:
         found = await _all(calls, domain)
     _show_records(form, found, "Records in the DNS:")
+
+
+@key.command()
+@click.argument("domain", required=False, default="")
+@click.option(
+    "--nameserver",
+    "nameservers",
+    multiple=True,
+    metavar="ADDRESS[:PORT]",
+    help="Ask this name server; may be repeated. Default: those of the system.",
+)
+@output_option
+@click.pass_obj
+def check(admin: Admin, domain: str, nameservers: tuple[str, ...], form: str) -> None:
+    """Compare the DNS records of the keys of DOMAIN, or of all domains, with the keys in the store.
+
+    The exit code is 1 if a record is missing or wrong, or the DNS gives no answer. The record of a key that only waits
+    for `activate` must be there, too.
+    """
+    run(_check(admin, domain, nameservers, form))
+
+
+async def _check(admin: Admin, domain: str, nameservers: tuple[str, ...], form: str) -> None:
+    try:
+        from restante_cli.admin import key_check  # dnspython belongs to the gateways' part of the package
+    except ImportError:
+        raise click.ClickException("this command needs dnspython: install restante[gateways]") from None
+    servers = key_check.endpoints(nameservers)
+    async with admin.calls() as calls:
+        now = datetime.now(UTC)
+        keys = [each for each in await _all(calls, domain) if key_check.is_expected(each, now)]
+    checked = await key_check.check(keys, servers)
+    show(form, CHECK_COLUMNS, [{**_described(each.key), **key_check.described(each)} for each in checked])
+    bad = [each.key for each in checked if each.problems]
+    if bad and form == "table":
+        say("\nThe records as they must be in the DNS:\n")
+        for each in bad:
+            say(_zone_line(each))
+    if bad:
+        raise click.ClickException(f"{len(bad)} of {len(checked)} records are not as they must be in the DNS.")
 
 
 @key.command()
