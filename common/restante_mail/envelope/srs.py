@@ -6,10 +6,14 @@ SRS writes a reverse-path of the forwarder's domain, from which the forwarder ca
     user@example.org                     ->  SRS0=hash=day=example.org=user@forwarder.example
     SRS0=...@other.example               ->  SRS1=hash=other.example==...@forwarder.example
     SRS1=hash=other.example==...@any     ->  SRS1=hash=other.example==...@forwarder.example
+    a path that would become too long    ->  SRS0=hash=day==key@forwarder.example
 
 The hash is keyed, so that nobody else can make the forwarder send mail anywhere. An SRS1 path goes back to the first
 forwarder alone, whose path has the day; a path of any number of forwarders therefore stays short. The form is that of
 libsrs2: HMAC-SHA-1 over the lower-case parts, in Base64, since servers may change the letter case of local parts.
+
+Servers need not take a local part of more than 64 octets (RFC 5321 4.5.3.1.1). The short form is of our own: it has no
+domain, and instead of the user a key under which the forwarder keeps the path. Another forwarder sees an SRS0 path.
 """
 
 from __future__ import annotations
@@ -19,15 +23,20 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from restante_mail.envelope.paths import MAX_LOCAL_PART_OCTETS, BadPath, Path, ascii_domain
 
-__all__ = ["LIFETIME_DAYS", "BadSrs", "Rewriter", "is_rewritten"]
+__all__ = ["LIFETIME_DAYS", "MAX_PORTABLE_OCTETS", "BadSrs", "KeptPath", "Rewriter", "is_rewritten"]
 
 LIFETIME_DAYS = 21  # in which a report may come back
+MAX_PORTABLE_OCTETS = 64  # of a local part that every server takes (RFC 5321 4.5.3.1.1)
+KEY_CHARACTERS = 16  # of a kept path: 80 bits
 HASH_CHARACTERS = 8  # about 41 bits, since letter case does not count
 SECONDS_OF_DAY = 86_400
 
+_NO_DOMAIN = "="  # in the hash of a short form: no domain begins so
+_KEPT = b"kept path "  # sets these digests apart from hashes of rewritten paths
 _DAYS = 1_024  # after which days repeat: two digits
 _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"  # of Base32 (RFC 4648 6)
 _REWRITTEN = re.compile(r"SRS([01])([=+-])", re.IGNORECASE)
@@ -44,6 +53,13 @@ class BadSrs(ValueError):
 def is_rewritten(local_part: str) -> bool:
     """Whether a local part has the form of a rewritten path, whoever wrote it."""
     return _REWRITTEN.match(local_part) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPath:
+    """The key of a path that the forwarder keeps."""
+
+    key: str
 
 
 class Rewriter:
@@ -68,8 +84,19 @@ class Rewriter:
             local_part = f"SRS1={self._hash(self._secrets[0], (first, rest))}={first}={rest}"
         return Path(local_part, domain) if len(local_part.encode()) <= MAX_LOCAL_PART_OCTETS else None
 
-    def original(self, local_part: str, now: float) -> Path:
-        """The path from which a rewritten local part was made. Raises BadSrs."""
+    def short(self, path: Path, domain: str, now: float) -> tuple[Path, KeptPath]:
+        """The short form of any reverse-path, and the key under which it must be kept. `now` as for `rewritten`.
+
+        Equal paths have equal keys while the first secret is the same.
+        """
+        mac = hmac.digest(self._secrets[0], _KEPT + str(path).encode(), hashlib.sha256)
+        key = base64.b32encode(mac).decode("ascii").lower()[:KEY_CHARACTERS]
+        day = _day(now)
+        digest = self._hash(self._secrets[0], (day, _NO_DOMAIN, key))
+        return Path(f"SRS0={digest}={day}=={key}", domain), KeptPath(key)
+
+    def original(self, local_part: str, now: float) -> Path | KeptPath:
+        """The path from which a rewritten local part was made, or the key of a kept one. Raises BadSrs."""
         found = _REWRITTEN.match(local_part)
         if found is None:
             raise BadSrs("is no rewritten path")
@@ -83,10 +110,10 @@ class Rewriter:
         if len(parts) < 4:
             raise BadSrs("lacks a part")
         digest, day, host, user = parts
-        self._prove(digest, (day, host, user))
+        self._prove(digest, (day, host or _NO_DOMAIN, user))
         if (_number(_day(now)) - _number(day)) % _DAYS > LIFETIME_DAYS:
             raise BadSrs(f"is older than {LIFETIME_DAYS} days")
-        return _path(user, host)
+        return _path(user, host) if host else KeptPath(user.lower())
 
     def _prove(self, digest: str, fields: Sequence[str]) -> None:
         given = digest.lower().encode()

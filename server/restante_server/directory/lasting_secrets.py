@@ -1,12 +1,16 @@
-"""Secrets that outlive the sealing keys under which they lie. `reseal` seals them anew when those are replaced."""
+"""Secrets that outlive the sealing keys under which they lie. `reseal` seals them anew when those are replaced.
+
+A secret has numbered versions. The latest is in use; earlier ones stay while something made with them is valid.
+"""
 
 from __future__ import annotations
 
 import secrets
+from typing import NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
-from restante_server.db.schema import lasting_secret
+from restante_server.db.schema import lasting_secret as table
 from restante_server.db.upsert import insert_missing
 from restante_server.directory import keys
 from restante_server.directory.keys import KeyRing
@@ -14,33 +18,68 @@ from restante_server.directory.keys import KeyRing
 PURPOSE = b"restante lasting secret 1 "
 SECRET_OCTETS = 32
 
-_sealed = select(lasting_secret.c.sealed)
+_versions = select(table.c.number, table.c.sealed).order_by(table.c.number.desc())
+_latest = select(table.c.number, table.c.created_at).order_by(table.c.number.desc()).limit(1)
 
 
-def find(tx: Connection, name: str) -> bytes | None:
-    """A secret; None if it has not been made."""
-    sealed = tx.execute(_sealed.where(lasting_secret.c.name == name)).scalar()
-    return None if sealed is None else KeyRing(keys.load(tx)).open(_purpose(name), bytes(sealed))
+class Version(NamedTuple):
+    """One version of a secret."""
+
+    number: int
+    secret: bytes
 
 
-def get(tx: Connection, name: str, now: int) -> bytes:
-    """A secret, made now if there is none. Cores that make it at once get the same one."""
+def find(tx: Connection, name: str) -> list[Version]:
+    """All versions of a secret, the latest first; none if it has not been made."""
+    found = tx.execute(_versions.where(table.c.name == name)).all()
+    if not found:
+        return []
+    ring = KeyRing(keys.load(tx))
+    return [Version(number, ring.open(_purpose(name, number), bytes(sealed))) for number, sealed in found]
+
+
+def get(tx: Connection, name: str, now: int) -> list[Version]:
+    """The same; a first version is made now if there is none. Cores that make it at once get the same one."""
     found = find(tx, name)
-    if found is None:
-        sealed = KeyRing(keys.load(tx)).seal(_purpose(name), secrets.token_bytes(SECRET_OCTETS))
-        tx.execute(insert_missing(tx, lasting_secret).values(name=name, sealed=sealed, created_at=now))
+    if not found:
+        _make(tx, name, 1, now)
         found = find(tx, name)
-        assert found is not None
     return found
+
+
+def latest(tx: Connection, name: str) -> int:
+    """The number of the version in use; 0 if the secret has not been made."""
+    return tx.scalar(select(func.max(table.c.number)).where(table.c.name == name)) or 0
+
+
+def renew(tx: Connection, name: str, now: int, after: int) -> bool:
+    """Make a new version if the latest is older than `after` (microseconds); returns whether it was."""
+    found = tx.execute(_latest.where(table.c.name == name)).one_or_none()
+    if found is None or now - found.created_at < after:
+        return False
+    _make(tx, name, found.number + 1, now)
+    return True
+
+
+def forget(tx: Connection, name: str, before: int) -> int:
+    """Delete the versions whose successors were made before a moment (microseconds); returns their number."""
+    later = select(func.max(table.c.number)).where(table.c.name == name, table.c.created_at < before).scalar_subquery()
+    return tx.execute(delete(table).where(table.c.name == name, table.c.number < later)).rowcount
 
 
 def reseal(tx: Connection, before: KeyRing, after: KeyRing) -> None:
     """Seal every secret anew, with the newest sealing key of `after`."""
-    held = select(lasting_secret.c.name, lasting_secret.c.sealed).with_for_update()
-    for name, sealed in tx.execute(held).all():
-        again = after.seal(_purpose(name), before.open(_purpose(name), bytes(sealed)))
-        tx.execute(update(lasting_secret).where(lasting_secret.c.name == name).values(sealed=again))
+    held = select(table.c.name, table.c.number, table.c.sealed).with_for_update()
+    for name, number, sealed in tx.execute(held).all():
+        purpose = _purpose(name, number)
+        again = after.seal(purpose, before.open(purpose, bytes(sealed)))
+        tx.execute(update(table).where(table.c.name == name, table.c.number == number).values(sealed=again))
 
 
-def _purpose(name: str) -> bytes:
-    return PURPOSE + name.encode()
+def _make(tx: Connection, name: str, number: int, now: int) -> None:
+    sealed = KeyRing(keys.load(tx)).seal(_purpose(name, number), secrets.token_bytes(SECRET_OCTETS))
+    tx.execute(insert_missing(tx, table).values(name=name, number=number, sealed=sealed, created_at=now))
+
+
+def _purpose(name: str, number: int) -> bytes:
+    return PURPOSE + f"{name} {number}".encode()

@@ -15,15 +15,22 @@ from sqlalchemy import Connection, bindparam, select
 
 from restante.errors import InvalidAddress
 from restante_mail.envelope import srs
-from restante_mail.envelope.srs import BadSrs, Rewriter
+from restante_mail.envelope.paths import Path
+from restante_mail.envelope.srs import LIFETIME_DAYS, MAX_PORTABLE_OCTETS, BadSrs, KeptPath, Rewriter
 from restante_server.db.schema import domain
 from restante_server.directory import addresses, lasting_secrets
+from restante_server.directory.lasting_secrets import Version
 from restante_server.directory.lookup import AddressKind, Resolution, resolve_many
+from restante_server.transport import kept_paths
 
-__all__ = ["Forwarded", "Forwarding", "is_rewritten"]
+__all__ = ["Forwarded", "Forwarding", "is_rewritten", "tidy"]
 
 SECRET = "rewritten reverse-paths"  # noqa: S105 - the name of one
 SECOND = 1_000_000  # microseconds
+DAY = 86_400 * SECOND
+RENEW_AFTER = 30 * DAY  # age at which the secret is replaced
+VALID = (LIFETIME_DAYS + 2) * DAY  # in which a path may come back, with the time until every core has a new secret
+LOADED = 3_600 * SECOND  # for which a core writes with the secret that it has read
 
 _ours = select(domain.c.ascii_name).where(domain.c.ascii_name.in_(bindparam("names", expanding=True)))
 
@@ -40,18 +47,33 @@ def is_rewritten(path: str) -> bool:
     return srs.is_rewritten(path.removeprefix('"'))
 
 
+def tidy(tx: Connection, now: int) -> None:
+    """Replace the secret when it is due; forget old secrets and kept paths when nothing made with them is valid."""
+    lasting_secrets.renew(tx, SECRET, now, RENEW_AFTER)
+    lasting_secrets.forget(tx, SECRET, now - VALID)
+    kept_paths.forget(tx, now - VALID)
+
+
+class _Loaded(NamedTuple):
+    """The secrets of the store as this core has read them."""
+
+    rewriter: Rewriter
+    latest: int  # the number of the version that writes
+    loaded_at: int  # microseconds
+
+
 class Forwarding:
     """Rewrites reverse-paths with the secret of the store. Use it on any thread."""
 
     def __init__(self, domain: str = "") -> None:
         """`domain` is that of rewritten paths; "": the alias's."""
         self._domain = domain
-        self._rewriter: Rewriter | None = None  # with the store's secret, which never changes
+        self._loaded: _Loaded | None = None
 
     def reverse_paths(self, tx: Connection, messages: Sequence[Forwarded], now: int) -> list[str]:
         """The reverse-paths with which messages are sent, in order, in a transaction that may write.
 
-        A null path stays, a path of a domain of ours, and one that would become too long.
+        A null path stays, and a path of a domain of ours.
         """
         names = {_domain_of(one.reverse_path) for one in messages if one.forwarder and one.reverse_path} - {""}
         foreign = names - set(tx.scalars(_ours, {"names": sorted(names)})) if names else names
@@ -71,35 +93,78 @@ class Forwarding:
         return found
 
     def _rewritten(self, tx: Connection, message: Forwarded, now: int) -> str:
-        rewriter = self._rewriter
-        if rewriter is None:
-            rewriter = self._rewriter = Rewriter([lasting_secrets.get(tx, SECRET, now)])
-        path = addresses.parse(message.reverse_path)
-        made = rewriter.rewritten(path, self._domain or message.forwarder, now / SECOND)
+        rewriter = self._writer(tx, now)
+        path, here = addresses.parse(message.reverse_path), self._domain or message.forwarder
+        made = rewriter.rewritten(path, here, now / SECOND)
+        if made is not None and len(made.local_part.encode()) <= MAX_PORTABLE_OCTETS:
+            return str(made)
+        short, kept = rewriter.short(path, here, now / SECOND)
+        if kept_paths.keep(tx, kept.key, str(path), now):
+            return str(short)
         return str(made) if made is not None else message.reverse_path
+
+    def _writer(self, tx: Connection, now: int) -> Rewriter:
+        """The rewriter with the latest secret, read anew every hour. Makes the first secret of a store."""
+        loaded = self._loaded
+        if loaded is not None and now - loaded.loaded_at < LOADED:
+            return loaded.rewriter
+        versions = lasting_secrets.find(tx, SECRET)
+        if versions:
+            return self._load(versions, now).rewriter
+        # It is not kept in memory before the commit, which may fail.
+        return _rewriter(lasting_secrets.get(tx, SECRET, now))
+
+    def _load(self, versions: Sequence[Version], now: int) -> _Loaded:
+        loaded = self._loaded = _Loaded(_rewriter(versions), versions[0].number, now)
+        return loaded
 
     def _returned(self, tx: Connection, path: str, reverse_path: str, now: int) -> Resolution:
         """The original path as the target of a rewritten one; UNKNOWN with the problem if it does not lead back."""
         if reverse_path:
             problem = "A rewritten reverse-path takes reports from the null path only"
             return Resolution(path, AddressKind.UNKNOWN, problem=problem)
-        rewriter = self._rewriter
-        if rewriter is None:
-            secret = lasting_secrets.find(tx, SECRET)
-            rewriter = self._rewriter = Rewriter([secret]) if secret is not None else None
         try:
-            if rewriter is None:
-                raise BadSrs("was not written by this server")
-            original = rewriter.original(addresses.parse(path).local_part, now / SECOND)
+            original = self._original(tx, addresses.parse(path).local_part, now)
         except BadSrs as bad:
             return Resolution(path, AddressKind.UNKNOWN, problem=f"The rewritten reverse-path {bad.problem}")
         except InvalidAddress as bad:
             return Resolution(path, AddressKind.UNKNOWN, problem=bad.metadata.get("problem", ""))
-        (target,) = resolve_many(tx, [str(original)])
+        (target,) = resolve_many(tx, [original])
         return Resolution(path, AddressKind.ALIAS, targets=target.targets or (target,))
+
+    def _original(self, tx: Connection, local_part: str, now: int) -> str:
+        """The path from which a rewritten one was made. Raises BadSrs."""
+        found = self._read(tx, local_part, now)
+        if isinstance(found, Path):
+            return str(found)
+        kept = kept_paths.find(tx, found.key)
+        if kept is None:
+            raise BadSrs("was not written by this server")
+        return kept
+
+    def _read(self, tx: Connection, local_part: str, now: int) -> Path | KeptPath:
+        """The same by the secrets in memory, and if they do not prove it, by those of the store. Raises BadSrs.
+
+        Another core may have written the path with a secret that this one has not read yet.
+        """
+        loaded = self._loaded
+        if loaded is not None:
+            try:
+                return loaded.rewriter.original(local_part, now / SECOND)
+            except BadSrs:
+                if lasting_secrets.latest(tx, SECRET) == loaded.latest:
+                    raise
+        versions = lasting_secrets.find(tx, SECRET)
+        if not versions:
+            raise BadSrs("was not written by this server")
+        return self._load(versions, now).rewriter.original(local_part, now / SECOND)
 
     def _is_named(self, path: str) -> bool:
         return bool(self._domain) and _domain_of(path) == self._domain
+
+
+def _rewriter(versions: Sequence[Version]) -> Rewriter:
+    return Rewriter([version.secret for version in versions])
 
 
 def _domain_of(path: str) -> str:

@@ -19,7 +19,7 @@ from restante_server.db.operation import Write
 from restante_server.store.listing import listing_of
 from restante_server.store.requests import RequestRaced
 from restante_server.store.staging import Contents
-from restante_server.transport import deadlines, waiting
+from restante_server.transport import deadlines, forwarding, kept_paths, waiting
 from restante_server.transport.enqueue import direct
 from restante_server.transport.forwarding import Forwarding
 from restante_server.transport.greylisting.service import Greylist
@@ -147,8 +147,8 @@ class Transport:
         await self._timely("warn", partial(_with_settings, deadlines.warn, self.settings))
 
     async def purge(self) -> None:
-        """Remove settled messages, their trace, TLS sessions, failed addresses, policies and rows of greylisting after
-        their time."""
+        """Remove settled messages, their trace, TLS sessions, failed addresses, policies, rows of greylisting and kept
+        paths after their time. Replace the secret of rewritten reverse-paths when it is due."""
 
         def forget(tx: Connection) -> int:
             return deadlines.forget(tx, now_microseconds(tx) - self.settings.trace_microseconds)
@@ -167,6 +167,7 @@ class Transport:
             continue
         while await self.db.write(Write(forget_addresses, rows=failed_addresses.AT_ONCE)):
             continue
+        await self.db.write(Write(lambda tx: forwarding.tidy(tx, now_microseconds(tx)), rows=kept_paths.AT_ONCE))
         await self.greylist.purge()
 
     async def _timely(self, work: str, run: Callable[[Connection, list[int], int], None]) -> None:

@@ -29,6 +29,12 @@ def rewritten(address: str, now: float = NOW) -> Path:
     return made
 
 
+def original(local_part: str, now: float = NOW) -> Path:
+    found = srs.original(local_part, now)
+    assert isinstance(found, Path)
+    return found
+
+
 @pytest.mark.parametrize(
     "address",
     [
@@ -46,9 +52,9 @@ def test_a_path_comes_back(address: str) -> None:
     assert made.domain == OURS and made.local_part.startswith("SRS0=")
     assert parse_path(str(made)) == made
     for spelled in (made.local_part, made.local_part.lower() if address.isascii() else made.local_part):
-        back = srs.original(spelled, NOW)
+        back = original(spelled)
         assert back.key == parse_path(address).key
-    assert srs.original(made.local_part, NOW).local_part == parse_path(address).local_part
+    assert original(made.local_part).local_part == parse_path(address).local_part
 
 
 def test_a_domain_beyond_ascii_is_written_in_a_labels() -> None:
@@ -68,14 +74,14 @@ def test_a_path_of_another_forwarder_goes_back_to_that_one() -> None:
 @pytest.mark.parametrize("separator", "+-=")
 def test_all_separators_are_understood(separator: str) -> None:
     theirs = f"srs0{separator}abcd=Y2=example.org=dave@first.example"
-    back = srs.original(rewritten(theirs).local_part, NOW)
+    back = original(rewritten(theirs).local_part)
     assert back.key == parse_path(theirs).key
     assert is_rewritten(f"SRS1{separator}x") and not is_rewritten(f"SRS2{separator}x") and not is_rewritten("SRS0x")
 
 
 def test_an_old_path_is_refused() -> None:
     made = rewritten("dave@example.org").local_part
-    assert srs.original(made, NOW + LIFETIME_DAYS * DAY).domain == "example.org"
+    assert original(made, NOW + LIFETIME_DAYS * DAY).domain == "example.org"
     for moment in (NOW + (LIFETIME_DAYS + 1) * DAY, NOW - 2 * DAY, NOW + 900 * DAY):
         with pytest.raises(BadSrs) as refused:
             srs.original(made, moment)
@@ -112,6 +118,41 @@ def test_a_path_that_would_be_too_long_is_not_rewritten() -> None:
     assert srs.rewritten(Path(long + "x", "example.org"), OURS, NOW) is None
 
 
+@pytest.mark.parametrize("address", ["x" * 240 + "@example.org", "j\u00fcrgen@example.org", '"a b"@example.org'])
+def test_the_short_form_has_a_key_for_a_path_of_any_length(address: str) -> None:
+    path = parse_path(address)
+    made, kept = srs.short(path, OURS, NOW)
+    assert len(made.local_part) == 34 and made.domain == OURS and is_rewritten(made.local_part)
+    assert parse_path(str(made)) == made
+    for spelled in (made.local_part, made.local_part.lower(), made.local_part.upper()):
+        assert srs.original(spelled, NOW) == kept
+    assert srs.short(path, "other.example", NOW + DAY)[1] == kept  # one key, however often and where it is used
+    assert srs.short(parse_path("y@example.org"), OURS, NOW)[1] != kept
+
+
+def test_another_forwarder_sends_a_report_about_a_short_form_back() -> None:
+    made, kept = srs.short(parse_path("dave@example.org"), OURS, NOW)
+    second = Rewriter([b"another"])
+    theirs = second.rewritten(made, "second.example", NOW)
+    assert theirs is not None and theirs.local_part.startswith("SRS1=") and len(theirs.local_part) <= 64
+    back = second.original(theirs.local_part, NOW)
+    assert isinstance(back, Path) and srs.original(back.local_part, NOW) == kept
+
+
+def test_a_short_form_is_proven_and_grows_old() -> None:
+    made = srs.short(parse_path("dave@example.org"), OURS, NOW)[0].local_part
+    for at, old in enumerate(made[5:], 5):
+        new = "x" if old.lower() != "x" else "y"
+        with pytest.raises(BadSrs):
+            srs.original(made[:at] + new + made[at + 1 :], NOW)
+    with pytest.raises(BadSrs, match="older than"):
+        srs.original(made, NOW + (LIFETIME_DAYS + 1) * DAY)
+    _, digest, day, _, key = made.split("=")
+    for moved in (f"SRS0={digest}={day}={key[:8]}={key[8:]}", f"SRS0={digest}={day}=={key[:-1]}={key[-1]}"):
+        with pytest.raises(BadSrs):  # the hash of one form proves no other
+            srs.original(moved, NOW)
+
+
 @settings(max_examples=200)
 @given(st.text(max_size=60), st.floats(min_value=0, max_value=4e9))
 def test_whatever_comes_is_read_or_refused(text: str, now: float) -> None:
@@ -126,7 +167,7 @@ def test_whatever_comes_is_read_or_refused(text: str, now: float) -> None:
         if made is not None:
             assert parse_path(str(made)).key == made.key
             if not is_rewritten(path.local_part):  # a path that somebody else has garbled has no way back
-                assert srs.original(made.local_part, now).key == path.key
+                assert original(made.local_part, now).key == path.key
 
 
 # --- postsrsd -----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from restante.errors import RecipientNotFound, from_status
 from restante.v1.submission_pb2 import EnvelopeRecipient, NotifyCondition
@@ -17,6 +17,7 @@ from restante_server.db import schema
 from restante_server.db.operation import Write
 from restante_server.directory import domains, keys, lasting_secrets
 from restante_server.directory.keys import KeyRing
+from restante_server.transport import kept_paths
 from restante_server.transport.forwarding import SECRET, Forwarding
 from restante_server.transport.schedule import DAY
 from restante_server.transport.states import State
@@ -174,7 +175,7 @@ async def test_the_secret_outlives_the_sealing_keys(forwarding: World) -> None:
         tx.execute(schema.sealing_key.delete().where(schema.sealing_key.c.key_id == 1))
 
     await forwarding.db.write(Write(replace))
-    assert await forwarding.db.read(lasting_secrets.find, SECRET) == secret
+    assert len(secret) == 1 and await forwarding.db.read(lasting_secrets.find, SECRET) == secret
     assert await change(forwarding, lasting_secrets.get, SECRET, START) == secret
 
 
@@ -202,3 +203,81 @@ async def test_without_a_forwarder_nothing_is_rewritten(forwarding: World) -> No
     await change(forwarding, lambda tx: tx.execute(update(schema.transport_message).values(forwarder="")))
     (lease,) = await forwarding.lease()
     assert lease.reverse_path == "dave@example.org"
+
+
+LONG = "x" * 70 + "@example.org"
+
+
+async def test_a_long_path_gets_a_short_form_and_comes_back(forwarding: World) -> None:
+    lease = await sent(forwarding, LONG)
+    local_part = lease.reverse_path.partition("@")[0]
+    assert local_part.startswith("SRS0=") and len(local_part) <= 64  # RFC 5321 4.5.3.1.1
+    assert (await sent(forwarding, LONG)).reverse_path == lease.reverse_path
+    assert await forwarding.db.read(lambda tx: tx.scalar(select(func.count()).select_from(schema.kept_path))) == 1
+    assert (await forwarding.accept([lease.reverse_path.lower()], REPORT, reverse_path="")).accepted
+    assert ("", [LONG]) in await paths(forwarding, await forwarding.lease())
+    assert await forwarding.problems() == []
+
+
+async def test_a_path_that_becomes_too_long_with_the_prefix_gets_a_short_form(forwarding: World) -> None:
+    theirs = "SRS0=abcd=Y2=a-long-domain-of-an-author.example=dave.jones@first-forwarder.example"
+    lease = await sent(forwarding, theirs)
+    assert len(lease.reverse_path.partition("@")[0]) <= 64
+    await forwarding.accept([lease.reverse_path], REPORT, reverse_path="")
+    assert await paths(forwarding, await forwarding.lease()) == [("", [theirs])]
+
+
+async def test_kept_paths_live_as_long_as_reports_and_are_bounded(
+    forwarding: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await sent(forwarding, LONG)
+    forwarding.clock.ahead += 10 * DAY
+    assert (await sent(forwarding, LONG)).reverse_path != first.reverse_path  # the day has changed
+    forwarding.clock.ahead += 15 * DAY
+    await forwarding.transport.purge()
+    assert (await verify(forwarding, first.reverse_path)).accepted is False
+    assert await forwarding.db.read(kept_paths.find, await key_of(forwarding)) == LONG  # for the later message
+    monkeypatch.setattr(kept_paths, "MAX_PATHS", 1)
+    other = await sent(forwarding, "y" * 70 + "@example.org")
+    assert len(other.reverse_path.partition("@")[0]) > 64  # the long form, which many servers take
+    forwarding.clock.ahead += 24 * DAY
+    await forwarding.transport.purge()
+    assert await forwarding.db.read(lambda tx: tx.scalar(select(func.count()).select_from(schema.kept_path))) == 0
+
+
+async def key_of(world: World) -> str:
+    (key,) = await world.db.read(lambda tx: tx.scalars(select(schema.kept_path.c.path_key)).all())
+    return str(key)
+
+
+async def numbers(world: World) -> list[int]:
+    return [version.number for version in await world.db.read(lasting_secrets.find, SECRET)]
+
+
+async def test_the_secret_is_replaced_and_the_old_one_reads_for_21_days(forwarding: World) -> None:
+    other_core = Forwarding()
+    lease = await sent(forwarding)
+    assert await change(forwarding, other_core.resolve, [lease.reverse_path], "", START)
+    forwarding.clock.ahead += 29 * DAY
+    await forwarding.transport.purge()
+    assert await numbers(forwarding) == [1]
+    old = await sent(forwarding)
+    forwarding.clock.ahead += 2 * DAY
+    await forwarding.transport.purge()
+    assert await numbers(forwarding) == [2, 1]
+    assert (await verify(forwarding, old.reverse_path)).accepted
+    forwarding.transport.forwarding = Forwarding()  # reads the secrets
+    new = await sent(forwarding)
+    for path in (new.reverse_path, old.reverse_path):
+        assert (await verify(forwarding, path)).accepted
+    now = time.time_ns() // 1_000 + forwarding.clock.ahead
+    (found,) = await forwarding.db.read(other_core.resolve, [new.reverse_path], "", now)  # has not read the new secret
+    assert [target.address for target in found.targets] == ["dave@example.org"]
+    forwarding.clock.ahead += 24 * DAY
+    await forwarding.transport.purge()
+    assert await numbers(forwarding) == [2]
+
+
+async def test_a_store_that_never_forwarded_makes_no_secret(forwarding: World) -> None:
+    await forwarding.transport.purge()
+    assert await numbers(forwarding) == []

@@ -52,6 +52,7 @@ from restante_server.db.schema.mailboxes import (
 from restante_server.db.schema.tls import sts_policy, tls_report, tls_session
 from restante_server.db.schema.transport import (
     failed_address,
+    kept_path,
     trace_event,
     transport_hold,
     transport_message,
@@ -81,6 +82,7 @@ __all__ = [
     "greylist_triplet",
     "job",
     "job_finding",
+    "kept_path",
     "keyword",
     "lasting_secret",
     "listing",

@@ -29,9 +29,10 @@ lasting_secret = Table(
     "lasting_secret",
     metadata,
     Column("name", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # 1, 2, ...; the highest is in use
     Column("sealed", LargeBinary, nullable=False),  # by a sealing key, and sealed anew when that is replaced
     Column("created_at", BigInteger, nullable=False),
-    comment="Secrets that outlive the sealing keys: that of rewritten reverse-paths.",
+    comment="Secrets that outlive the sealing keys, in versions: that of rewritten reverse-paths.",
 )
 
 revoked_session = Table(

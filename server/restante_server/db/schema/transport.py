@@ -158,6 +158,15 @@ trace_event = Table(
     Index("ix_trace_event_age", "happened_at"),
 )
 
+kept_path = Table(
+    "kept_path",
+    metadata,
+    Column("path_key", Text, primary_key=True),  # srs.KeptPath
+    Column("path", Text, nullable=False),  # as the mail had it
+    Column("used_at", BigInteger, nullable=False, index=True),  # the last day on which a message was sent on, about
+    comment="Long reverse-paths of mail that an alias has sent on, so that reports find the way back.",
+)
+
 failed_address = Table(
     "failed_address",
     metadata,

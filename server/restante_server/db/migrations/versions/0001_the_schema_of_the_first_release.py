@@ -219,6 +219,15 @@ def upgrade() -> None:
         comment="Findings of a check: a bounded number for each job.",
     )
     op.create_table(
+        "kept_path",
+        sa.Column("path_key", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("path_key", name=op.f("pk_kept_path")),
+        comment="Long reverse-paths of mail that an alias has sent on, so that reports find the way back.",
+    )
+    op.create_index(op.f("ix_kept_path_used_at"), "kept_path", ["used_at"], unique=False)
+    op.create_table(
         "keyword",
         sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("keyword_key", sa.Text(), nullable=False),
@@ -229,10 +238,11 @@ def upgrade() -> None:
     op.create_table(
         "lasting_secret",
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_lasting_secret")),
-        comment="Secrets that outlive the sealing keys: that of rewritten reverse-paths.",
+        sa.PrimaryKeyConstraint("name", "number", name=op.f("pk_lasting_secret")),
+        comment="Secrets that outlive the sealing keys, in versions: that of rewritten reverse-paths.",
     )
     op.create_table(
         "listing",
