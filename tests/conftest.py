@@ -6,6 +6,10 @@ import os
 import pytest
 from hypothesis import settings
 
+# As root, servers of the tests are started for another user, for which Python must fork. gRPC's handlers for a fork can
+# end the child before it becomes that server.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 if "CI" not in os.environ:  # there hypothesis has a profile of its own, without deadlines too
     settings.register_profile("patient", deadline=None)  # a busy machine is not a fault
     settings.load_profile("patient")
