@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -128,6 +129,7 @@ def message(sender: str, to: str, text: str = "Hello.\n") -> EmailMessage:
     made = EmailMessage()
     made["From"], made["To"], made["Subject"] = sender, to, f"subject {secrets.token_hex(6)}"
     made["Message-ID"] = f"<{secrets.token_hex(8)}@{sender.partition('@')[2]}>"
+    made["Date"] = format_datetime(datetime.now(UTC))  # Postfix would add one, and break signatures that cover it
     made.set_content(text)
     return made
 
@@ -355,7 +357,7 @@ async def test_opendkim_and_opendmarc_pass_our_mail(world: World) -> None:  # RF
     mail = message(ALICE, "bob@example.net", "Signed.\n")
     await asyncio.to_thread(submit, world.ours, mail, ["bob@example.net"])
     (came,) = await eventually(lambda: world.postfix.mail("bob", str(mail["Subject"])), 30)
-    results = [str(field) for field in _read(came).get_all("Authentication-Results", [])]
+    results = _results_of("mx.example.net", came)
     assert any("dkim=pass" in field and "header.d=example.test" in field for field in results), came.decode()
     assert any("dmarc=pass" in field and "header.from=example.test" in field for field in results), results
 
@@ -364,7 +366,7 @@ async def test_exim_passes_our_mail(world: World) -> None:
     mail = message(ALICE, "bob@example.org", "Signed.\n")
     await asyncio.to_thread(submit, world.ours, mail, ["bob@example.org"])
     (came,) = await eventually(lambda: world.exim.mail("bob", str(mail["Subject"])), 30)
-    results = [str(field) for field in _read(came).get_all("Authentication-Results", [])]
+    results = _results_of("mx.example.org", came)
     assert any("dkim=pass" in field and "header.d=example.test" in field for field in results), came.decode()
 
 
@@ -413,8 +415,8 @@ async def test_what_an_alias_sends_on_passes_there(world: World, domain: str) ->
     came = await arrived(world, mail, lambda: world.peer(other).mail("bob", str(mail["Subject"])))
     assert re.search(rb"(?i)return-path: <SRS0=[^ ]+@example\.test>", came), came.decode()
     assert b"ARC-Seal: i=1;" in came
-    results = [str(field) for field in _read(came).get_all("Authentication-Results", [])]
-    assert any("dkim=pass" in field and f"header.d={domain}" in field for field in results), results
+    results = _results_of(f"mx.{other}", came)
+    assert any("dkim=pass" in field and f"header.d={domain}" in field for field in results), came.decode()
     if other == "example.net":  # opendmarc judges there
         assert any("spf=pass smtp.mailfrom=example.test" in field for field in results), results
         assert any("dmarc=pass" in field and f"header.from={domain}" in field for field in results), results
@@ -432,6 +434,12 @@ async def test_a_report_about_forwarded_mail_finds_the_way_back(world: World, do
         lambda: [one for one in world.peer(domain).mail("bob", str(mail["Message-ID"])) if b"nobody.here" in one],
     )
     assert f"nobody.here@{other}".encode() in report
+
+
+def _results_of(host: str, octets: bytes) -> list[str]:
+    """The Authentication-Results of one server; ours are in forwarded mail, too."""
+    fields = (str(field) for field in _read(octets).get_all("Authentication-Results", []))
+    return [field for field in fields if field.split(";")[0].strip() == host]
 
 
 def _read(octets: bytes) -> EmailMessage:
