@@ -172,7 +172,7 @@ class Leases:
         )
         ours = next((outcome for outcome in outcomes.values() if outcome.ours), None)
         if ours is not None:
-            log.error("a configured server refuses this relay", remote_host=ours.remote_host, detail=ours.diagnostic)
+            log.error("a configured server takes no mail from this relay", detail=ours.diagnostic)
         await self._report(lease.lease_id, _reported(lease, outcomes))
 
     async def _attempt(self, lease: OutboundLease) -> dict[int, Outcome]:

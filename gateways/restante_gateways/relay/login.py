@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -32,7 +33,7 @@ async def log_in(line: Line, offer: Offer, hop: Hop, login: Login) -> None:
     """Log in, over TLS or on this machine only. Raises Unreachable, after closing the connection."""
     if not line.secured and not is_loopback(hop.address):
         await line.close()
-        raise _failed(deferred("4.7.11", f"{hop}: this relay logs in over TLS only"))
+        raise _failed(deferred("4.7.11", f"{hop}: this relay logs in over TLS only"), ours=True)
     try:
         name = sasl.chosen(login.mechanism, offer.mechanisms)
         secret = await asyncio.to_thread(_secret, Path(login.secret_file))
@@ -40,22 +41,22 @@ async def log_in(line: Line, offer: Offer, hop: Hop, login: Login) -> None:
     except OSError as error:
         log.error("secret not read", file=login.secret_file, reason=error.strerror or str(error))
         await line.close()
-        raise _failed(deferred("4.3.5", f"{hop}: this relay cannot read the secret of its login")) from None
+        raise _failed(deferred("4.3.5", f"{hop}: this relay cannot read the secret of its login"), ours=True) from None
     except LoginFailed as error:
         await line.close()
-        raise _failed(deferred("4.7.8", f"{hop}: {error}")) from None
+        raise _failed(deferred("4.7.8", f"{hop}: {error}"), ours=True) from None
     except Broken as broken:
         raise _failed(deferred("4.4.2", f"{hop}: login: {broken}")) from None
     if not answer.good:
         await line.close()
         said = " ".join(answer.text.split("\n"))
         text = visible(f"the login of this relay was refused: {answer.code} {said}")
-        raise _failed(Outcome(False, False, "4.7.8", text, hop.host, ours=answer.code >= 500))
+        raise _failed(Outcome(False, False, "4.7.8", text, hop.host), ours=answer.code >= 500)
 
 
-def _failed(outcome: Outcome) -> Unreachable:
+def _failed(outcome: Outcome, *, ours: bool = False) -> Unreachable:
     """The server is left alone for a while: many failed logins may lock the account."""
-    return Unreachable(outcome, leave_alone=True)
+    return Unreachable(replace(outcome, ours=ours), leave_alone=True)
 
 
 async def _exchange(line: Line, mechanism: Mechanism) -> Answer:

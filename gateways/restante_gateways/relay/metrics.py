@@ -38,6 +38,11 @@ class RelayMetrics:
             ["policy", "result"],
             registry=registry,
         )
+        self._own_faults = Counter(
+            "restante_relay_own_faults",
+            "Number of attempts that failed for a reason which an administrator of this relay can mend.",
+            registry=registry,
+        )
         self._leases = Gauge("restante_relay_leases", "Number of leases held.", registry=registry)
         self._open = Gauge(
             "restante_relay_connections",
@@ -60,6 +65,8 @@ class RelayMetrics:
 
     def attempted(self, outcomes: Iterable[Outcome], seconds: float) -> dict[str, int]:
         """Count an attempt; return the number of recipients by outcome."""
+        outcomes = tuple(outcomes)
+        self._own_faults.inc(any(outcome.ours for outcome in outcomes))
         counts = Count(
             "relayed" if outcome.relayed else "failed" if outcome.final else "deferred" for outcome in outcomes
         )

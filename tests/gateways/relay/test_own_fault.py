@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from restante_gateways.relay.own_fault import Blame
@@ -87,15 +88,17 @@ def test_a_reply_of_any_length_is_searched_at_its_beginning_alone() -> None:
 @pytest.mark.parametrize("place", ["MAIL", "RCPT", "DATA", "content"])
 async def test_the_administrator_reads_of_it_in_the_log_and_in_the_queue(place: str) -> None:
     core = OutboundQueue()
-    async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
+    registry = CollectorRegistry()
+    async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}, registry=registry):
         peer.replies[place] = "530 5.7.0 Authentication required"
         with capture_logs() as logs:
             lease = core.put(BOB)
             assert await core.outcomes(lease) == [("deferred", "4.7.0")]
     shown = "the server refuses this relay, not the message: 530 5.7.0 Authentication required"
     assert core.reports[lease][0].diagnostic == shown
-    said = [entry for entry in logs if entry["event"] == "a configured server refuses this relay"]
+    said = [entry for entry in logs if entry["event"] == "a configured server takes no mail from this relay"]
     assert [(entry["log_level"], entry["detail"]) for entry in said] == [("error", shown)]
+    assert registry.get_sample_value("restante_relay_own_faults_total") == 1
 
 
 async def test_a_server_that_demands_the_tls_that_failed_gets_the_mail_later() -> None:
