@@ -37,6 +37,10 @@ class NoStore(DatabaseError):
     """The configured place has no store yet."""
 
 
+class NoSealingKey(DatabaseError):
+    """The store has lost its sealing keys; the text says what to do."""
+
+
 class UnknownSchema(DatabaseError):
     """The store's schema is not the one this program was built for. `found` and `expected` are Alembic revisions.
 

@@ -6,6 +6,7 @@ private keys anew in the transaction that replaces them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +18,10 @@ from sqlalchemy import Connection, Select, bindparam, delete, exists, insert, se
 from restante.errors import DomainKeyExists, DomainKeyNotFound, DomainKeyState, InvalidArgument
 from restante_server.db.schema import domain, domain_key
 from restante_server.directory import domains, signing_keys
-from restante_server.directory.keys import DAY, KeyRing
+from restante_server.directory.keys import DAY, KeyRing, NotSealed
 from restante_server.directory.signing_keys import Algorithm, KeyPair
+
+log = logging.getLogger(__name__)
 
 PURPOSE = b"restante domain key 1"
 PUBLISH_DAYS = 14  # a message waits in queues for about five days, and its readers check it later
@@ -80,7 +83,10 @@ class Sealed(NamedTuple):
 
     def open(self, keys: KeyRing) -> bytes:
         """The private key, PKCS #8. Raises NotSealed."""
-        return keys.open(_purpose(self.domain, self.selector), self.private_key)
+        try:
+            return keys.open(_purpose(self.domain, self.selector), self.private_key)
+        except NotSealed as problem:
+            raise NotSealed(f"the private key {self.selector}._domainkey.{self.domain}: {problem}") from None
 
 
 _keys = select(
@@ -248,13 +254,22 @@ def _and_above(ascii_name: str) -> list[str]:
     return [".".join(labels[at:]) for at in range(len(labels))]
 
 
-def reseal(tx: Connection, before: KeyRing, after: KeyRing) -> None:
-    """Seal every private key anew, with the newest sealing key of `after`."""
+def with_private_part(tx: Connection, *, lock: bool = False) -> list[Sealed]:
+    """All keys that have a private part."""
     statement = select(_k.c.key_id, domain.c.ascii_name, _k.c.selector, _k.c.algorithm, _k.c.private_key)
     held = statement.join(domain, domain.c.domain_id == _k.c.domain_id).where(_k.c.private_key.is_not(None))
-    for row in tx.execute(held.with_for_update(of=_k)).all():
-        key = Sealed(*row[:3], Algorithm(row[3]), bytes(row[4]))
-        sealed = after.seal(_purpose(key.domain, key.selector), key.open(before))
+    rows = tx.execute(held.with_for_update(of=_k) if lock else held).all()
+    return [Sealed(*row[:3], Algorithm(row[3]), bytes(row[4])) for row in rows]
+
+
+def reseal(tx: Connection, before: KeyRing, after: KeyRing) -> None:
+    """Seal every private key anew, with the newest sealing key of `after`. One that cannot be opened stays as it is."""
+    for key in with_private_part(tx, lock=True):
+        try:
+            sealed = after.seal(_purpose(key.domain, key.selector), key.open(before))
+        except NotSealed as problem:
+            log.error("%s; create another key for the domain", problem)
+            continue
         tx.execute(update(_k).where(_k.c.key_id == key.key_id).values(private_key=sealed))
 
 

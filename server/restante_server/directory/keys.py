@@ -24,6 +24,9 @@ DAY = 24 * 3_600 * 1_000_000  # microseconds
 _KEY_IDS = 256  # one octet names the key; far fewer keys exist at a time
 
 
+NONE = "the store has no sealing key, so nobody can log in and no mail is signed: restore a backup with all its tables"
+
+
 class NotSealed(ValueError):
     """The octets were not sealed by this store for this purpose, or their key has been deleted."""
 

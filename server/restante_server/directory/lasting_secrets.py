@@ -5,6 +5,7 @@ A secret has numbered versions. The latest is in use; earlier ones stay while so
 
 from __future__ import annotations
 
+import logging
 import secrets
 from typing import NamedTuple
 
@@ -13,7 +14,9 @@ from sqlalchemy import Connection, delete, func, select, update
 from restante_server.db.schema import lasting_secret as table
 from restante_server.db.upsert import insert_missing
 from restante_server.directory import keys
-from restante_server.directory.keys import KeyRing
+from restante_server.directory.keys import KeyRing, NotSealed
+
+log = logging.getLogger(__name__)
 
 PURPOSE = b"restante lasting secret 1 "
 SECRET_OCTETS = 32
@@ -27,6 +30,17 @@ class Version(NamedTuple):
 
     number: int
     secret: bytes
+
+
+def unopened(tx: Connection, ring: KeyRing) -> list[str]:
+    """One line for each version of a secret that these sealing keys do not open."""
+    found = []
+    for name, number, sealed in tx.execute(select(table.c.name, table.c.number, table.c.sealed)):
+        try:
+            ring.open(_purpose(name, number), bytes(sealed))
+        except NotSealed as problem:
+            found.append(f"version {number} of the secret {name}: {problem}")
+    return found
 
 
 def find(tx: Connection, name: str) -> list[Version]:
@@ -68,11 +82,15 @@ def forget(tx: Connection, name: str, before: int) -> int:
 
 
 def reseal(tx: Connection, before: KeyRing, after: KeyRing) -> None:
-    """Seal every secret anew, with the newest sealing key of `after`."""
+    """Seal every secret anew, with the newest sealing key of `after`. One that cannot be opened stays as it is."""
     held = select(table.c.name, table.c.number, table.c.sealed).with_for_update()
     for name, number, sealed in tx.execute(held).all():
         purpose = _purpose(name, number)
-        again = after.seal(purpose, before.open(purpose, bytes(sealed)))
+        try:
+            again = after.seal(purpose, before.open(purpose, bytes(sealed)))
+        except NotSealed as problem:
+            log.error("version %d of the secret %s: %s", number, name, problem)
+            continue
         tx.execute(update(table).where(table.c.name == name, table.c.number == number).values(sealed=again))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from restante_server.db.engine import Database
+from restante_server.db.errors import NoSealingKey
 from restante_server.db.operation import Write
 from restante_server.directory import domain_keys, exchanges, keys, lasting_secrets, states, throttle
 from restante_server.directory.credentials import Passwords
@@ -29,8 +30,14 @@ class Directory:
 
     @classmethod
     async def open(cls, db: Database, settings: AuthenticationSettings) -> Directory:
-        """Make the parts for a store that has its sealing key (`keys.create`), and read the ended sessions."""
-        ring = KeyRing(await db.read(keys.load))
+        """Make the parts for a store that has its sealing key (`keys.create`), and read the ended sessions.
+
+        Raises NoSealingKey.
+        """
+        found = await db.read(keys.load)
+        if not found:
+            raise NoSealingKey(keys.NONE)
+        ring = KeyRing(found)
         passwords = Passwords(settings.hashes)
         logins = Logins(db, ring, passwords, settings.throttle)
         sessions = Sessions(db, ring, settings.sessions)

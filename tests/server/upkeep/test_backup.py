@@ -6,27 +6,40 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import Connection, create_engine, make_url, select, update
+from sqlalchemy import Connection, create_engine, delete, make_url, select, update
 
+from restante_mail.authentication.dkim.verify import Verifier
+from restante_mail.authentication.results import Result
 from restante_mail.idset import IdSet
 from restante_server.db import migrate, schema
 from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database, open_backend, open_database
+from restante_server.db.errors import NoSealingKey
 from restante_server.db.operation import Write
-from restante_server.directory import rights
+from restante_server.directory import check as directory_check
+from restante_server.directory import domain_keys, domains, keys, rights, signing_keys
+from restante_server.directory.domain_keys import DomainKey, NewKey
+from restante_server.directory.keys import KeyRing, NotSealed
+from restante_server.directory.service import Directory
+from restante_server.directory.settings import AuthenticationSettings
+from restante_server.directory.signing_keys import Algorithm
 from restante_server.opening import create_store
 from restante_server.store import contents, folders, mailboxes, messages
 from restante_server.store.check import check
 from restante_server.store.messages import NewMessage
 from restante_server.store.selection import Selection
 from restante_server.store.staging import Contents, ContentSettings, Form
+from restante_server.transport.outbound.signatures import Keys as SigningKeys
+from restante_server.transport.outbound.signatures import dkim
 from restante_server.upkeep import backup, digests, restore
 from restante_server.upkeep.backup_files import DIGEST_OCTETS, BackupFailed, digest
 from restante_server.upkeep.collector import PAUSE_MICROSECONDS, Collector, pause_collection
+from tests.harness.memory_dns import memory_dns
 from tests.harness.postgres import PostgresServer
 from tests.server.store.material import erase
 
@@ -125,6 +138,89 @@ async def test_what_was_there_comes_back_and_clients_begin_anew(
     assert restored_epoch == epoch + 1
     assert min(restored_validities) > max(validities) + restore.SKIPPED  # the store was changed after the backup
     assert following > max(restored_validities)
+
+
+LETTER = b"From: Alice <alice@example.test>\r\nSubject: Hello\r\n\r\nHi\r\n"
+
+
+async def make_keys(database: Database) -> dict[str, bytes]:
+    """Keys of both algorithms for example.test, sealed anew once; returns their DNS records by name."""
+
+    def make(tx: Connection) -> list[DomainKey]:
+        create_store(tx, NOW)
+        domains.create(tx, NOW, "example.test")
+        pairs = [NewKey(signing_keys.generate(algorithm), "") for algorithm in Algorithm]
+        made = domain_keys.create(tx, KeyRing(keys.load(tx)), NOW, "example.test", pairs)
+        before = KeyRing(keys.load(tx))
+        keys.rotate(tx, NOW + 40 * keys.DAY, 30)
+        domain_keys.reseal(tx, before, KeyRing(keys.load(tx)))
+        return made
+
+    return {key.record_name: key.record_text.encode() for key in await database.write(Write(make))}
+
+
+async def results_of_signing(database: Database, records: dict[str, bytes]) -> list[tuple[Result, str]]:
+    """The results, by these DNS records, of a letter that the store's keys sign."""
+    opened = await database.read(lambda tx: SigningKeys().of(tx, "example.test"))
+    method = dkim(opened)
+    assert method is not None
+    signing = method.begin(datetime.now(UTC))
+    signing.feed(LETTER)
+    verifier = Verifier()
+    verifier.feed(signing.finish() + LETTER)
+    verifier.finish()
+    found = await verifier.results(
+        memory_dns({name: {"TXT": text} for name, text in records.items()}), datetime.now(UTC)
+    )
+    return [(one.result, one.algorithm) for one in found]
+
+
+BOTH = {(Result.PASS, "rsa-sha256"), (Result.PASS, "ed25519-sha256")}
+
+
+async def test_a_restored_store_signs_with_the_same_keys(
+    database: Database, database_url: str, staging: Contents, elsewhere: str, tmp_path: Path
+) -> None:
+    records = await make_keys(database)
+    assert set(await results_of_signing(database, records)) == BOTH
+    backup.write(database_url, staging.directory, tmp_path / "backup", NOW, lambda *_: None)
+    assert restore.restore(tmp_path / "backup", elsewhere, tmp_path / "restored contents") == []
+    restored = open_database(elsewhere)
+    assert set(await results_of_signing(restored, records)) == BOTH
+    await restored.close()
+
+
+@pytest.mark.parametrize("other", [False, True])
+async def test_keys_that_no_sealing_key_opens_are_found_and_nothing_is_lost(
+    database: Database, caplog: pytest.LogCaptureFixture, other: bool
+) -> None:
+    await make_keys(database)
+
+    def lose(tx: Connection) -> None:
+        tx.execute(delete(schema.sealing_key))
+        if other:
+            keys.create(tx, NOW)
+
+    await database.write(Write(lose))
+    found = await database.read(directory_check.check)
+    if not other:
+        assert found == [keys.NONE]
+        with pytest.raises(NoSealingKey, match="restore a backup"):
+            await Directory.open(database, AuthenticationSettings())
+    else:
+        assert len(found) == 2
+        assert all("_domainkey.example.test" in each and "sealed" in each for each in found)
+        with pytest.raises(NotSealed, match=r"_domainkey\.example\.test"):
+            await database.read(lambda tx: SigningKeys().of(tx, "example.test"))
+        sealed = await database.read(domain_keys.with_private_part)
+        await database.write(Write(reseal))
+        assert await database.read(domain_keys.with_private_part) == sealed  # for the day when the key is found
+        assert caplog.text.count("create another key for the domain") == 2
+
+
+def reseal(tx: Connection) -> None:
+    ring = KeyRing(keys.load(tx))
+    domain_keys.reseal(tx, ring, ring)
 
 
 async def test_ids_given_out_after_the_backup_are_not_given_again(

@@ -44,7 +44,10 @@ async def _addresses(uris: Uris, record: Record, policy_domain: str, dns: Dns) -
 
 
 async def _consented(uris: Uris, address: str, policy_domain: str, walk: TreeWalk, dns: Dns) -> Sequence[str]:
-    """The address, or those that its host names instead of it; none without consent."""
+    """The address, or those that its host names instead of it; none without consent.
+
+    A consent that names another host would redirect the reports to a victim: then nobody gets them (RFC 9990 4).
+    """
     host = _host(address)
     if await walk.organizational_domain(host) == await walk.organizational_domain(policy_domain):
         return [address]
@@ -54,9 +57,11 @@ async def _consented(uris: Uris, address: str, policy_domain: str, walk: TreeWal
     consents = [parse_record(text) for text in await dns.txt(name) if _CONSENT.match(text)]
     if not consents:
         return []
-    others = [other for consent in consents for uri in uris(consent) if (other := _address(uri)) is not None]
-    # Another host than that of the request would redirect the reports to a victim.
-    return [other for other in others if _host(other) == host] or [address]
+    named = [uri for consent in consents for uri in uris(consent)]
+    others = [other for uri in named if (other := _address(uri)) is not None]
+    if any(_host(other) != host for other in others):
+        return []
+    return others if named else [address]
 
 
 def _address(uri: str) -> str | None:

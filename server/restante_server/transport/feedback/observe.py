@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 from enum import Enum
 
+from restante_mail.authentication.dmarc.record import parse_record
 from restante_mail.authentication.results import Checks, DkimResult, DmarcResult, Identity, Policy, Result
 from restante_mail.feedback.aggregate import DkimAuthentication, Override, Row, SpfAuthentication
 
 MAX_SIGNATURES = 10  # of one row; RFC 9990 2.3 allows 100
+_STRICTNESS = {"none": 0, "quarantine": 1, "reject": 2}
 MAX_TEXT = 100  # characters of an explanation, so that rows of equal kind stay few
 
 
@@ -33,7 +35,7 @@ def row_of(checks: Checks, source: str, reverse_domain: str, treatment: Treatmen
         return None
     passed = dmarc.result is Result.PASS
     disposition = "pass" if passed and dmarc.policy is not Policy.NONE else treatment.value
-    spf = next((one for one in checks.spf if one.identity is Identity.MAILFROM), None)
+    spf = max(checks.spf, key=lambda one: one.identity is Identity.MAILFROM, default=None)  # HELO for the null path
     return Row(
         source_address=source,
         disposition=disposition,
@@ -52,11 +54,23 @@ def row_of(checks: Checks, source: str, reverse_domain: str, treatment: Treatmen
 
 def _overrides(dmarc: DmarcResult, treatment: Treatment, override: str) -> tuple[Override, ...]:
     """The reasons for another treatment than the policy demands (RFC 9990 2.1.6)."""
-    if dmarc.testing and treatment is Treatment.NONE:
-        return (Override("policy_test_mode"),)
-    if treatment.value == dmarc.policy.value:
+    published = _published(dmarc)
+    if treatment.value == published.value:
         return ()
+    if dmarc.testing and _STRICTNESS[treatment.value] < _STRICTNESS[published.value]:
+        return (Override("policy_test_mode"),)
     return (Override("local_policy", override[:MAX_TEXT]),)
+
+
+def _published(dmarc: DmarcResult) -> Policy:
+    """The policy that applies, as published: t=y lowers it by one step (RFC 9989 4.7)."""
+    if not dmarc.testing:
+        return dmarc.policy
+    if dmarc.policy is not Policy.NONE:
+        return Policy.REJECT
+    record = parse_record(dmarc.record.encode("ascii", "replace"))
+    asked = record.policy_for(subdomain=dmarc.author_domain != dmarc.policy_domain, exists=True)
+    return Policy.NONE if asked is Policy.NONE else Policy.QUARANTINE
 
 
 def _rank(one: DkimResult, dmarc: DmarcResult) -> int:

@@ -20,6 +20,10 @@ RECORDS: dict[str, dict[str, str | bytes | Sequence[str | bytes]]] = {
     CONSENT: {"TXT": "v=DMARC1"},
     "example.com._report._dmarc.mail.example.org": {"TXT": ["other", "v=DMARC1; rua=mailto:new@mail.example.org"]},
     "example.com._report._dmarc.example.edu": {"TXT": "v=DMARC1; rua=mailto:victim@example.test"},
+    "example.com._report._dmarc.example.biz": {
+        "TXT": ["v=DMARC1; rua=mailto:a@example.biz", "v=DMARC1; rua=mailto:victim@example.test"]
+    },
+    "example.com._report._dmarc.example.int": {"TXT": "v=DMARC1; rua=https://example.int/reports"},
     "example.com._report._dmarc.example.info": {"TXT": "DMARC1"},
     "example.com._report._dmarc.both.example": {
         "TXT": "v=DMARC1; rua=mailto:a@both.example; ruf=mailto:f@both.example"
@@ -40,7 +44,9 @@ RECORDS: dict[str, dict[str, str | bytes | Sequence[str | bytes]]] = {
         ("mailto:a@example.info", ()),  # no record of the right form
         ("mailto:a@victim.example", ()),
         ("mailto:old@mail.example.org", ("new@mail.example.org",)),
-        ("mailto:a@example.edu", ("a@example.edu",)),  # the consent names another host, which is ignored
+        ("mailto:a@example.edu", ()),  # the consent names another host
+        ("mailto:a@example.biz", ()),  # one of two consents does
+        ("mailto:a@example.int", ()),  # the consent wants reports in another way
         ("mailto:a@[192.0.2.1]", ()),
         ("mailto:a@" + "x" * 63 + "." + "y" * 63 + "." + "z" * 63 + "." + "w" * 50, ()),
     ],

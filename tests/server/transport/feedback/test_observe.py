@@ -20,6 +20,7 @@ PASSED = DmarcResult(
     dkim_aligned=True,
     report_to=("d@example.org",),
 )
+TESTED = (Override("policy_test_mode"),)
 FAILED = replace(PASSED, result=Result.FAIL, dkim_aligned=False)
 SIGNED = (
     DkimResult(Result.FAIL, "mail.example.org", "a", problem="the body has changed"),
@@ -55,6 +56,11 @@ def test_a_row_has_what_a_report_needs() -> None:
     )
 
 
+def test_a_null_path_has_the_result_of_helo() -> None:  # RFC 7208 2.4
+    found = row_of(Checks(spf=SPF[:1], dmarc=PASSED), "192.0.2.1", "", Treatment.NONE, "")
+    assert found is not None and found.spf == SpfAuthentication("mx.example.org", "pass")
+
+
 @pytest.mark.parametrize(
     ("dmarc", "treatment", "disposition", "overrides"),
     [
@@ -63,7 +69,10 @@ def test_a_row_has_what_a_report_needs() -> None:
         (FAILED, Treatment.QUARANTINED, "quarantine", (Override("local_policy", "why"),)),
         (FAILED, Treatment.NONE, "none", (Override("local_policy", "why"),)),
         (replace(FAILED, policy=Policy.NONE), Treatment.NONE, "none", ()),
-        (replace(FAILED, policy=Policy.NONE, testing=True), Treatment.NONE, "none", (Override("policy_test_mode"),)),
+        (replace(FAILED, policy=Policy.NONE, testing=True), Treatment.NONE, "none", TESTED),
+        (replace(FAILED, policy=Policy.QUARANTINE, testing=True), Treatment.QUARANTINED, "quarantine", TESTED),
+        (replace(FAILED, policy=Policy.QUARANTINE, testing=True), Treatment.REFUSED, "reject", ()),
+        (replace(FAILED, policy=Policy.NONE, testing=True, record="v=DMARC1; p=none"), Treatment.NONE, "none", ()),
         (replace(FAILED, policy=Policy.NONE), Treatment.QUARANTINED, "quarantine", (Override("local_policy", "why"),)),
     ],
 )

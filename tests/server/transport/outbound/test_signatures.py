@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from restante.errors import LeaseLost
 from restante.v1.admin_pb2 import ResendingPolicy
@@ -23,10 +23,11 @@ from restante_server.db.operation import Write
 from restante_server.directory import domain_keys, domains, keys, signing_keys
 from restante_server.directory.domain_keys import NewKey
 from restante_server.directory.domains import Resending
-from restante_server.directory.keys import KeyRing
+from restante_server.directory.keys import KeyRing, NotSealed
 from restante_server.directory.signing_keys import Algorithm
 from restante_server.transport.outbound import signatures
 from restante_server.transport.outbound.signatures import SIGNATURE_OCTETS, Form, Signatures
+from restante_server.transport.states import State
 from tests.server.transport.world import FOREVER, START, World
 
 NO_KEYS = partial(Signer, ())
@@ -101,6 +102,25 @@ async def read(world: World, lease: OutboundLease, *, seven_bit: bool) -> bytes:
     request = ReadOutboundRequest(lease_id=lease.lease_id, seven_bit=seven_bit)
     stream = outbound.read_outbound(world.call(world.gateway("relay"), FOREVER), request)
     return b"".join([response.octets async for response in stream])
+
+
+async def test_mail_waits_while_its_key_cannot_be_opened(signing: World) -> None:
+    await submit(signing)
+    (lease,) = await signing.lease()
+
+    def lose(tx: Any) -> None:
+        tx.execute(delete(schema.sealing_key))
+        keys.create(tx, START)
+
+    await signing.db.write(Write(lose))
+    with pytest.raises(NotSealed, match=r"_domainkey\.example\.test"):  # the log has it with the incident of the answer
+        await signing.read_outbound(lease)
+    await signing.pass_time(10 * 60 * 1_000_000)
+    assert [state for _, state, _ in await signing.states(lease.transport_id)] == [State.PENDING]
+    await signing.db.write(Write(lambda tx: tx.execute(delete(schema.domain_key))))
+    await add_keys(signing, number="2")
+    (again,) = await signing.lease()
+    assert len(await verified(signing, await signing.read_outbound(again))) == 2
 
 
 async def test_a_submission_is_signed_by_both_keys_of_its_authors_domain(signing: World) -> None:
