@@ -21,8 +21,9 @@ from restante_cli.admin import admin
 from restante_mail.authentication.tls_report import Failure, PolicySessions, TlsReport, report_json
 from restante_mail.authentication.tls_result import TlsPolicy, TlsResult
 from restante_mail.feedback import tls_json
+from restante_mail.feedback.failure import FailureReport
 from restante_server.db.operation import Write
-from restante_server.transport.feedback import archive, deliveries
+from restante_server.transport.feedback import archive, deliveries, failure_reports
 from restante_server.transport.feedback.tls_received import new_report
 from tests.harness.local_core import open_local_core, prepare_store
 
@@ -47,6 +48,8 @@ async def test_a_report_is_listed_and_shown_with_its_deliveries(template: Path, 
         report = new_report(tls_json.read(document), document)
         report_id = archive.keep(tx, archive.Direction.SENT, report, time.time_ns() // 1_000)
         assert report_id is not None
+        failed = failure_reports.new_report(FailureReport("example.net"), "Example", "a@example.test", "8")
+        archive.keep(tx, archive.Direction.SENT, failed, time.time_ns() // 1_000)
         deliveries.add(tx, report_id, ["https://example.net/tls"], time.time_ns() // 1_000)
 
     async with open_local_core(template, tmp_path / "data") as local:
@@ -61,6 +64,7 @@ async def test_a_report_is_listed_and_shown_with_its_deliveries(template: Path, 
         text = await shown(local.directory, "show", str(one["id"]), "--output", "json")
         whole = json.loads(text[text.index("{") :])  # behind the log of the core, which is in the same process
         assert [row["result"] for row in whole["rows"]] == ["success", "tlsa-invalid"]
+        assert "Failure" in await shown(local.directory, "show", str(int(one["id"]) + 1))
         arguments = ["--data", str(local.directory), "reports", "show", "99"]
         done = await asyncio.to_thread(CliRunner().invoke, admin, arguments)
         assert done.exit_code == 1 and "99" in done.stderr

@@ -8,6 +8,7 @@ export * from "./gen/restante/v1/directory_pb.js";
 export * from "./gen/restante/v1/errors_pb.js";
 export * from "./gen/restante/v1/failure_reports_pb.js";
 export * from "./gen/restante/v1/folder_pb.js";
+export * from "./gen/restante/v1/forwarding_pb.js";
 export * from "./gen/restante/v1/greylist_pb.js";
 export * from "./gen/restante/v1/job_pb.js";
 export * from "./gen/restante/v1/mailbox_pb.js";

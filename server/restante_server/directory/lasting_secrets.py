@@ -22,7 +22,6 @@ PURPOSE = b"restante lasting secret 1 "
 SECRET_OCTETS = 32
 
 _versions = select(table.c.number, table.c.sealed).order_by(table.c.number.desc())
-_latest = select(table.c.number, table.c.created_at).order_by(table.c.number.desc()).limit(1)
 
 
 class Version(NamedTuple):
@@ -66,12 +65,17 @@ def latest(tx: Connection, name: str) -> int:
     return tx.scalar(select(func.max(table.c.number)).where(table.c.name == name)) or 0
 
 
+def replace(tx: Connection, name: str, now: int) -> None:
+    """Make a new version, which is in use from now on."""
+    _make(tx, name, latest(tx, name) + 1, now)
+
+
 def renew(tx: Connection, name: str, now: int, after: int) -> bool:
     """Make a new version if the latest is older than `after` (microseconds); returns whether it was."""
-    found = tx.execute(_latest.where(table.c.name == name)).one_or_none()
-    if found is None or now - found.created_at < after:
+    made_at = tx.scalar(select(func.max(table.c.created_at)).where(table.c.name == name))
+    if made_at is None or now - made_at < after:
         return False
-    _make(tx, name, found.number + 1, now)
+    replace(tx, name, now)
     return True
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, select
 from restante.errors import InvalidAddress
 from restante_mail.envelope import srs
 from restante_mail.envelope.paths import Path
-from restante_mail.envelope.srs import LIFETIME_DAYS, MAX_PORTABLE_OCTETS, BadSrs, KeptPath, Rewriter
+from restante_mail.envelope.srs import LIFETIME_DAYS, MAX_PORTABLE_OCTETS, BadSrs, Rewriter
 from restante_server.db.schema import domain
 from restante_server.directory import addresses, lasting_secrets
 from restante_server.directory.lasting_secrets import Version
@@ -29,8 +29,9 @@ SECRET = "rewritten reverse-paths"  # noqa: S105 - the name of one
 SECOND = 1_000_000  # microseconds
 DAY = 86_400 * SECOND
 RENEW_AFTER = 30 * DAY  # age at which the secret is replaced
-VALID = (LIFETIME_DAYS + 2) * DAY  # in which a path may come back, with the time until every core has a new secret
-LOADED = 3_600 * SECOND  # for which a core writes with the secret that it has read
+VALID = (
+    LIFETIME_DAYS + 2
+) * DAY  # in which a path may come back: its day may have just begun, and the last one ends late
 
 _ours = select(domain.c.ascii_name).where(domain.c.ascii_name.in_(bindparam("names", expanding=True)))
 
@@ -54,12 +55,19 @@ def tidy(tx: Connection, now: int) -> None:
     kept_paths.forget(tx, now - VALID)
 
 
+def replace_secret(tx: Connection, now: int, *, revoke_earlier: bool) -> int:
+    """Replace the secret; returns the number of those that prove paths from now on."""
+    lasting_secrets.replace(tx, SECRET, now)
+    if revoke_earlier:
+        lasting_secrets.forget(tx, SECRET, now + 1)
+    return len(lasting_secrets.find(tx, SECRET))
+
+
 class _Loaded(NamedTuple):
     """The secrets of the store as this core has read them."""
 
     rewriter: Rewriter
     latest: int  # the number of the version that writes
-    loaded_at: int  # microseconds
 
 
 class Forwarding:
@@ -93,7 +101,8 @@ class Forwarding:
         return found
 
     def _rewritten(self, tx: Connection, message: Forwarded, now: int) -> str:
-        rewriter = self._writer(tx, now)
+        # A first secret is not kept in memory before the commit, which may fail.
+        rewriter = self._current(tx) or _rewriter(lasting_secrets.get(tx, SECRET, now))
         path, here = addresses.parse(message.reverse_path), self._domain or message.forwarder
         made = rewriter.rewritten(path, here, now / SECOND)
         if made is not None and len(made.local_part.encode()) <= MAX_PORTABLE_OCTETS:
@@ -103,20 +112,17 @@ class Forwarding:
             return str(short)
         return str(made) if made is not None else message.reverse_path
 
-    def _writer(self, tx: Connection, now: int) -> Rewriter:
-        """The rewriter with the latest secret, read anew every hour. Makes the first secret of a store."""
-        loaded = self._loaded
-        if loaded is not None and now - loaded.loaded_at < LOADED:
-            return loaded.rewriter
-        versions = lasting_secrets.find(tx, SECRET)
-        if versions:
-            return self._load(versions, now).rewriter
-        # It is not kept in memory before the commit, which may fail.
-        return _rewriter(lasting_secrets.get(tx, SECRET, now))
+    def _current(self, tx: Connection) -> Rewriter | None:
+        """The rewriter with the secrets of the store; None if it has none yet.
 
-    def _load(self, versions: Sequence[Version], now: int) -> _Loaded:
-        loaded = self._loaded = _Loaded(_rewriter(versions), versions[0].number, now)
-        return loaded
+        Another core may have replaced a secret, or revoked one.
+        """
+        latest = lasting_secrets.latest(tx, SECRET)
+        loaded = self._loaded
+        if loaded is None or loaded.latest != latest:
+            versions = lasting_secrets.find(tx, SECRET)
+            loaded = self._loaded = _Loaded(_rewriter(versions), latest) if versions else None
+        return loaded.rewriter if loaded is not None else None
 
     def _returned(self, tx: Connection, path: str, reverse_path: str, now: int) -> Resolution:
         """The original path as the target of a rewritten one; UNKNOWN with the problem if it does not lead back."""
@@ -134,30 +140,16 @@ class Forwarding:
 
     def _original(self, tx: Connection, local_part: str, now: int) -> str:
         """The path from which a rewritten one was made. Raises BadSrs."""
-        found = self._read(tx, local_part, now)
+        rewriter = self._current(tx)
+        if rewriter is None:
+            raise BadSrs("was not written by this server")
+        found = rewriter.original(local_part, now / SECOND)
         if isinstance(found, Path):
             return str(found)
         kept = kept_paths.find(tx, found.key)
         if kept is None:
             raise BadSrs("was not written by this server")
         return kept
-
-    def _read(self, tx: Connection, local_part: str, now: int) -> Path | KeptPath:
-        """The same by the secrets in memory, and if they do not prove it, by those of the store. Raises BadSrs.
-
-        Another core may have written the path with a secret that this one has not read yet.
-        """
-        loaded = self._loaded
-        if loaded is not None:
-            try:
-                return loaded.rewriter.original(local_part, now / SECOND)
-            except BadSrs:
-                if lasting_secrets.latest(tx, SECRET) == loaded.latest:
-                    raise
-        versions = lasting_secrets.find(tx, SECRET)
-        if not versions:
-            raise BadSrs("was not written by this server")
-        return self._load(versions, now).rewriter.original(local_part, now / SECOND)
 
     def _is_named(self, path: str) -> bool:
         return bool(self._domain) and _domain_of(path) == self._domain

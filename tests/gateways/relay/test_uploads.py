@@ -30,6 +30,7 @@ from tests.harness.certificates import Authority
 from tests.harness.dns_server import DnsServer, dns_server
 from tests.harness.local_core import LocalCore, open_local_core, prepare_store
 from tests.harness.policy_server import PolicyServer, policy_server, response
+from tests.harness.requirements import program
 
 NAME = "reports.example.net"
 ZONE = f"{NAME} A 127.0.0.1\n"
@@ -123,6 +124,45 @@ async def test_a_running_relay_posts_the_report(reports: Reports) -> None:  # RF
     assert report["policies"][0]["summary"]["total-successful-session-count"] == 3
     (one,) = await reports.shown()
     assert (one.attempt_count, one.detail) == (1, "HTTP status 201") and one.HasField("finished_at")
+
+
+# A web server of another author: it prints its port, and then the request with the report.
+NODE = """
+const fs = require("fs"), https = require("https"), zlib = require("zlib");
+const [certificate, key] = process.argv.slice(1).map((name) => fs.readFileSync(name));
+const server = https.createServer({cert: certificate, key: key}, (request, response) => {
+  const pieces = [];
+  request.on("data", (piece) => pieces.push(piece));
+  request.on("end", () => {
+    const report = JSON.parse(zlib.gunzipSync(Buffer.concat(pieces)));
+    const type = request.headers["content-type"];
+    console.log(JSON.stringify({method: request.method, url: request.url, type, report}));
+    response.writeHead(202).end("thanks");
+  });
+});
+server.listen(0, "127.0.0.1", () => console.log(server.address().port));
+"""
+
+
+@pytest.mark.needs("node")
+async def test_node_takes_the_report(reports: Reports) -> None:
+    files = reports.authority.issue(NAME, with_root=False).files
+    node = await asyncio.create_subprocess_exec(
+        program("node"), "-e", NODE, files.certificate, files.key, stdout=asyncio.subprocess.PIPE
+    )
+    assert node.stdout is not None
+    try:
+        async with asyncio.timeout(20):
+            await reports.due(f"https://{NAME}:{int(await node.stdout.readline())}/v1/reports?of=tls")
+            await (await reports.uploads()).deliver()
+            seen = json.loads(await node.stdout.readline())
+    finally:
+        node.terminate()
+        await node.wait()
+    assert (seen["method"], seen["url"]) == ("POST", "/v1/reports?of=tls")
+    assert seen["type"] == "application/tlsrpt+gzip"
+    assert seen["report"]["policies"][0]["summary"]["total-successful-session-count"] == 3
+    assert [(one.state, one.detail) for one in await reports.shown()] == [(DELIVERED, "HTTP status 202")]
 
 
 async def test_a_relay_that_does_not_send_posts_nothing(reports: Reports) -> None:

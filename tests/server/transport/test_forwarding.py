@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from restante.errors import RecipientNotFound, from_status
+from restante.v1.forwarding_pb2 import ReplaceForwardingSecretRequest
 from restante.v1.submission_pb2 import EnvelopeRecipient, NotifyCondition
 from restante.v1.transport_pb2 import OutboundLease, OutcomeKind, RecipientVerdict, VerifyRecipientsRequest
 from restante_mail.envelope.srs import LIFETIME_DAYS
@@ -265,14 +266,12 @@ async def test_the_secret_is_replaced_and_the_old_one_reads_for_21_days(forwardi
     forwarding.clock.ahead += 2 * DAY
     await forwarding.transport.purge()
     assert await numbers(forwarding) == [2, 1]
-    assert (await verify(forwarding, old.reverse_path)).accepted
-    forwarding.transport.forwarding = Forwarding()  # reads the secrets
     new = await sent(forwarding)
+    now = time.time_ns() // 1_000 + forwarding.clock.ahead
     for path in (new.reverse_path, old.reverse_path):
         assert (await verify(forwarding, path)).accepted
-    now = time.time_ns() // 1_000 + forwarding.clock.ahead
-    (found,) = await forwarding.db.read(other_core.resolve, [new.reverse_path], "", now)  # has not read the new secret
-    assert [target.address for target in found.targets] == ["dave@example.org"]
+        (found,) = await forwarding.db.read(other_core.resolve, [path], "", now)
+        assert [target.address for target in found.targets] == ["dave@example.org"]
     forwarding.clock.ahead += 24 * DAY
     await forwarding.transport.purge()
     assert await numbers(forwarding) == [2]
@@ -281,3 +280,31 @@ async def test_the_secret_is_replaced_and_the_old_one_reads_for_21_days(forwardi
 async def test_a_store_that_never_forwarded_makes_no_secret(forwarding: World) -> None:
     await forwarding.transport.purge()
     assert await numbers(forwarding) == []
+
+
+async def test_an_administrator_replaces_the_secret_and_revokes_earlier_ones(forwarding: World) -> None:
+    other_core = Forwarding()
+    first = await sent(forwarding)
+    await forwarding.db.read(other_core.resolve, [first.reverse_path], "", START)
+    admin = forwarding.gateway("admin")
+    answer = await forwarding.run(ReplaceForwardingSecretRequest(), admin)
+    assert answer.secret_count == 2
+    second = await sent(forwarding)
+    assert second.reverse_path != first.reverse_path
+    for path in (first.reverse_path, second.reverse_path):
+        assert (await verify(forwarding, path)).accepted
+    answer = await forwarding.run(ReplaceForwardingSecretRequest(revoke_earlier=True), admin)
+    assert answer.secret_count == 1
+    now = time.time_ns() // 1_000
+    for path in (first.reverse_path, second.reverse_path):
+        refused = from_status((await verify(forwarding, path)).status)
+        assert refused.metadata["problem"] == "The rewritten reverse-path was not written by this server"
+        (found,) = await forwarding.db.read(other_core.resolve, [path], "", now)
+        assert not found.targets
+    assert (await verify(forwarding, (await sent(forwarding)).reverse_path)).accepted
+
+
+async def test_a_secret_may_be_replaced_before_there_is_one(forwarding: World) -> None:
+    answer = await forwarding.run(ReplaceForwardingSecretRequest(revoke_earlier=True), forwarding.gateway("admin"))
+    assert answer.secret_count == 1
+    assert (await verify(forwarding, (await sent(forwarding)).reverse_path)).accepted

@@ -2537,7 +2537,7 @@ var File_restante_v1_admin_proto protoreflect.FileDescriptor
 
 const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a!restante/v1/failure_reports.proto\x1a\x1arestante/v1/greylist.proto\x1a\x15restante/v1/job.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\x1a\x1drestante/v1/tls_reports.proto\"\x8c\x03\n" +
+	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18restante/v1/checks.proto\x1a!restante/v1/failure_reports.proto\x1a\x1crestante/v1/forwarding.proto\x1a\x1arestante/v1/greylist.proto\x1a\x15restante/v1/job.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\x1a\x1drestante/v1/tls_reports.proto\"\x8c\x03\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -2740,7 +2740,7 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x1cSENT_COPY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SENT_COPY_POLICY_API\x10\x01\x12\x1b\n" +
 	"\x17SENT_COPY_POLICY_ALWAYS\x10\x02\x12\x1a\n" +
-	"\x16SENT_COPY_POLICY_NEVER\x10\x032\xd1\x1e\n" +
+	"\x16SENT_COPY_POLICY_NEVER\x10\x032\xc7\x1f\n" +
 	"\fAdminService\x12S\n" +
 	"\fCreateDomain\x12 .restante.v1.CreateDomainRequest\x1a!.restante.v1.CreateDomainResponse\x12P\n" +
 	"\vListDomains\x12\x1f.restante.v1.ListDomainsRequest\x1a .restante.v1.ListDomainsResponse\x12S\n" +
@@ -2776,7 +2776,8 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x12ListFailureReports\x12&.restante.v1.ListFailureReportsRequest\x1a'.restante.v1.ListFailureReportsResponse\x12_\n" +
 	"\x10GetFailureReport\x12$.restante.v1.GetFailureReportRequest\x1a%.restante.v1.GetFailureReportResponse\x12Y\n" +
 	"\x0eListTlsReports\x12\".restante.v1.ListTlsReportsRequest\x1a#.restante.v1.ListTlsReportsResponse\x12b\n" +
-	"\x11ListTlsReportRows\x12%.restante.v1.ListTlsReportRowsRequest\x1a&.restante.v1.ListTlsReportRowsResponse\x12M\n" +
+	"\x11ListTlsReportRows\x12%.restante.v1.ListTlsReportRowsRequest\x1a&.restante.v1.ListTlsReportRowsResponse\x12t\n" +
+	"\x17ReplaceForwardingSecret\x12+.restante.v1.ReplaceForwardingSecretRequest\x1a,.restante.v1.ReplaceForwardingSecretResponse\x12M\n" +
 	"\n" +
 	"CheckStore\x12\x1e.restante.v1.CheckStoreRequest\x1a\x1f.restante.v1.CheckStoreResponse\x12P\n" +
 	"\vBackupStore\x12\x1f.restante.v1.BackupStoreRequest\x1a .restante.v1.BackupStoreResponse\x12\\\n" +
@@ -2806,229 +2807,233 @@ func file_restante_v1_admin_proto_rawDescGZIP() []byte {
 var file_restante_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_restante_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_restante_v1_admin_proto_goTypes = []any{
-	(ResendingPolicy)(0),                 // 0: restante.v1.ResendingPolicy
-	(SentCopyPolicy)(0),                  // 1: restante.v1.SentCopyPolicy
-	(*Domain)(nil),                       // 2: restante.v1.Domain
-	(*Account)(nil),                      // 3: restante.v1.Account
-	(*CreateDomainRequest)(nil),          // 4: restante.v1.CreateDomainRequest
-	(*CreateDomainResponse)(nil),         // 5: restante.v1.CreateDomainResponse
-	(*ListDomainsRequest)(nil),           // 6: restante.v1.ListDomainsRequest
-	(*ListDomainsResponse)(nil),          // 7: restante.v1.ListDomainsResponse
-	(*UpdateDomainRequest)(nil),          // 8: restante.v1.UpdateDomainRequest
-	(*UpdateDomainResponse)(nil),         // 9: restante.v1.UpdateDomainResponse
-	(*DeleteDomainRequest)(nil),          // 10: restante.v1.DeleteDomainRequest
-	(*DeleteDomainResponse)(nil),         // 11: restante.v1.DeleteDomainResponse
-	(*CreateAccountRequest)(nil),         // 12: restante.v1.CreateAccountRequest
-	(*CreateAccountResponse)(nil),        // 13: restante.v1.CreateAccountResponse
-	(*GetAccountRequest)(nil),            // 14: restante.v1.GetAccountRequest
-	(*GetAccountResponse)(nil),           // 15: restante.v1.GetAccountResponse
-	(*ListAccountsRequest)(nil),          // 16: restante.v1.ListAccountsRequest
-	(*ListAccountsResponse)(nil),         // 17: restante.v1.ListAccountsResponse
-	(*UpdateAccountRequest)(nil),         // 18: restante.v1.UpdateAccountRequest
-	(*UpdateAccountResponse)(nil),        // 19: restante.v1.UpdateAccountResponse
-	(*SetPasswordRequest)(nil),           // 20: restante.v1.SetPasswordRequest
-	(*SetPasswordResponse)(nil),          // 21: restante.v1.SetPasswordResponse
-	(*DeleteAccountRequest)(nil),         // 22: restante.v1.DeleteAccountRequest
-	(*DeleteAccountResponse)(nil),        // 23: restante.v1.DeleteAccountResponse
-	(*Alias)(nil),                        // 24: restante.v1.Alias
-	(*CreateAliasRequest)(nil),           // 25: restante.v1.CreateAliasRequest
-	(*CreateAliasResponse)(nil),          // 26: restante.v1.CreateAliasResponse
-	(*ListAliasesRequest)(nil),           // 27: restante.v1.ListAliasesRequest
-	(*ListAliasesResponse)(nil),          // 28: restante.v1.ListAliasesResponse
-	(*DeleteAliasRequest)(nil),           // 29: restante.v1.DeleteAliasRequest
-	(*DeleteAliasResponse)(nil),          // 30: restante.v1.DeleteAliasResponse
-	(*TraceMessagesRequest)(nil),         // 31: restante.v1.TraceMessagesRequest
-	(*TraceEvent)(nil),                   // 32: restante.v1.TraceEvent
-	(*MessageTrace)(nil),                 // 33: restante.v1.MessageTrace
-	(*TraceMessagesResponse)(nil),        // 34: restante.v1.TraceMessagesResponse
-	(*CheckStoreRequest)(nil),            // 35: restante.v1.CheckStoreRequest
-	(*CheckStoreResponse)(nil),           // 36: restante.v1.CheckStoreResponse
-	(*BackupStoreRequest)(nil),           // 37: restante.v1.BackupStoreRequest
-	(*BackupStoreResponse)(nil),          // 38: restante.v1.BackupStoreResponse
-	(*GetStatisticsRequest)(nil),         // 39: restante.v1.GetStatisticsRequest
-	(*GetStatisticsResponse)(nil),        // 40: restante.v1.GetStatisticsResponse
-	(FailedCheckPolicy)(0),               // 41: restante.v1.FailedCheckPolicy
-	(*timestamppb.Timestamp)(nil),        // 42: google.protobuf.Timestamp
-	(*Job)(nil),                          // 43: restante.v1.Job
-	(RecipientState)(0),                  // 44: restante.v1.RecipientState
-	(OutcomeReason)(0),                   // 45: restante.v1.OutcomeReason
-	(*MessageChecks)(nil),                // 46: restante.v1.MessageChecks
-	(*CreateDomainKeysRequest)(nil),      // 47: restante.v1.CreateDomainKeysRequest
-	(*ListDomainKeysRequest)(nil),        // 48: restante.v1.ListDomainKeysRequest
-	(*ActivateDomainKeysRequest)(nil),    // 49: restante.v1.ActivateDomainKeysRequest
-	(*RevokeDomainKeyRequest)(nil),       // 50: restante.v1.RevokeDomainKeyRequest
-	(*DeleteDomainKeyRequest)(nil),       // 51: restante.v1.DeleteDomainKeyRequest
-	(*ListQueueRequest)(nil),             // 52: restante.v1.ListQueueRequest
-	(*GetQueuedMessageRequest)(nil),      // 53: restante.v1.GetQueuedMessageRequest
-	(*HoldQueuedRequest)(nil),            // 54: restante.v1.HoldQueuedRequest
-	(*ReleaseQueuedRequest)(nil),         // 55: restante.v1.ReleaseQueuedRequest
-	(*ListStandingHoldsRequest)(nil),     // 56: restante.v1.ListStandingHoldsRequest
-	(*RetryQueuedRequest)(nil),           // 57: restante.v1.RetryQueuedRequest
-	(*RerouteQueuedRequest)(nil),         // 58: restante.v1.RerouteQueuedRequest
-	(*RemoveQueuedRequest)(nil),          // 59: restante.v1.RemoveQueuedRequest
-	(*ListDmarcReportsRequest)(nil),      // 60: restante.v1.ListDmarcReportsRequest
-	(*ListDmarcReportRowsRequest)(nil),   // 61: restante.v1.ListDmarcReportRowsRequest
-	(*ListFailureReportsRequest)(nil),    // 62: restante.v1.ListFailureReportsRequest
-	(*GetFailureReportRequest)(nil),      // 63: restante.v1.GetFailureReportRequest
-	(*ListTlsReportsRequest)(nil),        // 64: restante.v1.ListTlsReportsRequest
-	(*ListTlsReportRowsRequest)(nil),     // 65: restante.v1.ListTlsReportRowsRequest
-	(*ListTlsSessionsRequest)(nil),       // 66: restante.v1.ListTlsSessionsRequest
-	(*ListFailedAddressesRequest)(nil),   // 67: restante.v1.ListFailedAddressesRequest
-	(*ClearFailedAddressesRequest)(nil),  // 68: restante.v1.ClearFailedAddressesRequest
-	(*ListGreylistTripletsRequest)(nil),  // 69: restante.v1.ListGreylistTripletsRequest
-	(*ListGreylistPassesRequest)(nil),    // 70: restante.v1.ListGreylistPassesRequest
-	(*AllowGreylistPassRequest)(nil),     // 71: restante.v1.AllowGreylistPassRequest
-	(*ClearGreylistRequest)(nil),         // 72: restante.v1.ClearGreylistRequest
-	(*CreateDomainKeysResponse)(nil),     // 73: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),       // 74: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),   // 75: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),      // 76: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),      // 77: restante.v1.DeleteDomainKeyResponse
-	(*ListQueueResponse)(nil),            // 78: restante.v1.ListQueueResponse
-	(*GetQueuedMessageResponse)(nil),     // 79: restante.v1.GetQueuedMessageResponse
-	(*HoldQueuedResponse)(nil),           // 80: restante.v1.HoldQueuedResponse
-	(*ReleaseQueuedResponse)(nil),        // 81: restante.v1.ReleaseQueuedResponse
-	(*ListStandingHoldsResponse)(nil),    // 82: restante.v1.ListStandingHoldsResponse
-	(*RetryQueuedResponse)(nil),          // 83: restante.v1.RetryQueuedResponse
-	(*RerouteQueuedResponse)(nil),        // 84: restante.v1.RerouteQueuedResponse
-	(*RemoveQueuedResponse)(nil),         // 85: restante.v1.RemoveQueuedResponse
-	(*ListDmarcReportsResponse)(nil),     // 86: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil),  // 87: restante.v1.ListDmarcReportRowsResponse
-	(*ListFailureReportsResponse)(nil),   // 88: restante.v1.ListFailureReportsResponse
-	(*GetFailureReportResponse)(nil),     // 89: restante.v1.GetFailureReportResponse
-	(*ListTlsReportsResponse)(nil),       // 90: restante.v1.ListTlsReportsResponse
-	(*ListTlsReportRowsResponse)(nil),    // 91: restante.v1.ListTlsReportRowsResponse
-	(*ListTlsSessionsResponse)(nil),      // 92: restante.v1.ListTlsSessionsResponse
-	(*ListFailedAddressesResponse)(nil),  // 93: restante.v1.ListFailedAddressesResponse
-	(*ClearFailedAddressesResponse)(nil), // 94: restante.v1.ClearFailedAddressesResponse
-	(*ListGreylistTripletsResponse)(nil), // 95: restante.v1.ListGreylistTripletsResponse
-	(*ListGreylistPassesResponse)(nil),   // 96: restante.v1.ListGreylistPassesResponse
-	(*AllowGreylistPassResponse)(nil),    // 97: restante.v1.AllowGreylistPassResponse
-	(*ClearGreylistResponse)(nil),        // 98: restante.v1.ClearGreylistResponse
+	(ResendingPolicy)(0),                    // 0: restante.v1.ResendingPolicy
+	(SentCopyPolicy)(0),                     // 1: restante.v1.SentCopyPolicy
+	(*Domain)(nil),                          // 2: restante.v1.Domain
+	(*Account)(nil),                         // 3: restante.v1.Account
+	(*CreateDomainRequest)(nil),             // 4: restante.v1.CreateDomainRequest
+	(*CreateDomainResponse)(nil),            // 5: restante.v1.CreateDomainResponse
+	(*ListDomainsRequest)(nil),              // 6: restante.v1.ListDomainsRequest
+	(*ListDomainsResponse)(nil),             // 7: restante.v1.ListDomainsResponse
+	(*UpdateDomainRequest)(nil),             // 8: restante.v1.UpdateDomainRequest
+	(*UpdateDomainResponse)(nil),            // 9: restante.v1.UpdateDomainResponse
+	(*DeleteDomainRequest)(nil),             // 10: restante.v1.DeleteDomainRequest
+	(*DeleteDomainResponse)(nil),            // 11: restante.v1.DeleteDomainResponse
+	(*CreateAccountRequest)(nil),            // 12: restante.v1.CreateAccountRequest
+	(*CreateAccountResponse)(nil),           // 13: restante.v1.CreateAccountResponse
+	(*GetAccountRequest)(nil),               // 14: restante.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),              // 15: restante.v1.GetAccountResponse
+	(*ListAccountsRequest)(nil),             // 16: restante.v1.ListAccountsRequest
+	(*ListAccountsResponse)(nil),            // 17: restante.v1.ListAccountsResponse
+	(*UpdateAccountRequest)(nil),            // 18: restante.v1.UpdateAccountRequest
+	(*UpdateAccountResponse)(nil),           // 19: restante.v1.UpdateAccountResponse
+	(*SetPasswordRequest)(nil),              // 20: restante.v1.SetPasswordRequest
+	(*SetPasswordResponse)(nil),             // 21: restante.v1.SetPasswordResponse
+	(*DeleteAccountRequest)(nil),            // 22: restante.v1.DeleteAccountRequest
+	(*DeleteAccountResponse)(nil),           // 23: restante.v1.DeleteAccountResponse
+	(*Alias)(nil),                           // 24: restante.v1.Alias
+	(*CreateAliasRequest)(nil),              // 25: restante.v1.CreateAliasRequest
+	(*CreateAliasResponse)(nil),             // 26: restante.v1.CreateAliasResponse
+	(*ListAliasesRequest)(nil),              // 27: restante.v1.ListAliasesRequest
+	(*ListAliasesResponse)(nil),             // 28: restante.v1.ListAliasesResponse
+	(*DeleteAliasRequest)(nil),              // 29: restante.v1.DeleteAliasRequest
+	(*DeleteAliasResponse)(nil),             // 30: restante.v1.DeleteAliasResponse
+	(*TraceMessagesRequest)(nil),            // 31: restante.v1.TraceMessagesRequest
+	(*TraceEvent)(nil),                      // 32: restante.v1.TraceEvent
+	(*MessageTrace)(nil),                    // 33: restante.v1.MessageTrace
+	(*TraceMessagesResponse)(nil),           // 34: restante.v1.TraceMessagesResponse
+	(*CheckStoreRequest)(nil),               // 35: restante.v1.CheckStoreRequest
+	(*CheckStoreResponse)(nil),              // 36: restante.v1.CheckStoreResponse
+	(*BackupStoreRequest)(nil),              // 37: restante.v1.BackupStoreRequest
+	(*BackupStoreResponse)(nil),             // 38: restante.v1.BackupStoreResponse
+	(*GetStatisticsRequest)(nil),            // 39: restante.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil),           // 40: restante.v1.GetStatisticsResponse
+	(FailedCheckPolicy)(0),                  // 41: restante.v1.FailedCheckPolicy
+	(*timestamppb.Timestamp)(nil),           // 42: google.protobuf.Timestamp
+	(*Job)(nil),                             // 43: restante.v1.Job
+	(RecipientState)(0),                     // 44: restante.v1.RecipientState
+	(OutcomeReason)(0),                      // 45: restante.v1.OutcomeReason
+	(*MessageChecks)(nil),                   // 46: restante.v1.MessageChecks
+	(*CreateDomainKeysRequest)(nil),         // 47: restante.v1.CreateDomainKeysRequest
+	(*ListDomainKeysRequest)(nil),           // 48: restante.v1.ListDomainKeysRequest
+	(*ActivateDomainKeysRequest)(nil),       // 49: restante.v1.ActivateDomainKeysRequest
+	(*RevokeDomainKeyRequest)(nil),          // 50: restante.v1.RevokeDomainKeyRequest
+	(*DeleteDomainKeyRequest)(nil),          // 51: restante.v1.DeleteDomainKeyRequest
+	(*ListQueueRequest)(nil),                // 52: restante.v1.ListQueueRequest
+	(*GetQueuedMessageRequest)(nil),         // 53: restante.v1.GetQueuedMessageRequest
+	(*HoldQueuedRequest)(nil),               // 54: restante.v1.HoldQueuedRequest
+	(*ReleaseQueuedRequest)(nil),            // 55: restante.v1.ReleaseQueuedRequest
+	(*ListStandingHoldsRequest)(nil),        // 56: restante.v1.ListStandingHoldsRequest
+	(*RetryQueuedRequest)(nil),              // 57: restante.v1.RetryQueuedRequest
+	(*RerouteQueuedRequest)(nil),            // 58: restante.v1.RerouteQueuedRequest
+	(*RemoveQueuedRequest)(nil),             // 59: restante.v1.RemoveQueuedRequest
+	(*ListDmarcReportsRequest)(nil),         // 60: restante.v1.ListDmarcReportsRequest
+	(*ListDmarcReportRowsRequest)(nil),      // 61: restante.v1.ListDmarcReportRowsRequest
+	(*ListFailureReportsRequest)(nil),       // 62: restante.v1.ListFailureReportsRequest
+	(*GetFailureReportRequest)(nil),         // 63: restante.v1.GetFailureReportRequest
+	(*ListTlsReportsRequest)(nil),           // 64: restante.v1.ListTlsReportsRequest
+	(*ListTlsReportRowsRequest)(nil),        // 65: restante.v1.ListTlsReportRowsRequest
+	(*ReplaceForwardingSecretRequest)(nil),  // 66: restante.v1.ReplaceForwardingSecretRequest
+	(*ListTlsSessionsRequest)(nil),          // 67: restante.v1.ListTlsSessionsRequest
+	(*ListFailedAddressesRequest)(nil),      // 68: restante.v1.ListFailedAddressesRequest
+	(*ClearFailedAddressesRequest)(nil),     // 69: restante.v1.ClearFailedAddressesRequest
+	(*ListGreylistTripletsRequest)(nil),     // 70: restante.v1.ListGreylistTripletsRequest
+	(*ListGreylistPassesRequest)(nil),       // 71: restante.v1.ListGreylistPassesRequest
+	(*AllowGreylistPassRequest)(nil),        // 72: restante.v1.AllowGreylistPassRequest
+	(*ClearGreylistRequest)(nil),            // 73: restante.v1.ClearGreylistRequest
+	(*CreateDomainKeysResponse)(nil),        // 74: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),          // 75: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),      // 76: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),         // 77: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),         // 78: restante.v1.DeleteDomainKeyResponse
+	(*ListQueueResponse)(nil),               // 79: restante.v1.ListQueueResponse
+	(*GetQueuedMessageResponse)(nil),        // 80: restante.v1.GetQueuedMessageResponse
+	(*HoldQueuedResponse)(nil),              // 81: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),           // 82: restante.v1.ReleaseQueuedResponse
+	(*ListStandingHoldsResponse)(nil),       // 83: restante.v1.ListStandingHoldsResponse
+	(*RetryQueuedResponse)(nil),             // 84: restante.v1.RetryQueuedResponse
+	(*RerouteQueuedResponse)(nil),           // 85: restante.v1.RerouteQueuedResponse
+	(*RemoveQueuedResponse)(nil),            // 86: restante.v1.RemoveQueuedResponse
+	(*ListDmarcReportsResponse)(nil),        // 87: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),     // 88: restante.v1.ListDmarcReportRowsResponse
+	(*ListFailureReportsResponse)(nil),      // 89: restante.v1.ListFailureReportsResponse
+	(*GetFailureReportResponse)(nil),        // 90: restante.v1.GetFailureReportResponse
+	(*ListTlsReportsResponse)(nil),          // 91: restante.v1.ListTlsReportsResponse
+	(*ListTlsReportRowsResponse)(nil),       // 92: restante.v1.ListTlsReportRowsResponse
+	(*ReplaceForwardingSecretResponse)(nil), // 93: restante.v1.ReplaceForwardingSecretResponse
+	(*ListTlsSessionsResponse)(nil),         // 94: restante.v1.ListTlsSessionsResponse
+	(*ListFailedAddressesResponse)(nil),     // 95: restante.v1.ListFailedAddressesResponse
+	(*ClearFailedAddressesResponse)(nil),    // 96: restante.v1.ClearFailedAddressesResponse
+	(*ListGreylistTripletsResponse)(nil),    // 97: restante.v1.ListGreylistTripletsResponse
+	(*ListGreylistPassesResponse)(nil),      // 98: restante.v1.ListGreylistPassesResponse
+	(*AllowGreylistPassResponse)(nil),       // 99: restante.v1.AllowGreylistPassResponse
+	(*ClearGreylistResponse)(nil),           // 100: restante.v1.ClearGreylistResponse
 }
 var file_restante_v1_admin_proto_depIdxs = []int32{
-	0,  // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
-	41, // 1: restante.v1.Domain.failed_dmarc:type_name -> restante.v1.FailedCheckPolicy
-	41, // 2: restante.v1.Domain.forged_sender:type_name -> restante.v1.FailedCheckPolicy
-	1,  // 3: restante.v1.Account.sent_copy:type_name -> restante.v1.SentCopyPolicy
-	42, // 4: restante.v1.Account.created_at:type_name -> google.protobuf.Timestamp
-	2,  // 5: restante.v1.CreateDomainResponse.domain:type_name -> restante.v1.Domain
-	2,  // 6: restante.v1.ListDomainsResponse.domains:type_name -> restante.v1.Domain
-	0,  // 7: restante.v1.UpdateDomainRequest.resending:type_name -> restante.v1.ResendingPolicy
-	41, // 8: restante.v1.UpdateDomainRequest.failed_dmarc:type_name -> restante.v1.FailedCheckPolicy
-	41, // 9: restante.v1.UpdateDomainRequest.forged_sender:type_name -> restante.v1.FailedCheckPolicy
-	2,  // 10: restante.v1.UpdateDomainResponse.domain:type_name -> restante.v1.Domain
-	1,  // 11: restante.v1.CreateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
-	3,  // 12: restante.v1.CreateAccountResponse.account:type_name -> restante.v1.Account
-	3,  // 13: restante.v1.GetAccountResponse.account:type_name -> restante.v1.Account
-	3,  // 14: restante.v1.ListAccountsResponse.accounts:type_name -> restante.v1.Account
-	1,  // 15: restante.v1.UpdateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
-	3,  // 16: restante.v1.UpdateAccountResponse.account:type_name -> restante.v1.Account
-	43, // 17: restante.v1.DeleteAccountResponse.job:type_name -> restante.v1.Job
-	24, // 18: restante.v1.CreateAliasResponse.created:type_name -> restante.v1.Alias
-	24, // 19: restante.v1.ListAliasesResponse.aliases:type_name -> restante.v1.Alias
-	42, // 20: restante.v1.TraceMessagesRequest.accepted_from:type_name -> google.protobuf.Timestamp
-	42, // 21: restante.v1.TraceMessagesRequest.accepted_before:type_name -> google.protobuf.Timestamp
-	42, // 22: restante.v1.TraceEvent.happened_at:type_name -> google.protobuf.Timestamp
-	44, // 23: restante.v1.TraceEvent.state:type_name -> restante.v1.RecipientState
-	45, // 24: restante.v1.TraceEvent.reason:type_name -> restante.v1.OutcomeReason
-	42, // 25: restante.v1.MessageTrace.accepted_at:type_name -> google.protobuf.Timestamp
-	32, // 26: restante.v1.MessageTrace.events:type_name -> restante.v1.TraceEvent
-	46, // 27: restante.v1.MessageTrace.checks:type_name -> restante.v1.MessageChecks
-	33, // 28: restante.v1.TraceMessagesResponse.traces:type_name -> restante.v1.MessageTrace
-	43, // 29: restante.v1.CheckStoreResponse.job:type_name -> restante.v1.Job
-	43, // 30: restante.v1.BackupStoreResponse.job:type_name -> restante.v1.Job
-	4,  // 31: restante.v1.AdminService.CreateDomain:input_type -> restante.v1.CreateDomainRequest
-	6,  // 32: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
-	8,  // 33: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
-	10, // 34: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
-	47, // 35: restante.v1.AdminService.CreateDomainKeys:input_type -> restante.v1.CreateDomainKeysRequest
-	48, // 36: restante.v1.AdminService.ListDomainKeys:input_type -> restante.v1.ListDomainKeysRequest
-	49, // 37: restante.v1.AdminService.ActivateDomainKeys:input_type -> restante.v1.ActivateDomainKeysRequest
-	50, // 38: restante.v1.AdminService.RevokeDomainKey:input_type -> restante.v1.RevokeDomainKeyRequest
-	51, // 39: restante.v1.AdminService.DeleteDomainKey:input_type -> restante.v1.DeleteDomainKeyRequest
-	12, // 40: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
-	14, // 41: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
-	16, // 42: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
-	18, // 43: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
-	20, // 44: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
-	22, // 45: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
-	25, // 46: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
-	27, // 47: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
-	29, // 48: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
-	52, // 49: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
-	53, // 50: restante.v1.AdminService.GetQueuedMessage:input_type -> restante.v1.GetQueuedMessageRequest
-	54, // 51: restante.v1.AdminService.HoldQueued:input_type -> restante.v1.HoldQueuedRequest
-	55, // 52: restante.v1.AdminService.ReleaseQueued:input_type -> restante.v1.ReleaseQueuedRequest
-	56, // 53: restante.v1.AdminService.ListStandingHolds:input_type -> restante.v1.ListStandingHoldsRequest
-	57, // 54: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
-	58, // 55: restante.v1.AdminService.RerouteQueued:input_type -> restante.v1.RerouteQueuedRequest
-	59, // 56: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
-	31, // 57: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
-	60, // 58: restante.v1.AdminService.ListDmarcReports:input_type -> restante.v1.ListDmarcReportsRequest
-	61, // 59: restante.v1.AdminService.ListDmarcReportRows:input_type -> restante.v1.ListDmarcReportRowsRequest
-	62, // 60: restante.v1.AdminService.ListFailureReports:input_type -> restante.v1.ListFailureReportsRequest
-	63, // 61: restante.v1.AdminService.GetFailureReport:input_type -> restante.v1.GetFailureReportRequest
-	64, // 62: restante.v1.AdminService.ListTlsReports:input_type -> restante.v1.ListTlsReportsRequest
-	65, // 63: restante.v1.AdminService.ListTlsReportRows:input_type -> restante.v1.ListTlsReportRowsRequest
-	35, // 64: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
-	37, // 65: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
-	66, // 66: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
-	67, // 67: restante.v1.AdminService.ListFailedAddresses:input_type -> restante.v1.ListFailedAddressesRequest
-	68, // 68: restante.v1.AdminService.ClearFailedAddresses:input_type -> restante.v1.ClearFailedAddressesRequest
-	69, // 69: restante.v1.AdminService.ListGreylistTriplets:input_type -> restante.v1.ListGreylistTripletsRequest
-	70, // 70: restante.v1.AdminService.ListGreylistPasses:input_type -> restante.v1.ListGreylistPassesRequest
-	71, // 71: restante.v1.AdminService.AllowGreylistPass:input_type -> restante.v1.AllowGreylistPassRequest
-	72, // 72: restante.v1.AdminService.ClearGreylist:input_type -> restante.v1.ClearGreylistRequest
-	39, // 73: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
-	5,  // 74: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
-	7,  // 75: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
-	9,  // 76: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
-	11, // 77: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
-	73, // 78: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
-	74, // 79: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
-	75, // 80: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
-	76, // 81: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
-	77, // 82: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
-	13, // 83: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
-	15, // 84: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
-	17, // 85: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
-	19, // 86: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
-	21, // 87: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
-	23, // 88: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
-	26, // 89: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
-	28, // 90: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
-	30, // 91: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
-	78, // 92: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
-	79, // 93: restante.v1.AdminService.GetQueuedMessage:output_type -> restante.v1.GetQueuedMessageResponse
-	80, // 94: restante.v1.AdminService.HoldQueued:output_type -> restante.v1.HoldQueuedResponse
-	81, // 95: restante.v1.AdminService.ReleaseQueued:output_type -> restante.v1.ReleaseQueuedResponse
-	82, // 96: restante.v1.AdminService.ListStandingHolds:output_type -> restante.v1.ListStandingHoldsResponse
-	83, // 97: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
-	84, // 98: restante.v1.AdminService.RerouteQueued:output_type -> restante.v1.RerouteQueuedResponse
-	85, // 99: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
-	34, // 100: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
-	86, // 101: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
-	87, // 102: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
-	88, // 103: restante.v1.AdminService.ListFailureReports:output_type -> restante.v1.ListFailureReportsResponse
-	89, // 104: restante.v1.AdminService.GetFailureReport:output_type -> restante.v1.GetFailureReportResponse
-	90, // 105: restante.v1.AdminService.ListTlsReports:output_type -> restante.v1.ListTlsReportsResponse
-	91, // 106: restante.v1.AdminService.ListTlsReportRows:output_type -> restante.v1.ListTlsReportRowsResponse
-	36, // 107: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
-	38, // 108: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
-	92, // 109: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
-	93, // 110: restante.v1.AdminService.ListFailedAddresses:output_type -> restante.v1.ListFailedAddressesResponse
-	94, // 111: restante.v1.AdminService.ClearFailedAddresses:output_type -> restante.v1.ClearFailedAddressesResponse
-	95, // 112: restante.v1.AdminService.ListGreylistTriplets:output_type -> restante.v1.ListGreylistTripletsResponse
-	96, // 113: restante.v1.AdminService.ListGreylistPasses:output_type -> restante.v1.ListGreylistPassesResponse
-	97, // 114: restante.v1.AdminService.AllowGreylistPass:output_type -> restante.v1.AllowGreylistPassResponse
-	98, // 115: restante.v1.AdminService.ClearGreylist:output_type -> restante.v1.ClearGreylistResponse
-	40, // 116: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
-	74, // [74:117] is the sub-list for method output_type
-	31, // [31:74] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	0,   // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
+	41,  // 1: restante.v1.Domain.failed_dmarc:type_name -> restante.v1.FailedCheckPolicy
+	41,  // 2: restante.v1.Domain.forged_sender:type_name -> restante.v1.FailedCheckPolicy
+	1,   // 3: restante.v1.Account.sent_copy:type_name -> restante.v1.SentCopyPolicy
+	42,  // 4: restante.v1.Account.created_at:type_name -> google.protobuf.Timestamp
+	2,   // 5: restante.v1.CreateDomainResponse.domain:type_name -> restante.v1.Domain
+	2,   // 6: restante.v1.ListDomainsResponse.domains:type_name -> restante.v1.Domain
+	0,   // 7: restante.v1.UpdateDomainRequest.resending:type_name -> restante.v1.ResendingPolicy
+	41,  // 8: restante.v1.UpdateDomainRequest.failed_dmarc:type_name -> restante.v1.FailedCheckPolicy
+	41,  // 9: restante.v1.UpdateDomainRequest.forged_sender:type_name -> restante.v1.FailedCheckPolicy
+	2,   // 10: restante.v1.UpdateDomainResponse.domain:type_name -> restante.v1.Domain
+	1,   // 11: restante.v1.CreateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
+	3,   // 12: restante.v1.CreateAccountResponse.account:type_name -> restante.v1.Account
+	3,   // 13: restante.v1.GetAccountResponse.account:type_name -> restante.v1.Account
+	3,   // 14: restante.v1.ListAccountsResponse.accounts:type_name -> restante.v1.Account
+	1,   // 15: restante.v1.UpdateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
+	3,   // 16: restante.v1.UpdateAccountResponse.account:type_name -> restante.v1.Account
+	43,  // 17: restante.v1.DeleteAccountResponse.job:type_name -> restante.v1.Job
+	24,  // 18: restante.v1.CreateAliasResponse.created:type_name -> restante.v1.Alias
+	24,  // 19: restante.v1.ListAliasesResponse.aliases:type_name -> restante.v1.Alias
+	42,  // 20: restante.v1.TraceMessagesRequest.accepted_from:type_name -> google.protobuf.Timestamp
+	42,  // 21: restante.v1.TraceMessagesRequest.accepted_before:type_name -> google.protobuf.Timestamp
+	42,  // 22: restante.v1.TraceEvent.happened_at:type_name -> google.protobuf.Timestamp
+	44,  // 23: restante.v1.TraceEvent.state:type_name -> restante.v1.RecipientState
+	45,  // 24: restante.v1.TraceEvent.reason:type_name -> restante.v1.OutcomeReason
+	42,  // 25: restante.v1.MessageTrace.accepted_at:type_name -> google.protobuf.Timestamp
+	32,  // 26: restante.v1.MessageTrace.events:type_name -> restante.v1.TraceEvent
+	46,  // 27: restante.v1.MessageTrace.checks:type_name -> restante.v1.MessageChecks
+	33,  // 28: restante.v1.TraceMessagesResponse.traces:type_name -> restante.v1.MessageTrace
+	43,  // 29: restante.v1.CheckStoreResponse.job:type_name -> restante.v1.Job
+	43,  // 30: restante.v1.BackupStoreResponse.job:type_name -> restante.v1.Job
+	4,   // 31: restante.v1.AdminService.CreateDomain:input_type -> restante.v1.CreateDomainRequest
+	6,   // 32: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
+	8,   // 33: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
+	10,  // 34: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
+	47,  // 35: restante.v1.AdminService.CreateDomainKeys:input_type -> restante.v1.CreateDomainKeysRequest
+	48,  // 36: restante.v1.AdminService.ListDomainKeys:input_type -> restante.v1.ListDomainKeysRequest
+	49,  // 37: restante.v1.AdminService.ActivateDomainKeys:input_type -> restante.v1.ActivateDomainKeysRequest
+	50,  // 38: restante.v1.AdminService.RevokeDomainKey:input_type -> restante.v1.RevokeDomainKeyRequest
+	51,  // 39: restante.v1.AdminService.DeleteDomainKey:input_type -> restante.v1.DeleteDomainKeyRequest
+	12,  // 40: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
+	14,  // 41: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
+	16,  // 42: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
+	18,  // 43: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
+	20,  // 44: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
+	22,  // 45: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
+	25,  // 46: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
+	27,  // 47: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
+	29,  // 48: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
+	52,  // 49: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
+	53,  // 50: restante.v1.AdminService.GetQueuedMessage:input_type -> restante.v1.GetQueuedMessageRequest
+	54,  // 51: restante.v1.AdminService.HoldQueued:input_type -> restante.v1.HoldQueuedRequest
+	55,  // 52: restante.v1.AdminService.ReleaseQueued:input_type -> restante.v1.ReleaseQueuedRequest
+	56,  // 53: restante.v1.AdminService.ListStandingHolds:input_type -> restante.v1.ListStandingHoldsRequest
+	57,  // 54: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
+	58,  // 55: restante.v1.AdminService.RerouteQueued:input_type -> restante.v1.RerouteQueuedRequest
+	59,  // 56: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
+	31,  // 57: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
+	60,  // 58: restante.v1.AdminService.ListDmarcReports:input_type -> restante.v1.ListDmarcReportsRequest
+	61,  // 59: restante.v1.AdminService.ListDmarcReportRows:input_type -> restante.v1.ListDmarcReportRowsRequest
+	62,  // 60: restante.v1.AdminService.ListFailureReports:input_type -> restante.v1.ListFailureReportsRequest
+	63,  // 61: restante.v1.AdminService.GetFailureReport:input_type -> restante.v1.GetFailureReportRequest
+	64,  // 62: restante.v1.AdminService.ListTlsReports:input_type -> restante.v1.ListTlsReportsRequest
+	65,  // 63: restante.v1.AdminService.ListTlsReportRows:input_type -> restante.v1.ListTlsReportRowsRequest
+	66,  // 64: restante.v1.AdminService.ReplaceForwardingSecret:input_type -> restante.v1.ReplaceForwardingSecretRequest
+	35,  // 65: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
+	37,  // 66: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
+	67,  // 67: restante.v1.AdminService.ListTlsSessions:input_type -> restante.v1.ListTlsSessionsRequest
+	68,  // 68: restante.v1.AdminService.ListFailedAddresses:input_type -> restante.v1.ListFailedAddressesRequest
+	69,  // 69: restante.v1.AdminService.ClearFailedAddresses:input_type -> restante.v1.ClearFailedAddressesRequest
+	70,  // 70: restante.v1.AdminService.ListGreylistTriplets:input_type -> restante.v1.ListGreylistTripletsRequest
+	71,  // 71: restante.v1.AdminService.ListGreylistPasses:input_type -> restante.v1.ListGreylistPassesRequest
+	72,  // 72: restante.v1.AdminService.AllowGreylistPass:input_type -> restante.v1.AllowGreylistPassRequest
+	73,  // 73: restante.v1.AdminService.ClearGreylist:input_type -> restante.v1.ClearGreylistRequest
+	39,  // 74: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
+	5,   // 75: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
+	7,   // 76: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
+	9,   // 77: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
+	11,  // 78: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
+	74,  // 79: restante.v1.AdminService.CreateDomainKeys:output_type -> restante.v1.CreateDomainKeysResponse
+	75,  // 80: restante.v1.AdminService.ListDomainKeys:output_type -> restante.v1.ListDomainKeysResponse
+	76,  // 81: restante.v1.AdminService.ActivateDomainKeys:output_type -> restante.v1.ActivateDomainKeysResponse
+	77,  // 82: restante.v1.AdminService.RevokeDomainKey:output_type -> restante.v1.RevokeDomainKeyResponse
+	78,  // 83: restante.v1.AdminService.DeleteDomainKey:output_type -> restante.v1.DeleteDomainKeyResponse
+	13,  // 84: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
+	15,  // 85: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
+	17,  // 86: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
+	19,  // 87: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
+	21,  // 88: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
+	23,  // 89: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
+	26,  // 90: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
+	28,  // 91: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
+	30,  // 92: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
+	79,  // 93: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
+	80,  // 94: restante.v1.AdminService.GetQueuedMessage:output_type -> restante.v1.GetQueuedMessageResponse
+	81,  // 95: restante.v1.AdminService.HoldQueued:output_type -> restante.v1.HoldQueuedResponse
+	82,  // 96: restante.v1.AdminService.ReleaseQueued:output_type -> restante.v1.ReleaseQueuedResponse
+	83,  // 97: restante.v1.AdminService.ListStandingHolds:output_type -> restante.v1.ListStandingHoldsResponse
+	84,  // 98: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
+	85,  // 99: restante.v1.AdminService.RerouteQueued:output_type -> restante.v1.RerouteQueuedResponse
+	86,  // 100: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
+	34,  // 101: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
+	87,  // 102: restante.v1.AdminService.ListDmarcReports:output_type -> restante.v1.ListDmarcReportsResponse
+	88,  // 103: restante.v1.AdminService.ListDmarcReportRows:output_type -> restante.v1.ListDmarcReportRowsResponse
+	89,  // 104: restante.v1.AdminService.ListFailureReports:output_type -> restante.v1.ListFailureReportsResponse
+	90,  // 105: restante.v1.AdminService.GetFailureReport:output_type -> restante.v1.GetFailureReportResponse
+	91,  // 106: restante.v1.AdminService.ListTlsReports:output_type -> restante.v1.ListTlsReportsResponse
+	92,  // 107: restante.v1.AdminService.ListTlsReportRows:output_type -> restante.v1.ListTlsReportRowsResponse
+	93,  // 108: restante.v1.AdminService.ReplaceForwardingSecret:output_type -> restante.v1.ReplaceForwardingSecretResponse
+	36,  // 109: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
+	38,  // 110: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
+	94,  // 111: restante.v1.AdminService.ListTlsSessions:output_type -> restante.v1.ListTlsSessionsResponse
+	95,  // 112: restante.v1.AdminService.ListFailedAddresses:output_type -> restante.v1.ListFailedAddressesResponse
+	96,  // 113: restante.v1.AdminService.ClearFailedAddresses:output_type -> restante.v1.ClearFailedAddressesResponse
+	97,  // 114: restante.v1.AdminService.ListGreylistTriplets:output_type -> restante.v1.ListGreylistTripletsResponse
+	98,  // 115: restante.v1.AdminService.ListGreylistPasses:output_type -> restante.v1.ListGreylistPassesResponse
+	99,  // 116: restante.v1.AdminService.AllowGreylistPass:output_type -> restante.v1.AllowGreylistPassResponse
+	100, // 117: restante.v1.AdminService.ClearGreylist:output_type -> restante.v1.ClearGreylistResponse
+	40,  // 118: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
+	75,  // [75:119] is the sub-list for method output_type
+	31,  // [31:75] is the sub-list for method input_type
+	31,  // [31:31] is the sub-list for extension type_name
+	31,  // [31:31] is the sub-list for extension extendee
+	0,   // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_admin_proto_init() }
@@ -3038,6 +3043,7 @@ func file_restante_v1_admin_proto_init() {
 	}
 	file_restante_v1_checks_proto_init()
 	file_restante_v1_failure_reports_proto_init()
+	file_restante_v1_forwarding_proto_init()
 	file_restante_v1_greylist_proto_init()
 	file_restante_v1_job_proto_init()
 	file_restante_v1_queue_proto_init()

@@ -21,49 +21,50 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_CreateDomain_FullMethodName         = "/restante.v1.AdminService/CreateDomain"
-	AdminService_ListDomains_FullMethodName          = "/restante.v1.AdminService/ListDomains"
-	AdminService_UpdateDomain_FullMethodName         = "/restante.v1.AdminService/UpdateDomain"
-	AdminService_DeleteDomain_FullMethodName         = "/restante.v1.AdminService/DeleteDomain"
-	AdminService_CreateDomainKeys_FullMethodName     = "/restante.v1.AdminService/CreateDomainKeys"
-	AdminService_ListDomainKeys_FullMethodName       = "/restante.v1.AdminService/ListDomainKeys"
-	AdminService_ActivateDomainKeys_FullMethodName   = "/restante.v1.AdminService/ActivateDomainKeys"
-	AdminService_RevokeDomainKey_FullMethodName      = "/restante.v1.AdminService/RevokeDomainKey"
-	AdminService_DeleteDomainKey_FullMethodName      = "/restante.v1.AdminService/DeleteDomainKey"
-	AdminService_CreateAccount_FullMethodName        = "/restante.v1.AdminService/CreateAccount"
-	AdminService_GetAccount_FullMethodName           = "/restante.v1.AdminService/GetAccount"
-	AdminService_ListAccounts_FullMethodName         = "/restante.v1.AdminService/ListAccounts"
-	AdminService_UpdateAccount_FullMethodName        = "/restante.v1.AdminService/UpdateAccount"
-	AdminService_SetPassword_FullMethodName          = "/restante.v1.AdminService/SetPassword"
-	AdminService_DeleteAccount_FullMethodName        = "/restante.v1.AdminService/DeleteAccount"
-	AdminService_CreateAlias_FullMethodName          = "/restante.v1.AdminService/CreateAlias"
-	AdminService_ListAliases_FullMethodName          = "/restante.v1.AdminService/ListAliases"
-	AdminService_DeleteAlias_FullMethodName          = "/restante.v1.AdminService/DeleteAlias"
-	AdminService_ListQueue_FullMethodName            = "/restante.v1.AdminService/ListQueue"
-	AdminService_GetQueuedMessage_FullMethodName     = "/restante.v1.AdminService/GetQueuedMessage"
-	AdminService_HoldQueued_FullMethodName           = "/restante.v1.AdminService/HoldQueued"
-	AdminService_ReleaseQueued_FullMethodName        = "/restante.v1.AdminService/ReleaseQueued"
-	AdminService_ListStandingHolds_FullMethodName    = "/restante.v1.AdminService/ListStandingHolds"
-	AdminService_RetryQueued_FullMethodName          = "/restante.v1.AdminService/RetryQueued"
-	AdminService_RerouteQueued_FullMethodName        = "/restante.v1.AdminService/RerouteQueued"
-	AdminService_RemoveQueued_FullMethodName         = "/restante.v1.AdminService/RemoveQueued"
-	AdminService_TraceMessages_FullMethodName        = "/restante.v1.AdminService/TraceMessages"
-	AdminService_ListDmarcReports_FullMethodName     = "/restante.v1.AdminService/ListDmarcReports"
-	AdminService_ListDmarcReportRows_FullMethodName  = "/restante.v1.AdminService/ListDmarcReportRows"
-	AdminService_ListFailureReports_FullMethodName   = "/restante.v1.AdminService/ListFailureReports"
-	AdminService_GetFailureReport_FullMethodName     = "/restante.v1.AdminService/GetFailureReport"
-	AdminService_ListTlsReports_FullMethodName       = "/restante.v1.AdminService/ListTlsReports"
-	AdminService_ListTlsReportRows_FullMethodName    = "/restante.v1.AdminService/ListTlsReportRows"
-	AdminService_CheckStore_FullMethodName           = "/restante.v1.AdminService/CheckStore"
-	AdminService_BackupStore_FullMethodName          = "/restante.v1.AdminService/BackupStore"
-	AdminService_ListTlsSessions_FullMethodName      = "/restante.v1.AdminService/ListTlsSessions"
-	AdminService_ListFailedAddresses_FullMethodName  = "/restante.v1.AdminService/ListFailedAddresses"
-	AdminService_ClearFailedAddresses_FullMethodName = "/restante.v1.AdminService/ClearFailedAddresses"
-	AdminService_ListGreylistTriplets_FullMethodName = "/restante.v1.AdminService/ListGreylistTriplets"
-	AdminService_ListGreylistPasses_FullMethodName   = "/restante.v1.AdminService/ListGreylistPasses"
-	AdminService_AllowGreylistPass_FullMethodName    = "/restante.v1.AdminService/AllowGreylistPass"
-	AdminService_ClearGreylist_FullMethodName        = "/restante.v1.AdminService/ClearGreylist"
-	AdminService_GetStatistics_FullMethodName        = "/restante.v1.AdminService/GetStatistics"
+	AdminService_CreateDomain_FullMethodName            = "/restante.v1.AdminService/CreateDomain"
+	AdminService_ListDomains_FullMethodName             = "/restante.v1.AdminService/ListDomains"
+	AdminService_UpdateDomain_FullMethodName            = "/restante.v1.AdminService/UpdateDomain"
+	AdminService_DeleteDomain_FullMethodName            = "/restante.v1.AdminService/DeleteDomain"
+	AdminService_CreateDomainKeys_FullMethodName        = "/restante.v1.AdminService/CreateDomainKeys"
+	AdminService_ListDomainKeys_FullMethodName          = "/restante.v1.AdminService/ListDomainKeys"
+	AdminService_ActivateDomainKeys_FullMethodName      = "/restante.v1.AdminService/ActivateDomainKeys"
+	AdminService_RevokeDomainKey_FullMethodName         = "/restante.v1.AdminService/RevokeDomainKey"
+	AdminService_DeleteDomainKey_FullMethodName         = "/restante.v1.AdminService/DeleteDomainKey"
+	AdminService_CreateAccount_FullMethodName           = "/restante.v1.AdminService/CreateAccount"
+	AdminService_GetAccount_FullMethodName              = "/restante.v1.AdminService/GetAccount"
+	AdminService_ListAccounts_FullMethodName            = "/restante.v1.AdminService/ListAccounts"
+	AdminService_UpdateAccount_FullMethodName           = "/restante.v1.AdminService/UpdateAccount"
+	AdminService_SetPassword_FullMethodName             = "/restante.v1.AdminService/SetPassword"
+	AdminService_DeleteAccount_FullMethodName           = "/restante.v1.AdminService/DeleteAccount"
+	AdminService_CreateAlias_FullMethodName             = "/restante.v1.AdminService/CreateAlias"
+	AdminService_ListAliases_FullMethodName             = "/restante.v1.AdminService/ListAliases"
+	AdminService_DeleteAlias_FullMethodName             = "/restante.v1.AdminService/DeleteAlias"
+	AdminService_ListQueue_FullMethodName               = "/restante.v1.AdminService/ListQueue"
+	AdminService_GetQueuedMessage_FullMethodName        = "/restante.v1.AdminService/GetQueuedMessage"
+	AdminService_HoldQueued_FullMethodName              = "/restante.v1.AdminService/HoldQueued"
+	AdminService_ReleaseQueued_FullMethodName           = "/restante.v1.AdminService/ReleaseQueued"
+	AdminService_ListStandingHolds_FullMethodName       = "/restante.v1.AdminService/ListStandingHolds"
+	AdminService_RetryQueued_FullMethodName             = "/restante.v1.AdminService/RetryQueued"
+	AdminService_RerouteQueued_FullMethodName           = "/restante.v1.AdminService/RerouteQueued"
+	AdminService_RemoveQueued_FullMethodName            = "/restante.v1.AdminService/RemoveQueued"
+	AdminService_TraceMessages_FullMethodName           = "/restante.v1.AdminService/TraceMessages"
+	AdminService_ListDmarcReports_FullMethodName        = "/restante.v1.AdminService/ListDmarcReports"
+	AdminService_ListDmarcReportRows_FullMethodName     = "/restante.v1.AdminService/ListDmarcReportRows"
+	AdminService_ListFailureReports_FullMethodName      = "/restante.v1.AdminService/ListFailureReports"
+	AdminService_GetFailureReport_FullMethodName        = "/restante.v1.AdminService/GetFailureReport"
+	AdminService_ListTlsReports_FullMethodName          = "/restante.v1.AdminService/ListTlsReports"
+	AdminService_ListTlsReportRows_FullMethodName       = "/restante.v1.AdminService/ListTlsReportRows"
+	AdminService_ReplaceForwardingSecret_FullMethodName = "/restante.v1.AdminService/ReplaceForwardingSecret"
+	AdminService_CheckStore_FullMethodName              = "/restante.v1.AdminService/CheckStore"
+	AdminService_BackupStore_FullMethodName             = "/restante.v1.AdminService/BackupStore"
+	AdminService_ListTlsSessions_FullMethodName         = "/restante.v1.AdminService/ListTlsSessions"
+	AdminService_ListFailedAddresses_FullMethodName     = "/restante.v1.AdminService/ListFailedAddresses"
+	AdminService_ClearFailedAddresses_FullMethodName    = "/restante.v1.AdminService/ClearFailedAddresses"
+	AdminService_ListGreylistTriplets_FullMethodName    = "/restante.v1.AdminService/ListGreylistTriplets"
+	AdminService_ListGreylistPasses_FullMethodName      = "/restante.v1.AdminService/ListGreylistPasses"
+	AdminService_AllowGreylistPass_FullMethodName       = "/restante.v1.AdminService/AllowGreylistPass"
+	AdminService_ClearGreylist_FullMethodName           = "/restante.v1.AdminService/ClearGreylist"
+	AdminService_GetStatistics_FullMethodName           = "/restante.v1.AdminService/GetStatistics"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -156,6 +157,10 @@ type AdminServiceClient interface {
 	ListTlsReports(ctx context.Context, in *ListTlsReportsRequest, opts ...grpc.CallOption) (*ListTlsReportsResponse, error)
 	// Lists the rows of a TLS report. Errors: REPORT_NOT_FOUND.
 	ListTlsReportRows(ctx context.Context, in *ListTlsReportRowsRequest, opts ...grpc.CallOption) (*ListTlsReportRowsResponse, error)
+	// Replaces the secret of the rewritten reverse-paths of forwarded mail (SRS), which the server also does every 30 days.
+	// The new one writes; earlier ones prove paths for 23 days, or are revoked at once, which is for a secret that somebody
+	// else has. A repeat replaces it again.
+	ReplaceForwardingSecret(ctx context.Context, in *ReplaceForwardingSecretRequest, opts ...grpc.CallOption) (*ReplaceForwardingSecretResponse, error)
 	// Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
 	CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (*CheckStoreResponse, error)
 	// Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
@@ -524,6 +529,16 @@ func (c *adminServiceClient) ListTlsReportRows(ctx context.Context, in *ListTlsR
 	return out, nil
 }
 
+func (c *adminServiceClient) ReplaceForwardingSecret(ctx context.Context, in *ReplaceForwardingSecretRequest, opts ...grpc.CallOption) (*ReplaceForwardingSecretResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReplaceForwardingSecretResponse)
+	err := c.cc.Invoke(ctx, AdminService_ReplaceForwardingSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (*CheckStoreResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CheckStoreResponse)
@@ -714,6 +729,10 @@ type AdminServiceServer interface {
 	ListTlsReports(context.Context, *ListTlsReportsRequest) (*ListTlsReportsResponse, error)
 	// Lists the rows of a TLS report. Errors: REPORT_NOT_FOUND.
 	ListTlsReportRows(context.Context, *ListTlsReportRowsRequest) (*ListTlsReportRowsResponse, error)
+	// Replaces the secret of the rewritten reverse-paths of forwarded mail (SRS), which the server also does every 30 days.
+	// The new one writes; earlier ones prove paths for 23 days, or are revoked at once, which is for a secret that somebody
+	// else has. A repeat replaces it again.
+	ReplaceForwardingSecret(context.Context, *ReplaceForwardingSecretRequest) (*ReplaceForwardingSecretResponse, error)
 	// Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
 	CheckStore(context.Context, *CheckStoreRequest) (*CheckStoreResponse, error)
 	// Starts a job that writes a backup of the running store into an empty directory of the core's machine. A backup that
@@ -850,6 +869,9 @@ func (UnimplementedAdminServiceServer) ListTlsReports(context.Context, *ListTlsR
 }
 func (UnimplementedAdminServiceServer) ListTlsReportRows(context.Context, *ListTlsReportRowsRequest) (*ListTlsReportRowsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTlsReportRows not implemented")
+}
+func (UnimplementedAdminServiceServer) ReplaceForwardingSecret(context.Context, *ReplaceForwardingSecretRequest) (*ReplaceForwardingSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReplaceForwardingSecret not implemented")
 }
 func (UnimplementedAdminServiceServer) CheckStore(context.Context, *CheckStoreRequest) (*CheckStoreResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckStore not implemented")
@@ -1496,6 +1518,24 @@ func _AdminService_ListTlsReportRows_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ReplaceForwardingSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReplaceForwardingSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ReplaceForwardingSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ReplaceForwardingSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ReplaceForwardingSecret(ctx, req.(*ReplaceForwardingSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_CheckStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckStoreRequest)
 	if err := dec(in); err != nil {
@@ -1814,6 +1854,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTlsReportRows",
 			Handler:    _AdminService_ListTlsReportRows_Handler,
+		},
+		{
+			MethodName: "ReplaceForwardingSecret",
+			Handler:    _AdminService_ReplaceForwardingSecret_Handler,
 		},
 		{
 			MethodName: "CheckStore",

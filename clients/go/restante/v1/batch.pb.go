@@ -183,6 +183,7 @@ type Operation struct {
 	//	*Operation_GetFailureReport
 	//	*Operation_ListTlsReports
 	//	*Operation_ListTlsReportRows
+	//	*Operation_ReplaceForwardingSecret
 	//	*Operation_CreateAccount
 	//	*Operation_GetAccount
 	//	*Operation_ListAccounts
@@ -862,6 +863,15 @@ func (x *Operation) GetListTlsReportRows() *ListTlsReportRowsRequest {
 	return nil
 }
 
+func (x *Operation) GetReplaceForwardingSecret() *ReplaceForwardingSecretRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ReplaceForwardingSecret); ok {
+			return x.ReplaceForwardingSecret
+		}
+	}
+	return nil
+}
+
 func (x *Operation) GetCreateAccount() *CreateAccountRequest {
 	if x != nil {
 		if x, ok := x.Request.(*Operation_CreateAccount); ok {
@@ -1475,6 +1485,10 @@ type Operation_ListTlsReportRows struct {
 	ListTlsReportRows *ListTlsReportRowsRequest `protobuf:"bytes,163,opt,name=list_tls_report_rows,json=listTlsReportRows,proto3,oneof"` // ListTlsReportRows.
 }
 
+type Operation_ReplaceForwardingSecret struct {
+	ReplaceForwardingSecret *ReplaceForwardingSecretRequest `protobuf:"bytes,175,opt,name=replace_forwarding_secret,json=replaceForwardingSecret,proto3,oneof"` // ReplaceForwardingSecret.
+}
+
 type Operation_CreateAccount struct {
 	CreateAccount *CreateAccountRequest `protobuf:"bytes,69,opt,name=create_account,json=createAccount,proto3,oneof"` // CreateAccount.
 }
@@ -1759,6 +1773,8 @@ func (*Operation_ListTlsReports) isOperation_Request() {}
 
 func (*Operation_ListTlsReportRows) isOperation_Request() {}
 
+func (*Operation_ReplaceForwardingSecret) isOperation_Request() {}
+
 func (*Operation_CreateAccount) isOperation_Request() {}
 
 func (*Operation_GetAccount) isOperation_Request() {}
@@ -1914,6 +1930,7 @@ type OperationResult struct {
 	//	*OperationResult_GetFailureReport
 	//	*OperationResult_ListTlsReports
 	//	*OperationResult_ListTlsReportRows
+	//	*OperationResult_ReplaceForwardingSecret
 	//	*OperationResult_CreateAccount
 	//	*OperationResult_GetAccount
 	//	*OperationResult_ListAccounts
@@ -2558,6 +2575,15 @@ func (x *OperationResult) GetListTlsReportRows() *ListTlsReportRowsResponse {
 	return nil
 }
 
+func (x *OperationResult) GetReplaceForwardingSecret() *ReplaceForwardingSecretResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ReplaceForwardingSecret); ok {
+			return x.ReplaceForwardingSecret
+		}
+	}
+	return nil
+}
+
 func (x *OperationResult) GetCreateAccount() *CreateAccountResponse {
 	if x != nil {
 		if x, ok := x.Response.(*OperationResult_CreateAccount); ok {
@@ -3171,6 +3197,10 @@ type OperationResult_ListTlsReportRows struct {
 	ListTlsReportRows *ListTlsReportRowsResponse `protobuf:"bytes,163,opt,name=list_tls_report_rows,json=listTlsReportRows,proto3,oneof"` // ListTlsReportRows.
 }
 
+type OperationResult_ReplaceForwardingSecret struct {
+	ReplaceForwardingSecret *ReplaceForwardingSecretResponse `protobuf:"bytes,175,opt,name=replace_forwarding_secret,json=replaceForwardingSecret,proto3,oneof"` // ReplaceForwardingSecret.
+}
+
 type OperationResult_CreateAccount struct {
 	CreateAccount *CreateAccountResponse `protobuf:"bytes,69,opt,name=create_account,json=createAccount,proto3,oneof"` // CreateAccount.
 }
@@ -3455,6 +3485,8 @@ func (*OperationResult_ListTlsReports) isOperationResult_Response() {}
 
 func (*OperationResult_ListTlsReportRows) isOperationResult_Response() {}
 
+func (*OperationResult_ReplaceForwardingSecret) isOperationResult_Response() {}
+
 func (*OperationResult_CreateAccount) isOperationResult_Response() {}
 
 func (*OperationResult_GetAccount) isOperationResult_Response() {}
@@ -3737,11 +3769,11 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a!restante/v1/failure_reports.proto\x1a\x18restante/v1/folder.proto\x1a\x1arestante/v1/greylist.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\x1a\x1drestante/v1/tls_reports.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a!restante/v1/failure_reports.proto\x1a\x18restante/v1/folder.proto\x1a\x1crestante/v1/forwarding.proto\x1a\x1arestante/v1/greylist.proto\x1a\x15restante/v1/job.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/queue.proto\x1a\x19restante/v1/reports.proto\x1a\x19restante/v1/session.proto\x1a\x19restante/v1/signing.proto\x1a\x1crestante/v1/submission.proto\x1a\x1arestante/v1/outcomes.proto\x1a\x15restante/v1/tls.proto\x1a\x1drestante/v1/tls_reports.proto\x1a\x1brestante/v1/transport.proto\"~\n" +
 	"\tReference\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12%\n" +
 	"\x0eresponse_field\x18\x02 \x01(\tR\rresponseField\x12#\n" +
-	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\x9d@\n" +
+	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\x89A\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -3818,7 +3850,8 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x14list_failure_reports\x18\x9b\x01 \x01(\v2&.restante.v1.ListFailureReportsRequestH\x00R\x12listFailureReports\x12U\n" +
 	"\x12get_failure_report\x18\x9c\x01 \x01(\v2$.restante.v1.GetFailureReportRequestH\x00R\x10getFailureReport\x12O\n" +
 	"\x10list_tls_reports\x18\xa2\x01 \x01(\v2\".restante.v1.ListTlsReportsRequestH\x00R\x0elistTlsReports\x12Y\n" +
-	"\x14list_tls_report_rows\x18\xa3\x01 \x01(\v2%.restante.v1.ListTlsReportRowsRequestH\x00R\x11listTlsReportRows\x12J\n" +
+	"\x14list_tls_report_rows\x18\xa3\x01 \x01(\v2%.restante.v1.ListTlsReportRowsRequestH\x00R\x11listTlsReportRows\x12j\n" +
+	"\x19replace_forwarding_secret\x18\xaf\x01 \x01(\v2+.restante.v1.ReplaceForwardingSecretRequestH\x00R\x17replaceForwardingSecret\x12J\n" +
 	"\x0ecreate_account\x18E \x01(\v2!.restante.v1.CreateAccountRequestH\x00R\rcreateAccount\x12A\n" +
 	"\vget_account\x18F \x01(\v2\x1e.restante.v1.GetAccountRequestH\x00R\n" +
 	"getAccount\x12G\n" +
@@ -3866,7 +3899,7 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x14list_greylist_passes\x18\x97\x01 \x01(\v2&.restante.v1.ListGreylistPassesRequestH\x00R\x12listGreylistPasses\x12X\n" +
 	"\x13allow_greylist_pass\x18\x98\x01 \x01(\v2%.restante.v1.AllowGreylistPassRequestH\x00R\x11allowGreylistPass\x12K\n" +
 	"\x0eclear_greylist\x18\x99\x01 \x01(\v2!.restante.v1.ClearGreylistRequestH\x00R\rclearGreylistB\t\n" +
-	"\arequest\"\xb0?\n" +
+	"\arequest\"\x9d@\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -3936,7 +3969,8 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x14list_failure_reports\x18\x9b\x01 \x01(\v2'.restante.v1.ListFailureReportsResponseH\x00R\x12listFailureReports\x12V\n" +
 	"\x12get_failure_report\x18\x9c\x01 \x01(\v2%.restante.v1.GetFailureReportResponseH\x00R\x10getFailureReport\x12P\n" +
 	"\x10list_tls_reports\x18\xa2\x01 \x01(\v2#.restante.v1.ListTlsReportsResponseH\x00R\x0elistTlsReports\x12Z\n" +
-	"\x14list_tls_report_rows\x18\xa3\x01 \x01(\v2&.restante.v1.ListTlsReportRowsResponseH\x00R\x11listTlsReportRows\x12K\n" +
+	"\x14list_tls_report_rows\x18\xa3\x01 \x01(\v2&.restante.v1.ListTlsReportRowsResponseH\x00R\x11listTlsReportRows\x12k\n" +
+	"\x19replace_forwarding_secret\x18\xaf\x01 \x01(\v2,.restante.v1.ReplaceForwardingSecretResponseH\x00R\x17replaceForwardingSecret\x12K\n" +
 	"\x0ecreate_account\x18E \x01(\v2\".restante.v1.CreateAccountResponseH\x00R\rcreateAccount\x12B\n" +
 	"\vget_account\x18F \x01(\v2\x1f.restante.v1.GetAccountResponseH\x00R\n" +
 	"getAccount\x12H\n" +
@@ -4087,149 +4121,151 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*GetFailureReportRequest)(nil),          // 64: restante.v1.GetFailureReportRequest
 	(*ListTlsReportsRequest)(nil),            // 65: restante.v1.ListTlsReportsRequest
 	(*ListTlsReportRowsRequest)(nil),         // 66: restante.v1.ListTlsReportRowsRequest
-	(*CreateAccountRequest)(nil),             // 67: restante.v1.CreateAccountRequest
-	(*GetAccountRequest)(nil),                // 68: restante.v1.GetAccountRequest
-	(*ListAccountsRequest)(nil),              // 69: restante.v1.ListAccountsRequest
-	(*UpdateAccountRequest)(nil),             // 70: restante.v1.UpdateAccountRequest
-	(*SetPasswordRequest)(nil),               // 71: restante.v1.SetPasswordRequest
-	(*DeleteAccountRequest)(nil),             // 72: restante.v1.DeleteAccountRequest
-	(*CreateAliasRequest)(nil),               // 73: restante.v1.CreateAliasRequest
-	(*ListAliasesRequest)(nil),               // 74: restante.v1.ListAliasesRequest
-	(*DeleteAliasRequest)(nil),               // 75: restante.v1.DeleteAliasRequest
-	(*ListQueueRequest)(nil),                 // 76: restante.v1.ListQueueRequest
-	(*RetryQueuedRequest)(nil),               // 77: restante.v1.RetryQueuedRequest
-	(*RemoveQueuedRequest)(nil),              // 78: restante.v1.RemoveQueuedRequest
-	(*HoldQueuedRequest)(nil),                // 79: restante.v1.HoldQueuedRequest
-	(*ReleaseQueuedRequest)(nil),             // 80: restante.v1.ReleaseQueuedRequest
-	(*RerouteQueuedRequest)(nil),             // 81: restante.v1.RerouteQueuedRequest
-	(*GetQueuedMessageRequest)(nil),          // 82: restante.v1.GetQueuedMessageRequest
-	(*ListStandingHoldsRequest)(nil),         // 83: restante.v1.ListStandingHoldsRequest
-	(*TraceMessagesRequest)(nil),             // 84: restante.v1.TraceMessagesRequest
-	(*GetStatisticsRequest)(nil),             // 85: restante.v1.GetStatisticsRequest
-	(*GetChangeNumbersRequest)(nil),          // 86: restante.v1.GetChangeNumbersRequest
-	(*GetServerRequest)(nil),                 // 87: restante.v1.GetServerRequest
-	(*AcceptSubmissionRequest)(nil),          // 88: restante.v1.AcceptSubmissionRequest
-	(*AcceptMessageRequest)(nil),             // 89: restante.v1.AcceptMessageRequest
-	(*CheckStoreRequest)(nil),                // 90: restante.v1.CheckStoreRequest
-	(*BackupStoreRequest)(nil),               // 91: restante.v1.BackupStoreRequest
-	(*GetJobRequest)(nil),                    // 92: restante.v1.GetJobRequest
-	(*ListJobsRequest)(nil),                  // 93: restante.v1.ListJobsRequest
-	(*ListJobFindingsRequest)(nil),           // 94: restante.v1.ListJobFindingsRequest
-	(*CancelJobRequest)(nil),                 // 95: restante.v1.CancelJobRequest
-	(*GetStsPolicyRequest)(nil),              // 96: restante.v1.GetStsPolicyRequest
-	(*StoreStsPolicyRequest)(nil),            // 97: restante.v1.StoreStsPolicyRequest
-	(*ReportTlsSessionsRequest)(nil),         // 98: restante.v1.ReportTlsSessionsRequest
-	(*LeaseTlsReportsRequest)(nil),           // 99: restante.v1.LeaseTlsReportsRequest
-	(*SettleTlsReportRequest)(nil),           // 100: restante.v1.SettleTlsReportRequest
-	(*ListTlsSessionsRequest)(nil),           // 101: restante.v1.ListTlsSessionsRequest
-	(*ListFailedAddressesRequest)(nil),       // 102: restante.v1.ListFailedAddressesRequest
-	(*ClearFailedAddressesRequest)(nil),      // 103: restante.v1.ClearFailedAddressesRequest
-	(*ListGreylistTripletsRequest)(nil),      // 104: restante.v1.ListGreylistTripletsRequest
-	(*ListGreylistPassesRequest)(nil),        // 105: restante.v1.ListGreylistPassesRequest
-	(*AllowGreylistPassRequest)(nil),         // 106: restante.v1.AllowGreylistPassRequest
-	(*ClearGreylistRequest)(nil),             // 107: restante.v1.ClearGreylistRequest
-	(*status.Status)(nil),                    // 108: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 109: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 110: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 111: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 112: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 113: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 114: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 115: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 116: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 117: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 118: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 119: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 120: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 121: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 122: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 123: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 124: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 125: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 126: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 127: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 128: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 129: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 130: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 131: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 132: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 133: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 134: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 135: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 136: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 137: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 138: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 139: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 140: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 141: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 142: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 143: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 144: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 145: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 146: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 147: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 148: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 149: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 150: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 151: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 152: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 153: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 154: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 155: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 156: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 157: restante.v1.DeleteDomainResponse
-	(*CreateDomainKeysResponse)(nil),         // 158: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),           // 159: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),       // 160: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),          // 161: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),          // 162: restante.v1.DeleteDomainKeyResponse
-	(*ListDmarcReportsResponse)(nil),         // 163: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil),      // 164: restante.v1.ListDmarcReportRowsResponse
-	(*ListFailureReportsResponse)(nil),       // 165: restante.v1.ListFailureReportsResponse
-	(*GetFailureReportResponse)(nil),         // 166: restante.v1.GetFailureReportResponse
-	(*ListTlsReportsResponse)(nil),           // 167: restante.v1.ListTlsReportsResponse
-	(*ListTlsReportRowsResponse)(nil),        // 168: restante.v1.ListTlsReportRowsResponse
-	(*CreateAccountResponse)(nil),            // 169: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 170: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 171: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 172: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 173: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 174: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 175: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 176: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 177: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 178: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 179: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 180: restante.v1.RemoveQueuedResponse
-	(*HoldQueuedResponse)(nil),               // 181: restante.v1.HoldQueuedResponse
-	(*ReleaseQueuedResponse)(nil),            // 182: restante.v1.ReleaseQueuedResponse
-	(*RerouteQueuedResponse)(nil),            // 183: restante.v1.RerouteQueuedResponse
-	(*GetQueuedMessageResponse)(nil),         // 184: restante.v1.GetQueuedMessageResponse
-	(*ListStandingHoldsResponse)(nil),        // 185: restante.v1.ListStandingHoldsResponse
-	(*TraceMessagesResponse)(nil),            // 186: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 187: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 188: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 189: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 190: restante.v1.AcceptSubmissionResponse
-	(*AcceptMessageResponse)(nil),            // 191: restante.v1.AcceptMessageResponse
-	(*CheckStoreResponse)(nil),               // 192: restante.v1.CheckStoreResponse
-	(*BackupStoreResponse)(nil),              // 193: restante.v1.BackupStoreResponse
-	(*GetJobResponse)(nil),                   // 194: restante.v1.GetJobResponse
-	(*ListJobsResponse)(nil),                 // 195: restante.v1.ListJobsResponse
-	(*ListJobFindingsResponse)(nil),          // 196: restante.v1.ListJobFindingsResponse
-	(*CancelJobResponse)(nil),                // 197: restante.v1.CancelJobResponse
-	(*GetStsPolicyResponse)(nil),             // 198: restante.v1.GetStsPolicyResponse
-	(*StoreStsPolicyResponse)(nil),           // 199: restante.v1.StoreStsPolicyResponse
-	(*ReportTlsSessionsResponse)(nil),        // 200: restante.v1.ReportTlsSessionsResponse
-	(*LeaseTlsReportsResponse)(nil),          // 201: restante.v1.LeaseTlsReportsResponse
-	(*SettleTlsReportResponse)(nil),          // 202: restante.v1.SettleTlsReportResponse
-	(*ListTlsSessionsResponse)(nil),          // 203: restante.v1.ListTlsSessionsResponse
-	(*ListFailedAddressesResponse)(nil),      // 204: restante.v1.ListFailedAddressesResponse
-	(*ClearFailedAddressesResponse)(nil),     // 205: restante.v1.ClearFailedAddressesResponse
-	(*ListGreylistTripletsResponse)(nil),     // 206: restante.v1.ListGreylistTripletsResponse
-	(*ListGreylistPassesResponse)(nil),       // 207: restante.v1.ListGreylistPassesResponse
-	(*AllowGreylistPassResponse)(nil),        // 208: restante.v1.AllowGreylistPassResponse
-	(*ClearGreylistResponse)(nil),            // 209: restante.v1.ClearGreylistResponse
+	(*ReplaceForwardingSecretRequest)(nil),   // 67: restante.v1.ReplaceForwardingSecretRequest
+	(*CreateAccountRequest)(nil),             // 68: restante.v1.CreateAccountRequest
+	(*GetAccountRequest)(nil),                // 69: restante.v1.GetAccountRequest
+	(*ListAccountsRequest)(nil),              // 70: restante.v1.ListAccountsRequest
+	(*UpdateAccountRequest)(nil),             // 71: restante.v1.UpdateAccountRequest
+	(*SetPasswordRequest)(nil),               // 72: restante.v1.SetPasswordRequest
+	(*DeleteAccountRequest)(nil),             // 73: restante.v1.DeleteAccountRequest
+	(*CreateAliasRequest)(nil),               // 74: restante.v1.CreateAliasRequest
+	(*ListAliasesRequest)(nil),               // 75: restante.v1.ListAliasesRequest
+	(*DeleteAliasRequest)(nil),               // 76: restante.v1.DeleteAliasRequest
+	(*ListQueueRequest)(nil),                 // 77: restante.v1.ListQueueRequest
+	(*RetryQueuedRequest)(nil),               // 78: restante.v1.RetryQueuedRequest
+	(*RemoveQueuedRequest)(nil),              // 79: restante.v1.RemoveQueuedRequest
+	(*HoldQueuedRequest)(nil),                // 80: restante.v1.HoldQueuedRequest
+	(*ReleaseQueuedRequest)(nil),             // 81: restante.v1.ReleaseQueuedRequest
+	(*RerouteQueuedRequest)(nil),             // 82: restante.v1.RerouteQueuedRequest
+	(*GetQueuedMessageRequest)(nil),          // 83: restante.v1.GetQueuedMessageRequest
+	(*ListStandingHoldsRequest)(nil),         // 84: restante.v1.ListStandingHoldsRequest
+	(*TraceMessagesRequest)(nil),             // 85: restante.v1.TraceMessagesRequest
+	(*GetStatisticsRequest)(nil),             // 86: restante.v1.GetStatisticsRequest
+	(*GetChangeNumbersRequest)(nil),          // 87: restante.v1.GetChangeNumbersRequest
+	(*GetServerRequest)(nil),                 // 88: restante.v1.GetServerRequest
+	(*AcceptSubmissionRequest)(nil),          // 89: restante.v1.AcceptSubmissionRequest
+	(*AcceptMessageRequest)(nil),             // 90: restante.v1.AcceptMessageRequest
+	(*CheckStoreRequest)(nil),                // 91: restante.v1.CheckStoreRequest
+	(*BackupStoreRequest)(nil),               // 92: restante.v1.BackupStoreRequest
+	(*GetJobRequest)(nil),                    // 93: restante.v1.GetJobRequest
+	(*ListJobsRequest)(nil),                  // 94: restante.v1.ListJobsRequest
+	(*ListJobFindingsRequest)(nil),           // 95: restante.v1.ListJobFindingsRequest
+	(*CancelJobRequest)(nil),                 // 96: restante.v1.CancelJobRequest
+	(*GetStsPolicyRequest)(nil),              // 97: restante.v1.GetStsPolicyRequest
+	(*StoreStsPolicyRequest)(nil),            // 98: restante.v1.StoreStsPolicyRequest
+	(*ReportTlsSessionsRequest)(nil),         // 99: restante.v1.ReportTlsSessionsRequest
+	(*LeaseTlsReportsRequest)(nil),           // 100: restante.v1.LeaseTlsReportsRequest
+	(*SettleTlsReportRequest)(nil),           // 101: restante.v1.SettleTlsReportRequest
+	(*ListTlsSessionsRequest)(nil),           // 102: restante.v1.ListTlsSessionsRequest
+	(*ListFailedAddressesRequest)(nil),       // 103: restante.v1.ListFailedAddressesRequest
+	(*ClearFailedAddressesRequest)(nil),      // 104: restante.v1.ClearFailedAddressesRequest
+	(*ListGreylistTripletsRequest)(nil),      // 105: restante.v1.ListGreylistTripletsRequest
+	(*ListGreylistPassesRequest)(nil),        // 106: restante.v1.ListGreylistPassesRequest
+	(*AllowGreylistPassRequest)(nil),         // 107: restante.v1.AllowGreylistPassRequest
+	(*ClearGreylistRequest)(nil),             // 108: restante.v1.ClearGreylistRequest
+	(*status.Status)(nil),                    // 109: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 110: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 111: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 112: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 113: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 114: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 115: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 116: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 117: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 118: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 119: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 120: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 121: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 122: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 123: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 124: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 125: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 126: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 127: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 128: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 129: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 130: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 131: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 132: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 133: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 134: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 135: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 136: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 137: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 138: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 139: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 140: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 141: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 142: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 143: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 144: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 145: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 146: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 147: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 148: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 149: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 150: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 151: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 152: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 153: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 154: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 155: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 156: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 157: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 158: restante.v1.DeleteDomainResponse
+	(*CreateDomainKeysResponse)(nil),         // 159: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),           // 160: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),       // 161: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),          // 162: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),          // 163: restante.v1.DeleteDomainKeyResponse
+	(*ListDmarcReportsResponse)(nil),         // 164: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),      // 165: restante.v1.ListDmarcReportRowsResponse
+	(*ListFailureReportsResponse)(nil),       // 166: restante.v1.ListFailureReportsResponse
+	(*GetFailureReportResponse)(nil),         // 167: restante.v1.GetFailureReportResponse
+	(*ListTlsReportsResponse)(nil),           // 168: restante.v1.ListTlsReportsResponse
+	(*ListTlsReportRowsResponse)(nil),        // 169: restante.v1.ListTlsReportRowsResponse
+	(*ReplaceForwardingSecretResponse)(nil),  // 170: restante.v1.ReplaceForwardingSecretResponse
+	(*CreateAccountResponse)(nil),            // 171: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 172: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 173: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 174: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 175: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 176: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 177: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 178: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 179: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 180: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 181: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 182: restante.v1.RemoveQueuedResponse
+	(*HoldQueuedResponse)(nil),               // 183: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),            // 184: restante.v1.ReleaseQueuedResponse
+	(*RerouteQueuedResponse)(nil),            // 185: restante.v1.RerouteQueuedResponse
+	(*GetQueuedMessageResponse)(nil),         // 186: restante.v1.GetQueuedMessageResponse
+	(*ListStandingHoldsResponse)(nil),        // 187: restante.v1.ListStandingHoldsResponse
+	(*TraceMessagesResponse)(nil),            // 188: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 189: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 190: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 191: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 192: restante.v1.AcceptSubmissionResponse
+	(*AcceptMessageResponse)(nil),            // 193: restante.v1.AcceptMessageResponse
+	(*CheckStoreResponse)(nil),               // 194: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 195: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 196: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 197: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 198: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 199: restante.v1.CancelJobResponse
+	(*GetStsPolicyResponse)(nil),             // 200: restante.v1.GetStsPolicyResponse
+	(*StoreStsPolicyResponse)(nil),           // 201: restante.v1.StoreStsPolicyResponse
+	(*ReportTlsSessionsResponse)(nil),        // 202: restante.v1.ReportTlsSessionsResponse
+	(*LeaseTlsReportsResponse)(nil),          // 203: restante.v1.LeaseTlsReportsResponse
+	(*SettleTlsReportResponse)(nil),          // 204: restante.v1.SettleTlsReportResponse
+	(*ListTlsSessionsResponse)(nil),          // 205: restante.v1.ListTlsSessionsResponse
+	(*ListFailedAddressesResponse)(nil),      // 206: restante.v1.ListFailedAddressesResponse
+	(*ClearFailedAddressesResponse)(nil),     // 207: restante.v1.ClearFailedAddressesResponse
+	(*ListGreylistTripletsResponse)(nil),     // 208: restante.v1.ListGreylistTripletsResponse
+	(*ListGreylistPassesResponse)(nil),       // 209: restante.v1.ListGreylistPassesResponse
+	(*AllowGreylistPassResponse)(nil),        // 210: restante.v1.AllowGreylistPassResponse
+	(*ClearGreylistResponse)(nil),            // 211: restante.v1.ClearGreylistResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	0,   // 0: restante.v1.Operation.references:type_name -> restante.v1.Reference
@@ -4293,162 +4329,164 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	64,  // 58: restante.v1.Operation.get_failure_report:type_name -> restante.v1.GetFailureReportRequest
 	65,  // 59: restante.v1.Operation.list_tls_reports:type_name -> restante.v1.ListTlsReportsRequest
 	66,  // 60: restante.v1.Operation.list_tls_report_rows:type_name -> restante.v1.ListTlsReportRowsRequest
-	67,  // 61: restante.v1.Operation.create_account:type_name -> restante.v1.CreateAccountRequest
-	68,  // 62: restante.v1.Operation.get_account:type_name -> restante.v1.GetAccountRequest
-	69,  // 63: restante.v1.Operation.list_accounts:type_name -> restante.v1.ListAccountsRequest
-	70,  // 64: restante.v1.Operation.update_account:type_name -> restante.v1.UpdateAccountRequest
-	71,  // 65: restante.v1.Operation.set_password:type_name -> restante.v1.SetPasswordRequest
-	72,  // 66: restante.v1.Operation.delete_account:type_name -> restante.v1.DeleteAccountRequest
-	73,  // 67: restante.v1.Operation.create_alias:type_name -> restante.v1.CreateAliasRequest
-	74,  // 68: restante.v1.Operation.list_aliases:type_name -> restante.v1.ListAliasesRequest
-	75,  // 69: restante.v1.Operation.delete_alias:type_name -> restante.v1.DeleteAliasRequest
-	76,  // 70: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
-	77,  // 71: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
-	78,  // 72: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
-	79,  // 73: restante.v1.Operation.hold_queued:type_name -> restante.v1.HoldQueuedRequest
-	80,  // 74: restante.v1.Operation.release_queued:type_name -> restante.v1.ReleaseQueuedRequest
-	81,  // 75: restante.v1.Operation.reroute_queued:type_name -> restante.v1.RerouteQueuedRequest
-	82,  // 76: restante.v1.Operation.get_queued_message:type_name -> restante.v1.GetQueuedMessageRequest
-	83,  // 77: restante.v1.Operation.list_standing_holds:type_name -> restante.v1.ListStandingHoldsRequest
-	84,  // 78: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
-	85,  // 79: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
-	86,  // 80: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
-	87,  // 81: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
-	88,  // 82: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
-	89,  // 83: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
-	90,  // 84: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
-	91,  // 85: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
-	92,  // 86: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
-	93,  // 87: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
-	94,  // 88: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
-	95,  // 89: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
-	96,  // 90: restante.v1.Operation.get_sts_policy:type_name -> restante.v1.GetStsPolicyRequest
-	97,  // 91: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
-	98,  // 92: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
-	99,  // 93: restante.v1.Operation.lease_tls_reports:type_name -> restante.v1.LeaseTlsReportsRequest
-	100, // 94: restante.v1.Operation.settle_tls_report:type_name -> restante.v1.SettleTlsReportRequest
-	101, // 95: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
-	102, // 96: restante.v1.Operation.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesRequest
-	103, // 97: restante.v1.Operation.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesRequest
-	104, // 98: restante.v1.Operation.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsRequest
-	105, // 99: restante.v1.Operation.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesRequest
-	106, // 100: restante.v1.Operation.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassRequest
-	107, // 101: restante.v1.Operation.clear_greylist:type_name -> restante.v1.ClearGreylistRequest
-	108, // 102: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	109, // 103: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	110, // 104: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	111, // 105: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	112, // 106: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	113, // 107: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	114, // 108: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	115, // 109: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	116, // 110: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	117, // 111: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	118, // 112: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	119, // 113: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	120, // 114: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	121, // 115: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	122, // 116: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	123, // 117: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	124, // 118: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	125, // 119: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	126, // 120: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	127, // 121: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	128, // 122: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	129, // 123: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	130, // 124: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	131, // 125: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	132, // 126: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	133, // 127: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	134, // 128: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	135, // 129: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	136, // 130: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	137, // 131: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	138, // 132: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	139, // 133: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	140, // 134: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	141, // 135: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	142, // 136: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	143, // 137: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	144, // 138: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	145, // 139: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	146, // 140: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	147, // 141: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	148, // 142: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	149, // 143: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	150, // 144: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	151, // 145: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	152, // 146: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	153, // 147: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	154, // 148: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	155, // 149: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	156, // 150: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	157, // 151: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	158, // 152: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
-	159, // 153: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
-	160, // 154: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
-	161, // 155: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
-	162, // 156: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
-	163, // 157: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
-	164, // 158: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
-	165, // 159: restante.v1.OperationResult.list_failure_reports:type_name -> restante.v1.ListFailureReportsResponse
-	166, // 160: restante.v1.OperationResult.get_failure_report:type_name -> restante.v1.GetFailureReportResponse
-	167, // 161: restante.v1.OperationResult.list_tls_reports:type_name -> restante.v1.ListTlsReportsResponse
-	168, // 162: restante.v1.OperationResult.list_tls_report_rows:type_name -> restante.v1.ListTlsReportRowsResponse
-	169, // 163: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	170, // 164: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	171, // 165: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	172, // 166: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	173, // 167: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	174, // 168: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	175, // 169: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	176, // 170: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	177, // 171: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	178, // 172: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	179, // 173: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	180, // 174: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	181, // 175: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
-	182, // 176: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
-	183, // 177: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
-	184, // 178: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
-	185, // 179: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
-	186, // 180: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	187, // 181: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	188, // 182: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	189, // 183: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	190, // 184: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	191, // 185: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
-	192, // 186: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
-	193, // 187: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
-	194, // 188: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
-	195, // 189: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
-	196, // 190: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
-	197, // 191: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
-	198, // 192: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
-	199, // 193: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
-	200, // 194: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
-	201, // 195: restante.v1.OperationResult.lease_tls_reports:type_name -> restante.v1.LeaseTlsReportsResponse
-	202, // 196: restante.v1.OperationResult.settle_tls_report:type_name -> restante.v1.SettleTlsReportResponse
-	203, // 197: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
-	204, // 198: restante.v1.OperationResult.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesResponse
-	205, // 199: restante.v1.OperationResult.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesResponse
-	206, // 200: restante.v1.OperationResult.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsResponse
-	207, // 201: restante.v1.OperationResult.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesResponse
-	208, // 202: restante.v1.OperationResult.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassResponse
-	209, // 203: restante.v1.OperationResult.clear_greylist:type_name -> restante.v1.ClearGreylistResponse
-	1,   // 204: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	2,   // 205: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	1,   // 206: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	2,   // 207: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	3,   // 208: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	5,   // 209: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	4,   // 210: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	6,   // 211: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	210, // [210:212] is the sub-list for method output_type
-	208, // [208:210] is the sub-list for method input_type
-	208, // [208:208] is the sub-list for extension type_name
-	208, // [208:208] is the sub-list for extension extendee
-	0,   // [0:208] is the sub-list for field type_name
+	67,  // 61: restante.v1.Operation.replace_forwarding_secret:type_name -> restante.v1.ReplaceForwardingSecretRequest
+	68,  // 62: restante.v1.Operation.create_account:type_name -> restante.v1.CreateAccountRequest
+	69,  // 63: restante.v1.Operation.get_account:type_name -> restante.v1.GetAccountRequest
+	70,  // 64: restante.v1.Operation.list_accounts:type_name -> restante.v1.ListAccountsRequest
+	71,  // 65: restante.v1.Operation.update_account:type_name -> restante.v1.UpdateAccountRequest
+	72,  // 66: restante.v1.Operation.set_password:type_name -> restante.v1.SetPasswordRequest
+	73,  // 67: restante.v1.Operation.delete_account:type_name -> restante.v1.DeleteAccountRequest
+	74,  // 68: restante.v1.Operation.create_alias:type_name -> restante.v1.CreateAliasRequest
+	75,  // 69: restante.v1.Operation.list_aliases:type_name -> restante.v1.ListAliasesRequest
+	76,  // 70: restante.v1.Operation.delete_alias:type_name -> restante.v1.DeleteAliasRequest
+	77,  // 71: restante.v1.Operation.list_queue:type_name -> restante.v1.ListQueueRequest
+	78,  // 72: restante.v1.Operation.retry_queued:type_name -> restante.v1.RetryQueuedRequest
+	79,  // 73: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
+	80,  // 74: restante.v1.Operation.hold_queued:type_name -> restante.v1.HoldQueuedRequest
+	81,  // 75: restante.v1.Operation.release_queued:type_name -> restante.v1.ReleaseQueuedRequest
+	82,  // 76: restante.v1.Operation.reroute_queued:type_name -> restante.v1.RerouteQueuedRequest
+	83,  // 77: restante.v1.Operation.get_queued_message:type_name -> restante.v1.GetQueuedMessageRequest
+	84,  // 78: restante.v1.Operation.list_standing_holds:type_name -> restante.v1.ListStandingHoldsRequest
+	85,  // 79: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
+	86,  // 80: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
+	87,  // 81: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
+	88,  // 82: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
+	89,  // 83: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
+	90,  // 84: restante.v1.Operation.accept_message:type_name -> restante.v1.AcceptMessageRequest
+	91,  // 85: restante.v1.Operation.check_store:type_name -> restante.v1.CheckStoreRequest
+	92,  // 86: restante.v1.Operation.backup_store:type_name -> restante.v1.BackupStoreRequest
+	93,  // 87: restante.v1.Operation.get_job:type_name -> restante.v1.GetJobRequest
+	94,  // 88: restante.v1.Operation.list_jobs:type_name -> restante.v1.ListJobsRequest
+	95,  // 89: restante.v1.Operation.list_job_findings:type_name -> restante.v1.ListJobFindingsRequest
+	96,  // 90: restante.v1.Operation.cancel_job:type_name -> restante.v1.CancelJobRequest
+	97,  // 91: restante.v1.Operation.get_sts_policy:type_name -> restante.v1.GetStsPolicyRequest
+	98,  // 92: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
+	99,  // 93: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
+	100, // 94: restante.v1.Operation.lease_tls_reports:type_name -> restante.v1.LeaseTlsReportsRequest
+	101, // 95: restante.v1.Operation.settle_tls_report:type_name -> restante.v1.SettleTlsReportRequest
+	102, // 96: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
+	103, // 97: restante.v1.Operation.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesRequest
+	104, // 98: restante.v1.Operation.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesRequest
+	105, // 99: restante.v1.Operation.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsRequest
+	106, // 100: restante.v1.Operation.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesRequest
+	107, // 101: restante.v1.Operation.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassRequest
+	108, // 102: restante.v1.Operation.clear_greylist:type_name -> restante.v1.ClearGreylistRequest
+	109, // 103: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	110, // 104: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	111, // 105: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	112, // 106: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	113, // 107: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	114, // 108: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	115, // 109: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	116, // 110: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	117, // 111: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	118, // 112: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	119, // 113: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	120, // 114: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	121, // 115: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	122, // 116: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	123, // 117: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	124, // 118: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	125, // 119: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	126, // 120: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	127, // 121: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	128, // 122: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	129, // 123: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	130, // 124: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	131, // 125: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	132, // 126: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	133, // 127: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	134, // 128: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	135, // 129: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	136, // 130: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	137, // 131: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	138, // 132: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	139, // 133: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	140, // 134: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	141, // 135: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	142, // 136: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	143, // 137: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	144, // 138: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	145, // 139: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	146, // 140: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	147, // 141: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	148, // 142: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	149, // 143: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	150, // 144: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	151, // 145: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	152, // 146: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	153, // 147: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	154, // 148: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	155, // 149: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	156, // 150: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	157, // 151: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	158, // 152: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	159, // 153: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
+	160, // 154: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
+	161, // 155: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
+	162, // 156: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
+	163, // 157: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
+	164, // 158: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
+	165, // 159: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
+	166, // 160: restante.v1.OperationResult.list_failure_reports:type_name -> restante.v1.ListFailureReportsResponse
+	167, // 161: restante.v1.OperationResult.get_failure_report:type_name -> restante.v1.GetFailureReportResponse
+	168, // 162: restante.v1.OperationResult.list_tls_reports:type_name -> restante.v1.ListTlsReportsResponse
+	169, // 163: restante.v1.OperationResult.list_tls_report_rows:type_name -> restante.v1.ListTlsReportRowsResponse
+	170, // 164: restante.v1.OperationResult.replace_forwarding_secret:type_name -> restante.v1.ReplaceForwardingSecretResponse
+	171, // 165: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	172, // 166: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	173, // 167: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	174, // 168: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	175, // 169: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	176, // 170: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	177, // 171: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	178, // 172: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	179, // 173: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	180, // 174: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	181, // 175: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	182, // 176: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	183, // 177: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
+	184, // 178: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
+	185, // 179: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
+	186, // 180: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
+	187, // 181: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
+	188, // 182: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	189, // 183: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	190, // 184: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	191, // 185: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	192, // 186: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	193, // 187: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
+	194, // 188: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	195, // 189: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	196, // 190: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	197, // 191: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	198, // 192: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	199, // 193: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	200, // 194: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
+	201, // 195: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
+	202, // 196: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
+	203, // 197: restante.v1.OperationResult.lease_tls_reports:type_name -> restante.v1.LeaseTlsReportsResponse
+	204, // 198: restante.v1.OperationResult.settle_tls_report:type_name -> restante.v1.SettleTlsReportResponse
+	205, // 199: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
+	206, // 200: restante.v1.OperationResult.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesResponse
+	207, // 201: restante.v1.OperationResult.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesResponse
+	208, // 202: restante.v1.OperationResult.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsResponse
+	209, // 203: restante.v1.OperationResult.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesResponse
+	210, // 204: restante.v1.OperationResult.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassResponse
+	211, // 205: restante.v1.OperationResult.clear_greylist:type_name -> restante.v1.ClearGreylistResponse
+	1,   // 206: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	2,   // 207: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	1,   // 208: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	2,   // 209: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	3,   // 210: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	5,   // 211: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	4,   // 212: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	6,   // 213: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	212, // [212:214] is the sub-list for method output_type
+	210, // [210:212] is the sub-list for method input_type
+	210, // [210:210] is the sub-list for extension type_name
+	210, // [210:210] is the sub-list for extension extendee
+	0,   // [0:210] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -4461,6 +4499,7 @@ func file_restante_v1_batch_proto_init() {
 	file_restante_v1_directory_proto_init()
 	file_restante_v1_failure_reports_proto_init()
 	file_restante_v1_folder_proto_init()
+	file_restante_v1_forwarding_proto_init()
 	file_restante_v1_greylist_proto_init()
 	file_restante_v1_job_proto_init()
 	file_restante_v1_mailbox_proto_init()
@@ -4535,6 +4574,7 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_GetFailureReport)(nil),
 		(*Operation_ListTlsReports)(nil),
 		(*Operation_ListTlsReportRows)(nil),
+		(*Operation_ReplaceForwardingSecret)(nil),
 		(*Operation_CreateAccount)(nil),
 		(*Operation_GetAccount)(nil),
 		(*Operation_ListAccounts)(nil),
@@ -4638,6 +4678,7 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_GetFailureReport)(nil),
 		(*OperationResult_ListTlsReports)(nil),
 		(*OperationResult_ListTlsReportRows)(nil),
+		(*OperationResult_ReplaceForwardingSecret)(nil),
 		(*OperationResult_CreateAccount)(nil),
 		(*OperationResult_GetAccount)(nil),
 		(*OperationResult_ListAccounts)(nil),

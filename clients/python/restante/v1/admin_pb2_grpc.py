@@ -5,6 +5,7 @@ import warnings
 
 from restante.v1 import admin_pb2 as restante_dot_v1_dot_admin__pb2
 from restante.v1 import failure_reports_pb2 as restante_dot_v1_dot_failure__reports__pb2
+from restante.v1 import forwarding_pb2 as restante_dot_v1_dot_forwarding__pb2
 from restante.v1 import greylist_pb2 as restante_dot_v1_dot_greylist__pb2
 from restante.v1 import outcomes_pb2 as restante_dot_v1_dot_outcomes__pb2
 from restante.v1 import queue_pb2 as restante_dot_v1_dot_queue__pb2
@@ -208,6 +209,11 @@ class AdminServiceStub:
                 '/restante.v1.AdminService/ListTlsReportRows',
                 request_serializer=restante_dot_v1_dot_tls__reports__pb2.ListTlsReportRowsRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_tls__reports__pb2.ListTlsReportRowsResponse.FromString,
+                _registered_method=True)
+        self.ReplaceForwardingSecret = channel.unary_unary(
+                '/restante.v1.AdminService/ReplaceForwardingSecret',
+                request_serializer=restante_dot_v1_dot_forwarding__pb2.ReplaceForwardingSecretRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_forwarding__pb2.ReplaceForwardingSecretResponse.FromString,
                 _registered_method=True)
         self.CheckStore = channel.unary_unary(
                 '/restante.v1.AdminService/CheckStore',
@@ -514,6 +520,15 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplaceForwardingSecret(self, request, context):
+        """Replaces the secret of the rewritten reverse-paths of forwarded mail (SRS), which the server also does every 30 days.
+        The new one writes; earlier ones prove paths for 23 days, or are revoked at once, which is for a secret that somebody
+        else has. A repeat replaces it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckStore(self, request, context):
         """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings.
         """
@@ -759,6 +774,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListTlsReportRows,
                     request_deserializer=restante_dot_v1_dot_tls__reports__pb2.ListTlsReportRowsRequest.FromString,
                     response_serializer=restante_dot_v1_dot_tls__reports__pb2.ListTlsReportRowsResponse.SerializeToString,
+            ),
+            'ReplaceForwardingSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceForwardingSecret,
+                    request_deserializer=restante_dot_v1_dot_forwarding__pb2.ReplaceForwardingSecretRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_forwarding__pb2.ReplaceForwardingSecretResponse.SerializeToString,
             ),
             'CheckStore': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckStore,
@@ -1704,6 +1724,33 @@ class AdminService:
             '/restante.v1.AdminService/ListTlsReportRows',
             restante_dot_v1_dot_tls__reports__pb2.ListTlsReportRowsRequest.SerializeToString,
             restante_dot_v1_dot_tls__reports__pb2.ListTlsReportRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceForwardingSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.AdminService/ReplaceForwardingSecret',
+            restante_dot_v1_dot_forwarding__pb2.ReplaceForwardingSecretRequest.SerializeToString,
+            restante_dot_v1_dot_forwarding__pb2.ReplaceForwardingSecretResponse.FromString,
             options,
             channel_credentials,
             insecure,

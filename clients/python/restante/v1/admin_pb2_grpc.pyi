@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from restante.v1 import admin_pb2 as _admin_pb2
 from restante.v1 import failure_reports_pb2 as _failure_reports_pb2
+from restante.v1 import forwarding_pb2 as _forwarding_pb2
 from restante.v1 import greylist_pb2 as _greylist_pb2
 from restante.v1 import outcomes_pb2 as _outcomes_pb2
 from restante.v1 import queue_pb2 as _queue_pb2
@@ -139,6 +140,11 @@ class AdminServiceStub:
     """Lists the TLS reports that the server has sent and received, the latest first. They are kept for `reports.keep_days`."""
     ListTlsReportRows: _grpc.UnaryUnaryMultiCallable[_tls_reports_pb2.ListTlsReportRowsRequest, _tls_reports_pb2.ListTlsReportRowsResponse]
     """Lists the rows of a TLS report. Errors: REPORT_NOT_FOUND."""
+    ReplaceForwardingSecret: _grpc.UnaryUnaryMultiCallable[_forwarding_pb2.ReplaceForwardingSecretRequest, _forwarding_pb2.ReplaceForwardingSecretResponse]
+    """Replaces the secret of the rewritten reverse-paths of forwarded mail (SRS), which the server also does every 30 days.
+    The new one writes; earlier ones prove paths for 23 days, or are revoked at once, which is for a secret that somebody
+    else has. A repeat replaces it again.
+    """
     CheckStore: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]
     """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings."""
     BackupStore: _grpc.UnaryUnaryMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]
@@ -277,6 +283,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists the TLS reports that the server has sent and received, the latest first. They are kept for `reports.keep_days`."""
     ListTlsReportRows: _aio.UnaryUnaryMultiCallable[_tls_reports_pb2.ListTlsReportRowsRequest, _tls_reports_pb2.ListTlsReportRowsResponse]  # type: ignore[assignment]
     """Lists the rows of a TLS report. Errors: REPORT_NOT_FOUND."""
+    ReplaceForwardingSecret: _aio.UnaryUnaryMultiCallable[_forwarding_pb2.ReplaceForwardingSecretRequest, _forwarding_pb2.ReplaceForwardingSecretResponse]  # type: ignore[assignment]
+    """Replaces the secret of the rewritten reverse-paths of forwarded mail (SRS), which the server also does every 30 days.
+    The new one writes; earlier ones prove paths for 23 days, or are revoked at once, which is for a secret that somebody
+    else has. A repeat replaces it again.
+    """
     CheckStore: _aio.UnaryUnaryMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]  # type: ignore[assignment]
     """Starts a job that checks every invariant of the store while it runs. See JobService for progress and findings."""
     BackupStore: _aio.UnaryUnaryMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]  # type: ignore[assignment]
@@ -610,6 +621,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tls_reports_pb2.ListTlsReportRowsResponse, _abc.Awaitable[_tls_reports_pb2.ListTlsReportRowsResponse]]:
         """Lists the rows of a TLS report. Errors: REPORT_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ReplaceForwardingSecret(
+        self,
+        request: _forwarding_pb2.ReplaceForwardingSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_forwarding_pb2.ReplaceForwardingSecretResponse, _abc.Awaitable[_forwarding_pb2.ReplaceForwardingSecretResponse]]:
+        """Replaces the secret of the rewritten reverse-paths of forwarded mail (SRS), which the server also does every 30 days.
+        The new one writes; earlier ones prove paths for 23 days, or are revoked at once, which is for a secret that somebody
+        else has. A repeat replaces it again.
+        """
 
     @_abc_1.abstractmethod
     def CheckStore(

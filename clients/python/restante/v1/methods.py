@@ -3,7 +3,7 @@
 from typing import Any
 
 from restante.methods import Method
-from restante.v1 import admin_pb2, content_pb2, directory_pb2, failure_reports_pb2, folder_pb2, greylist_pb2, job_pb2, mailbox_pb2, message_pb2, outcomes_pb2, queue_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, tls_reports_pb2, transport_pb2
+from restante.v1 import admin_pb2, content_pb2, directory_pb2, failure_reports_pb2, folder_pb2, forwarding_pb2, greylist_pb2, job_pb2, mailbox_pb2, message_pb2, outcomes_pb2, queue_pb2, reports_pb2, session_pb2, signing_pb2, submission_pb2, tls_pb2, tls_reports_pb2, transport_pb2
 
 GET_JOB = Method(
     "JobService", "GetJob", job_pb2.GetJobRequest, job_pb2.GetJobResponse, "get_job"
@@ -163,6 +163,9 @@ LIST_TLS_REPORTS = Method(
 )
 LIST_TLS_REPORT_ROWS = Method(
     "AdminService", "ListTlsReportRows", tls_reports_pb2.ListTlsReportRowsRequest, tls_reports_pb2.ListTlsReportRowsResponse, "list_tls_report_rows"
+)
+REPLACE_FORWARDING_SECRET = Method(
+    "AdminService", "ReplaceForwardingSecret", forwarding_pb2.ReplaceForwardingSecretRequest, forwarding_pb2.ReplaceForwardingSecretResponse, "replace_forwarding_secret"
 )
 CHECK_STORE = Method(
     "AdminService", "CheckStore", admin_pb2.CheckStoreRequest, admin_pb2.CheckStoreResponse, "check_store"
@@ -363,6 +366,7 @@ ALL: tuple[Method[Any, Any], ...] = (
     GET_FAILURE_REPORT,
     LIST_TLS_REPORTS,
     LIST_TLS_REPORT_ROWS,
+    REPLACE_FORWARDING_SECRET,
     CHECK_STORE,
     BACKUP_STORE,
     LIST_TLS_SESSIONS,

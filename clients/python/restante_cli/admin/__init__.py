@@ -6,7 +6,19 @@ from pathlib import Path
 
 import click
 
-from restante_cli.admin import accounts, aliases, domains, failed, greylist, jobs, queue, reports, store, trace
+from restante_cli.admin import (
+    accounts,
+    aliases,
+    domains,
+    failed,
+    forwarding,
+    greylist,
+    jobs,
+    queue,
+    reports,
+    store,
+    trace,
+)
 from restante_cli.admin.context import Admin
 from restante_cli.main import Commands
 
@@ -64,6 +76,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     aliases.alias,
     accounts.quota,
     queue.queue,
+    forwarding.forwarding,
     failed.failed_address,
     greylist.greylist,
     jobs.job_group,

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from restante.calls import Calls
 from restante.v1 import methods
 from restante.v1.failure_reports_pb2 import (
     FailureReport,
@@ -55,7 +56,12 @@ def failure(admin: Admin, report_id: int, form: str) -> None:
 
 async def _show(admin: Admin, report_id: int, form: str) -> None:
     async with admin.calls() as calls:
-        found = await calls.execute(methods.GET_FAILURE_REPORT, GetFailureReportRequest(report_id=report_id))
+        await show_failure(calls, report_id, form)
+
+
+async def show_failure(calls: Calls, report_id: int, form: str) -> None:
+    """Show a report of a failure. Raises ReportNotFound."""
+    found = await calls.execute(methods.GET_FAILURE_REPORT, GetFailureReportRequest(report_id=report_id))
     report, details = _report(found.report), _details(found.details)
     if form == "json":
         print_json({**report, **details})

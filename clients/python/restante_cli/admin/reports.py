@@ -69,7 +69,7 @@ reports.add_command(tls_reports.tls_sessions)
 @output_option
 @click.pass_obj
 def show_report(admin: Admin, report_id: int, form: str) -> None:
-    """Show a report with its rows. ID is its number in `dmarc` or `tls`."""
+    """Show a report with its rows. ID is its number in `dmarc`, `tls` or `failures`."""
     run(_show(admin, report_id, form))
 
 
@@ -150,5 +150,5 @@ def _result(value: CheckResult.ValueType) -> str:
     return CheckResult.Name(value).removeprefix("CHECK_RESULT_").lower() if value else "unknown"
 
 
-SHOWN = (_show_dmarc, tls_reports.show_tls)
+SHOWN = (_show_dmarc, tls_reports.show_tls, failure_reports.show_failure)
 """Each shows the report of its kind, or raises ReportNotFound: a number is of one report of any kind."""

@@ -10,14 +10,22 @@ from typing import Any
 import pytest
 
 from restante.v1 import checks_pb2 as v1
+from restante_mail.authentication.results import Checks
 from restante_mail.authentication.tls_report import Failure, PolicySessions, TlsReport, report_json
 from restante_mail.authentication.tls_result import PolicyKind, TlsPolicy, TlsResult
 from restante_mail.feedback import attachments, tls_json
 from restante_mail.header.addresses import Address
 from restante_mail.mime.compose import Attached, Outgoing, compose
+from restante_server.db.operation import Write
 from restante_server.store.listing import EPOCH
-from restante_server.transport.feedback import archive, received
+from restante_server.transport import results
+from restante_server.transport.feedback import archive, outgoing, received
 from restante_server.transport.feedback.archive import Direction, Kind
+from restante_server.transport.feedback.outgoing import Reporter
+from restante_server.transport.feedback.tls_reports import DailyTls
+from restante_server.transport.tls import sessions
+from restante_server.transport.tls.sessions import DAY
+from tests.server.transport.outbound.test_signatures import add_keys, verified
 from tests.server.transport.world import START, World
 
 POLICY = TlsPolicy("example.test", PolicyKind.STS, ("version: STSv1",), ("mx.example.test",))
@@ -98,6 +106,23 @@ async def test_a_report_without_a_valid_signature_is_ignored(  # RFC 8460 3
 async def test_the_signature_must_be_of_the_authors_domain(world: World, author: str) -> None:
     content = letter(GZIP).replace(b"tls@mail.example.net", author.encode())
     assert await read(world, content) == []
+
+
+async def test_our_own_signed_report_is_one(world: World) -> None:
+    await add_keys(world)
+    now = world.call(world.gateway()).now
+    day = now // DAY - 2
+    kind = sessions.Kind("example.org", 2, ("version: STSv1",), ("mx.example.org",), 3, reason="has expired")
+    record = ("example.org", "v=TLSRPTv1; rua=mailto:tls@example.org")
+    await world.db.write(Write(lambda tx: sessions.add(tx, day, [(kind, 4)], [record])))
+    reporter = Reporter("Example Test", "postmaster@mx.example.test", "mx.example.test")
+    await outgoing.send(world.db, world.transport.settings, reporter, DailyTls(), now)
+    (lease,) = await world.lease()
+    content = await world.read_outbound(lease)
+    checks = results.message_of(Checks(dkim=await verified(world, content)))
+    sent, received_ = sorted(await read(world, content, checks), key=lambda kept: kept.direction)
+    assert (sent.direction, received_.direction) == (Direction.SENT, Direction.RECEIVED)
+    assert (received_.external_id, received_.failed_count) == (sent.external_id, 4)
 
 
 async def test_two_authors_make_no_report(world: World) -> None:
