@@ -61,6 +61,7 @@ class MailFigures(Figures):
         )
         self._of_kind: dict[str, Histogram] = {}  # `labels()` costs more than the count
         self._of_state: dict[State, Counter] = {}
+        self._of_outcome: dict[str, Counter] = {}  # of greylisting
 
     def taken(self, kind: str, seconds: float) -> None:
         """See Figures."""
@@ -79,7 +80,10 @@ class MailFigures(Figures):
 
     def greylisted(self, outcome: str) -> None:
         """See Figures."""
-        self._greylisting.labels(outcome).inc()
+        counter = self._of_outcome.get(outcome)
+        if counter is None:
+            counter = self._of_outcome[outcome] = self._greylisting.labels(outcome)
+        counter.inc()
 
     def settled(self, state: State, recipients: int) -> None:
         """See Figures."""

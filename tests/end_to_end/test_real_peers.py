@@ -57,6 +57,10 @@ _dmarc.{domain} TXT "v=DMARC1; p=reject"
 """
     for domain in ("example.test", "example.net", "example.org")
 )
+ZONE += """
+bank.example        TXT "v=spf1 -all"
+_dmarc.bank.example TXT "v=DMARC1; p=reject"
+"""
 ALICE = "alice@example.test"
 MANY = 1_200
 DOMAINS = ["example.net", "example.org"]
@@ -91,6 +95,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             "relay.nameservers": [dns.address],
             "checks.nameservers": [dns.address],
             "checks.exempt": [],
+            "transport.trusted_authserv_ids": ["mx.example.net"],
             "relay.port": port,
             "relay.allow_private": ["127.0.0.0/8"],
             "limits.max_recipients": 2 * MANY,
@@ -351,6 +356,20 @@ async def test_postfix_delivers_by_lmtp_with_an_answer_for_each(world: World) ->
     await world.postfix.flush()
     assert len(await eventually(lambda: world.ours.mail("dave", str(mail["Subject"])), 60)) == 1
     assert len(await asyncio.to_thread(world.ours.mail, "carol", str(mail["Subject"]))) == 1
+
+
+async def test_what_opendmarc_has_found_counts_by_lmtp(world: World) -> None:  # RFC 8601 5
+    good, bad = message("bob@example.net", "carol@example.test"), message("info@bank.example", "carol@example.test")
+    for mail in (good, bad):
+        await asyncio.to_thread(world.postfix.send, "bob@example.net", ["carol@example.test"], octets(mail))
+    why = "delivered to Junk: DMARC fails for bank.example, whose policy is reject"
+    assert why in (await traced(world.ours, bad, "carol@example.test", "delivered"))["detail"]
+    (came,) = await eventually(lambda: world.ours.mail("carol", str(good["Subject"])), 30)
+    fields = [str(field) for field in came.get_all("Authentication-Results", [])]
+    assert any(field.startswith("mx.example.net") and "dmarc=pass" in field for field in fields), fields
+    assert not any(field.startswith("mx.example.test") for field in fields)
+    (found,) = await world.ours.admin("trace", str(good["Message-ID"]))
+    assert found["checks"].endswith("dmarc=pass by mx.example.net")
 
 
 async def test_opendkim_and_opendmarc_pass_our_mail(world: World) -> None:  # RFC 6376 6, RFC 9989

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from restante.errors import Greylisted
+from restante.errors import Greylisted, InvalidArgument
 from restante.v1.greylist_pb2 import ClientEvidence
 from restante.v1.transport_pb2 import VerifyRecipientsRequest
-from restante_process.addresses import in_networks
+from restante_process.addresses import in_networks, parse_address
 from restante_server.api.engine.call import Call
 from restante_server.api.services.judgement import domain_rules
 from restante_server.directory import addresses
@@ -17,8 +17,7 @@ from restante_server.directory.lookup import ROLES
 from restante_server.transport.acceptance import domain_of
 from restante_server.transport.forwarding import is_rewritten
 from restante_server.transport.greylisting.policy import SECOND, Decision, Outcome, passes_check
-from restante_server.transport.greylisting.rows import Asked
-from restante_server.transport.greylisting.triplet import Triplet, network_of, networks_around, reduced
+from restante_server.transport.greylisting.triplet import Triplet, network_of, reduced
 from restante_server.transport.results import client_results_of
 
 log = logging.getLogger(__name__)
@@ -48,12 +47,17 @@ async def deferrals(call: Call, request: VerifyRecipientsRequest, paths: frozens
     settings, client = call.core.transport.greylist.settings, request.client_address
     if not paths or not request.HasField("evidence") or not client or in_networks(client, settings.exempt):
         return {}
+    try:
+        address = parse_address(client)
+    except ValueError:
+        raise InvalidArgument(field="client_address", problem="must be an IP address") from None
     ordered = sorted(paths)
     if _passes_check(request.evidence, call):
         made = [Decision(Outcome.PASSING)] * len(ordered)
     else:
-        asked = _asked(client, request.reverse_path, ordered)
-        made = await call.core.transport.greylist.decide(asked, call.core.short_read)
+        network, sender = network_of(address), reduced(request.reverse_path)
+        triplets = [Triplet(network, sender, addresses.key(path)) for path in ordered]
+        made = await call.core.transport.greylist.decide(address, triplets, call.core.short_read)
     found = {}
     for path, decision in zip(ordered, made, strict=True):
         call.core.transport.figures.greylisted(decision.outcome.value)
@@ -69,16 +73,6 @@ async def deferrals(call: Call, request: VerifyRecipientsRequest, paths: frozens
 def _passes_check(evidence: ClientEvidence, call: Call) -> bool:
     spf, reverse_dns = client_results_of(evidence, "evidence")
     return passes_check(spf, reverse_dns, call.core.transport.greylist.settings)
-
-
-def _asked(client: str, reverse_path: str, paths: Sequence[str]) -> Asked:
-    network, sender = network_of(client), reduced(reverse_path)
-    keys = [addresses.key(path) for path in paths]
-    return Asked(
-        tuple(Triplet(network, sender, key) for key in keys),
-        tuple(networks_around(client)),
-        tuple(tuple(one for one in (key, addresses.without_detail(key)) if one) for key in keys),
-    )
 
 
 def _is_role(path: str) -> bool:

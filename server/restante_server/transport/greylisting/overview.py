@@ -9,13 +9,18 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, delete, func, select
 
 from restante.errors import InvalidAddress, InvalidArgument, LimitExceeded
+from restante_process.addresses import parse_address
+from restante_server.db.effects import invalidate
 from restante_server.db.schema import greylist_pass, greylist_triplet
 from restante_server.db.upsert import insert_into
 from restante_server.directory import addresses
+from restante_server.transport.greylisting.allowed import SHORTEST_IPV4_BITS, SHORTEST_IPV6_BITS
 from restante_server.transport.greylisting.rows import AT_ONCE, Pass
-from restante_server.transport.greylisting.triplet import SHORTEST_IPV4_BITS, SHORTEST_IPV6_BITS, network_of
+from restante_server.transport.greylisting.triplet import network_of
 
 MAX_ALLOWED: Final = 1_000  # subjects that administrators let pass
+ALLOWED: Final = "greylist passes of administrators"
+"""An invalidation: the subjects that administrators let pass have changed."""
 
 _t, _p = greylist_triplet, greylist_pass
 
@@ -64,11 +69,16 @@ def passes(tx: Connection, after: str, now: int, most: int) -> list[Pass]:
     return [Pass._make(row) for row in tx.execute(statement.order_by(_p.c.subject).limit(most))]
 
 
+def allowed(tx: Connection) -> list[str]:
+    """The subjects that administrators let pass."""
+    return list(tx.scalars(select(_p.c.subject).where(_p.c.expires_at.is_(None))))
+
+
 def allow(tx: Connection, subject: str, now: int) -> Pass:
     """Let the mail of a network, or for a recipient, pass. Raises InvalidArgument, LimitExceeded."""
     name = _network(subject) if "@" not in subject else recipient_key(subject, "subject")
-    allowed = select(func.count()).select_from(_p).where(_p.c.is_allowed, _p.c.subject != name)
-    if (tx.scalar(allowed) or 0) >= MAX_ALLOWED:
+    others = select(func.count()).select_from(_p).where(_p.c.expires_at.is_(None), _p.c.subject != name)
+    if (tx.scalar(others) or 0) >= MAX_ALLOWED:
         raise LimitExceeded(limit="greylist_passes", value=MAX_ALLOWED)
     statement = insert_into(tx, _p).values(
         subject=name, is_allowed=True, times=0, counted_at=now, used_at=now, expires_at=None
@@ -76,6 +86,7 @@ def allow(tx: Connection, subject: str, now: int) -> Pass:
     tx.execute(
         statement.on_conflict_do_update(index_elements=["subject"], set_={"is_allowed": True, "expires_at": None})
     )
+    invalidate(tx, ALLOWED)
     return Pass._make(tx.execute(select(*(_p.c[each] for each in Pass._fields)).where(_p.c.subject == name)).one())
 
 
@@ -85,6 +96,7 @@ def clear(tx: Connection, names: Sequence[str] | None) -> Cleared:
     if names is not None:
         triplet = triplet.where(_t.c.network.in_(names) | _t.c.recipient.in_(names))
         passed = passed.where(_p.c.subject.in_(names))
+    invalidate(tx, ALLOWED)
     keys, subjects = list(tx.scalars(triplet.limit(AT_ONCE))), list(tx.scalars(passed.limit(AT_ONCE)))
     return Cleared(
         tx.execute(delete(_t).where(_t.c.triplet_key.in_(keys))).rowcount if keys else 0,
@@ -96,13 +108,14 @@ def names_of(subject: str) -> list[str]:
     """The names under which a network, a client with its network, or a recipient is kept. Raises InvalidArgument."""
     if "@" in subject:
         return [recipient_key(subject, "subject")]
-    return [_network(subject)] if "/" in subject else [_network(subject), network_of(subject)]
+    network = _network(subject)
+    return [network] if "/" in subject else [network, network_of(parse_address(subject.strip()))]
 
 
 def network_in(text: str, field: str) -> str:
     """The network of triplets that a client's address is in, or the network itself. Raises InvalidArgument."""
     try:
-        return network_of(text) if "/" not in text else str(ipaddress.ip_network(text))
+        return network_of(parse_address(text)) if "/" not in text else str(ipaddress.ip_network(text))
     except ValueError as error:
         raise InvalidArgument(field=field, problem=f"is no address or network: {error}") from None
 

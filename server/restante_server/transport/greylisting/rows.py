@@ -5,13 +5,15 @@ Strangers make these rows, so their number is bounded: for each network, and in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import Connection, Insert, and_, bindparam, case, delete, func, or_, select, update
 
+from restante_server.db import prepared
 from restante_server.db.schema import greylist_pass, greylist_triplet
-from restante_server.db.upsert import insert_into
+from restante_server.db.upsert import insert_for
 from restante_server.transport.greylisting.policy import (
     COUNT_SPACING,
     REFRESH,
@@ -30,45 +32,21 @@ MAX_WAITING_OF_NETWORK: Final = 500  # deferred triplets; those beyond are defer
 AT_ONCE: Final = 500  # rows removed in one transaction
 
 _t, _p = greylist_triplet, greylist_pass
-_seen = select(_t.c.triplet_key, _t.c.first_at, _t.c.used_at, _t.c.is_known, _t.c.expires_at).where(
-    _t.c.triplet_key.in_(bindparam("keys", expanding=True))
-)
-_passes = select(_p.c.subject, _p.c.is_allowed, _p.c.times, _p.c.counted_at, _p.c.used_at, _p.c.expires_at).where(
-    _p.c.subject.in_(bindparam("subjects", expanding=True))
+_seen = select(_t.c.first_at, _t.c.used_at, _t.c.is_known, _t.c.expires_at).where(_t.c.triplet_key == bindparam("key"))
+_seen_locked = _seen.with_for_update()
+_pass = select(_p.c.subject, _p.c.is_allowed, _p.c.times, _p.c.counted_at, _p.c.used_at, _p.c.expires_at).where(
+    _p.c.subject == bindparam("subject")
 )
 _waiting = (
     select(_t.c.triplet_key)
     .where(_t.c.network == bindparam("network"), _t.c.is_known.is_(False))
-    .limit(MAX_WAITING_OF_NETWORK)
+    .limit(bindparam("most"))
 )
-_retried = (
-    update(_t)
-    .where(_t.c.triplet_key.in_(bindparam("keys", expanding=True)), _t.c.is_known.is_(False))
-    .values(is_known=True, used_at=bindparam("now"), expires_at=bindparam("until"))
-)
-_used = (
-    update(_t)
-    .where(_t.c.triplet_key.in_(bindparam("keys", expanding=True)), _t.c.is_known.is_(True))
-    .values(used_at=bindparam("now"), expires_at=bindparam("until"))
-)
-_pass_used = (
-    update(_p)
-    .where(_p.c.subject == bindparam("which"), _p.c.is_allowed.is_(False))
-    .values(used_at=bindparam("now"), expires_at=bindparam("until"))
-)
-
-
-class Asked(NamedTuple):
-    """Recipients of one mail transaction."""
-
-    triplets: tuple[Triplet, ...]  # of one client and sender
-    networks: tuple[str, ...]  # around the client, which may be let pass
-    subjects: tuple[tuple[str, ...], ...]  # for each triplet the keys of the recipient that may be let pass
-
-    @property
-    def network(self) -> str:
-        """The client's network in the triplets."""
-        return self.triplets[0].network
+_noted: dict[str, Any] = {"used_at": bindparam("now"), "expires_at": bindparam("until")}
+_retried = update(_t).where(_t.c.triplet_key == bindparam("key"), _t.c.is_known.is_(False))
+_retried = _retried.values(is_known=True, **_noted)
+_used = update(_t).where(_t.c.triplet_key == bindparam("key"), _t.c.is_known.is_(True)).values(**_noted)
+_pass_used = update(_p).where(_p.c.subject == bindparam("network"), _p.c.is_allowed.is_(False)).values(**_noted)
 
 
 class Pass(NamedTuple):
@@ -89,92 +67,78 @@ class Pass(NamedTuple):
 
 
 def decisions(
-    tx: Connection, asked: Asked, settings: GreylistSettings, now: int, *, lock: bool = False
+    tx: Connection, triplets: Sequence[Triplet], settings: GreylistSettings, now: int, *, lock: bool = False
 ) -> list[Decision]:
-    """The decision about each triplet. `lock` holds the rows of triplets until the commit."""
-    subjects = {*asked.networks, asked.network, *(one for some in asked.subjects for one in some)}
-    passes = {row.subject: Pass._make(row) for row in tx.execute(_passes, {"subjects": sorted(subjects)})}
-    network = next((one for one in passes.values() if "@" not in one.subject and one.passes(now, settings)), None)
-    if network is not None:
+    """The decision about each triplet, all of one network. `lock` holds their rows until the commit."""
+    row = prepared.first(tx, _pass, {"subject": triplets[0].network})
+    network = Pass._make(row) if row is not None else None
+    if network is not None and network.passes(now, settings):
         stale = not network.is_allowed and now - network.used_at >= REFRESH
-        return [Decision(Outcome.PROVEN, writes=stale)] * len(asked.triplets)
-    statement = _seen.order_by(_t.c.triplet_key).with_for_update() if lock else _seen
-    rows = tx.execute(statement, {"keys": sorted(one.key for one in asked.triplets)})
-    seen = {row.triplet_key: Seen(row.first_at, row.used_at, row.is_known, row.expires_at) for row in rows}
-    return [
-        Decision(Outcome.PROVEN)
-        if any(name in passes and passes[name].passes(now, settings) for name in names)
-        else decide(seen.get(one.key), now, settings)
-        for one, names in zip(asked.triplets, asked.subjects, strict=True)
-    ]
+        return [Decision(Outcome.PROVEN, writes=stale)] * len(triplets)
+    keys = sorted(one.key for one in triplets)  # in one order, so that two cores cannot deadlock
+    found = prepared.first_of_each(tx, _seen_locked if lock else _seen, [{"key": key} for key in keys])
+    seen = {key: Seen._make(row) for key, row in zip(keys, found, strict=True) if row is not None}
+    return [decide(seen.get(one.key), now, settings) for one in triplets]
 
 
-def meet(tx: Connection, asked: Asked, settings: GreylistSettings, now: int) -> list[Decision]:
-    """Decide about each triplet, and note what has to be remembered."""
-    made = decisions(tx, asked, settings, now, lock=True)
-    by_outcome: dict[Outcome, list[Triplet]] = {}
-    for one, decision in zip(asked.triplets, made, strict=True):
+def meet(tx: Connection, triplets: Sequence[Triplet], settings: GreylistSettings, now: int) -> list[Decision]:
+    """Decide about each triplet, all of one network, and note what has to be remembered."""
+    made = decisions(tx, triplets, settings, now, lock=True)
+    keys: dict[Outcome, dict[bytes, Triplet]] = {}
+    for one, decision in zip(triplets, made, strict=True):
         if decision.writes:
-            by_outcome.setdefault(decision.outcome, []).append(one)
-    until = now + settings.keep
-    if Outcome.PROVEN in by_outcome:
-        tx.execute(_pass_used, {"which": asked.network, "now": now, "until": until})
-    if Outcome.KNOWN in by_outcome:
-        tx.execute(_used, {"keys": _keys(by_outcome[Outcome.KNOWN]), "now": now, "until": until})
-    if Outcome.RETRIED in by_outcome:
-        tx.execute(_retried, {"keys": _keys(by_outcome[Outcome.RETRIED]), "now": now, "until": until})
-        _count(tx, asked.network, now, until)
-    if Outcome.NEW in by_outcome:
-        _begin(tx, asked.network, by_outcome[Outcome.NEW], settings, now)
+            keys.setdefault(decision.outcome, {})[one.key] = one
+    network, use = triplets[0].network, {"now": now, "until": now + settings.keep}
+    if Outcome.PROVEN in keys:
+        prepared.run(tx, _pass_used, {"network": network, **use})
+    for outcome, statement in ((Outcome.KNOWN, _used), (Outcome.RETRIED, _retried)):
+        prepared.run_many(tx, statement, [{"key": key, **use} for key in sorted(keys.get(outcome, ()))])
+    if Outcome.RETRIED in keys:
+        _count(tx, network, now, now + settings.keep)
+    if Outcome.NEW in keys:
+        _begin(tx, network, keys[Outcome.NEW], settings, now)
     return made
 
 
-def _keys(triplets: Iterable[Triplet]) -> list[bytes]:
-    return sorted(one.key for one in triplets)
-
-
-def _begin(tx: Connection, network: str, triplets: Sequence[Triplet], settings: GreylistSettings, now: int) -> None:
+def _begin(
+    tx: Connection, network: str, triplets: Mapping[bytes, Triplet], settings: GreylistSettings, now: int
+) -> None:
     """Note first attempts. Two gateways may note one at the same time: the first stays."""
-    room = MAX_WAITING_OF_NETWORK - len(tx.execute(_waiting, {"network": network}).all())
-    new = {one.key: one for one in triplets}
-    values = [
-        {
-            "triplet_key": key,
-            **new[key]._asdict(),
-            "is_known": False,
-            "first_at": now,
-            "used_at": now,
-            "expires_at": now + settings.retry_within,
-        }
-        for key in sorted(new)[: max(room, 0)]
-    ]
-    if values:
-        statement = insert_into(tx, _t)
-        anew = {name: statement.excluded[name] for name in ("is_known", "first_at", "used_at", "expires_at")}
-        tx.execute(
-            statement.on_conflict_do_update(index_elements=["triplet_key"], set_=anew, where=_t.c.expires_at <= now),
-            values,
-        )
+    most = MAX_WAITING_OF_NETWORK
+    room = most - len(prepared.rows(tx, _waiting, {"network": network, "most": most}))
+    times = {"is_known": False, "first_at": now, "used_at": now, "expires_at": now + settings.retry_within}
+    values = [{"triplet_key": key, **triplets[key]._asdict(), **times} for key in sorted(triplets)[: max(room, 0)]]
+    prepared.run_many(tx, _beginning(tx.dialect.name), values)
+
+
+@cache
+def _beginning(dialect: str) -> Insert:
+    """An insert of first attempts, which replaces expired rows."""
+    statement = insert_for(dialect, _t)
+    anew = {name: statement.excluded[name] for name in ("is_known", "first_at", "used_at", "expires_at")}
+    expired = _t.c.expires_at <= statement.excluded.first_at
+    return statement.on_conflict_do_update(index_elements=["triplet_key"], set_=anew, where=expired)
 
 
 def _count(tx: Connection, network: str, now: int, until: int) -> None:
     """Count a retry for its network, if the last one that was counted is old enough."""
-    expired = and_(_p.c.expires_at.is_not(None), _p.c.expires_at <= now)
-    counts = _p.c.counted_at <= now - COUNT_SPACING
-    statement = insert_into(tx, _p).values(
-        subject=network, is_allowed=False, times=1, counted_at=now, used_at=now, expires_at=until
-    )
-    tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=["subject"],
-            set_={
-                "times": case((expired, 1), (counts, _p.c.times + 1), else_=_p.c.times),
-                "counted_at": case((or_(expired, counts), now), else_=_p.c.counted_at),
-                "used_at": now,
-                "expires_at": case((_p.c.is_allowed, None), else_=until),
-            },
-        )
-    )
+    made = Pass(network, False, 1, now, now, until)
+    prepared.run_many(tx, _counting(tx.dialect.name), [made._asdict()])
+
+
+@cache
+def _counting(dialect: str) -> Insert:
+    statement = insert_for(dialect, _p)
+    new = statement.excluded
+    expired = and_(_p.c.expires_at.is_not(None), _p.c.expires_at <= new.used_at)
+    counts = _p.c.counted_at <= new.counted_at - COUNT_SPACING
+    changed = {
+        "times": case((expired, 1), (counts, _p.c.times + 1), else_=_p.c.times),
+        "counted_at": case((or_(expired, counts), new.counted_at), else_=_p.c.counted_at),
+        "used_at": new.used_at,
+        "expires_at": case((_p.c.is_allowed, None), else_=new.expires_at),
+    }
+    return statement.on_conflict_do_update(index_elements=["subject"], set_=changed)
 
 
 def forget(tx: Connection, now: int) -> int:

@@ -10,18 +10,15 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from restante.errors import InvalidAddress
 from restante_mail.envelope.paths import Path
-from restante_process.addresses import parse_address
+from restante_process.addresses import Address
 from restante_server.directory import addresses
 
 IPV4_BITS: Final = 24  # of the network of a client (RFC 6647 5, item 5)
 IPV6_BITS: Final = 64
-SHORTEST_IPV4_BITS: Final = 8  # of a network that is let pass
-SHORTEST_IPV6_BITS: Final = 16
 KEY_OCTETS: Final = 16
 LONGEST_PATH: Final = 320  # characters of a reverse-path that is kept
 HEX_CHARACTERS: Final = 8  # a word of so many hexadecimal digits is a number
@@ -47,19 +44,10 @@ class Triplet(NamedTuple):
         return hashlib.sha256("\0".join(self).encode("utf-8", "surrogatepass")).digest()[:KEY_OCTETS]
 
 
-def network_of(client_address: str) -> str:
-    """The network of a client: the /24 of an IPv4 address, the /64 of an IPv6 address. Raises ValueError."""
-    address = parse_address(client_address)
+def network_of(address: Address) -> str:
+    """The network of a client: the /24 of an IPv4 address, the /64 of an IPv6 address."""
     bits = IPV4_BITS if isinstance(address, ipaddress.IPv4Address) else IPV6_BITS
     return str(ipaddress.ip_network((address, bits), strict=False))
-
-
-def networks_around(client_address: str) -> Iterator[str]:
-    """The networks that hold an address, from the narrowest to the widest that may be let pass. Raises ValueError."""
-    address = parse_address(client_address)
-    shortest = SHORTEST_IPV4_BITS if isinstance(address, ipaddress.IPv4Address) else SHORTEST_IPV6_BITS
-    for bits in range(address.max_prefixlen, shortest - 1, -1):
-        yield str(ipaddress.ip_network((address, bits), strict=False))
 
 
 def reduced(reverse_path: str) -> str:

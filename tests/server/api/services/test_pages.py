@@ -161,7 +161,7 @@ def _insert_queue_facts(tx: Connection) -> None:
     failed_addresses.note(tx, failures)
     for number in range(3):
         triplet = Triplet("192.0.2.0/24", f"x@d{number}.example.org", f"alice@{DOMAIN}")
-        greylisted.meet(tx, greylisted.Asked((triplet,), (), ((),)), GreylistSettings(), now)
+        greylisted.meet(tx, [triplet], GreylistSettings(), now)
         overview.allow(tx, f"192.0.2.{number}", now)
     sessions.add(tx, now // 86_400_000_000, [(sessions.Kind(name, 1, (), ()), 1) for name in domains], [])
 

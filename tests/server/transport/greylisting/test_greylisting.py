@@ -16,7 +16,7 @@ from restante.v1 import greylist_pb2 as v1
 from restante.v1.admin_pb2 import UpdateDomainRequest
 from restante.v1.greylist_pb2 import ClientEvidence
 from restante.v1.transport_pb2 import RecipientVerdict, VerifyRecipientsRequest
-from restante_process.addresses import parse_networks
+from restante_process.addresses import parse_address, parse_networks
 from restante_server.api.engine.caller import Caller
 from restante_server.db import schema
 from restante_server.db.operation import Write
@@ -24,7 +24,6 @@ from restante_server.directory import domains
 from restante_server.transport.forwarding import Forwarded
 from restante_server.transport.greylisting import rows
 from restante_server.transport.greylisting.policy import DAY, HOUR, MINUTE, GreylistSettings
-from restante_server.transport.greylisting.rows import Asked
 from restante_server.transport.greylisting.service import Greylist
 from restante_server.transport.greylisting.triplet import Triplet
 from restante_server.transport.hooks import Figures
@@ -257,11 +256,11 @@ async def test_a_burst_proves_nothing(grey: World) -> None:
 
 async def test_two_gateways_meet_the_same_triplet_at_once(grey: World) -> None:
     other = Greylist(grey.transport.greylist.settings, grey.db)  # of another core
-    asked = Asked((Triplet("192.0.2.0/24", "dave@example.org", ALICE),), ("192.0.2.0/24",), ((ALICE,),))
+    asked, client = [Triplet("192.0.2.0/24", "dave@example.org", ALICE)], parse_address("192.0.2.7")
     read = grey.core.short_read
 
     async def both() -> list[str]:
-        made = await asyncio.gather(*(one.decide(asked, read) for one in (grey.transport.greylist, other) * 4))
+        made = await asyncio.gather(*(one.decide(client, asked, read) for one in (grey.transport.greylist, other) * 4))
         return [decision.outcome.value for (decision,) in made]
 
     assert set(await both()) <= {"deferred", "early"}
@@ -281,8 +280,7 @@ def triplets(network: int, number: int) -> tuple[Triplet, ...]:
 
 async def flood(grey: World, network: int, number: int) -> None:
     for one in triplets(network, number):
-        asked = Asked((one,), (one.network,), ((ALICE,),))
-        await grey.transport.greylist.decide(asked, grey.core.short_read)
+        await grey.transport.greylist.decide(parse_address(f"192.0.{network}.1"), [one], grey.core.short_read)
 
 
 async def test_a_flood_of_one_network_is_bounded_and_deferred(grey: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,6 +401,25 @@ async def test_what_is_no_subject_is_refused(grey: World, subject: str) -> None:
     for nothing in (v1.ClearGreylistRequest(), v1.ClearGreylistRequest(all=False)):
         with pytest.raises(errors.InvalidArgument):
             await grey.run(nothing, ADMIN)
+
+
+async def test_a_client_without_an_address_is_a_fault_of_the_gateway(grey: World) -> None:
+    with pytest.raises(errors.InvalidArgument) as refused:
+        await verify(grey, client="unknown")
+    assert refused.value.metadata["field"] == "client_address"
+
+
+async def test_the_log_says_who_was_deferred_and_who_came_again(grey: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "restante_server.api.services.greylisting")
+    await deferred(grey)
+    grey.clock.ahead += 5 * MINUTE
+    await deferred(grey)
+    await deferred(grey)
+    what = "client 192.0.2.7, from <dave@example.org> to <alice@example.test>"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"greylisting: deferred: {what}; a retry passes in 300 s",
+        f"greylisting: retried: {what}",
+    ]
 
 
 async def test_permissions_are_bounded(grey: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_server.transport.greylisting.triplet import LONGEST_PATH, Triplet, network_of, networks_around, reduced
+from restante_process.addresses import parse_address
+from restante_server.transport.greylisting.allowed import Allowed
+from restante_server.transport.greylisting.triplet import LONGEST_PATH, Triplet, network_of, reduced
 
 
 @pytest.mark.parametrize(
@@ -19,18 +21,31 @@ from restante_server.transport.greylisting.triplet import LONGEST_PATH, Triplet,
     ],
 )
 def test_the_network_of_a_client(client: str, network: str) -> None:
-    assert network_of(client) == network
-    assert network in list(networks_around(client))
+    assert network_of(parse_address(client)) == network
+    assert Allowed([network]).has_client(parse_address(client))
 
 
-def test_the_networks_around_a_client() -> None:
-    around = list(networks_around("192.0.2.77"))
-    assert (around[0], around[-1], len(around)) == ("192.0.2.77/32", "192.0.0.0/8", 25)
-    around = list(networks_around("2001:db8::1"))
-    assert (around[0], around[-1], len(around)) == ("2001:db8::1/128", "2001::/16", 113)
-    for bad in ("", "localhost", "192.0.2.0/24"):
-        with pytest.raises(ValueError, match="does not appear to be"):
-            network_of(bad)
+@pytest.mark.parametrize(
+    ("client", "allowed"),
+    [
+        ("192.0.2.77", True),
+        ("192.0.3.77", False),
+        ("198.51.100.9", True),
+        ("198.51.100.8", False),
+        ("203.255.0.1", True),
+        ("2001:db8:1:2::9", True),
+        ("2001:db8:1:3::9", False),
+        ("0.192.0.2", False),  # the same number as in a network of another width
+        ("::c000:24d", False),  # 192.0.2.77 as an IPv6 number
+    ],
+)
+def test_networks_and_recipients_that_are_allowed(client: str, allowed: bool) -> None:
+    subjects = ["192.0.2.0/24", "198.51.100.9/32", "203.0.0.0/8", "2001:db8:1:2::/64", "alice@example.test"]
+    assert Allowed(subjects).has_client(parse_address(client)) is allowed
+    assert not Allowed().has_client(parse_address(client))
+    recipients = ("alice@example.test", "alice+x@example.test", "bob@example.test", "alice@example.com")
+    assert [Allowed(subjects).has_recipient(key) for key in recipients] == [True, True, False, False]
+    assert not Allowed().has_recipient("alice@example.test")
 
 
 @pytest.mark.parametrize(
