@@ -1,4 +1,4 @@
-"""The values of a DMARC aggregate report (RFC 9990 2.1). *Pure.* `aggregate_xml` writes and reads them."""
+"""The values of a DMARC aggregate report (RFC 9990 3.1). *Pure.* `aggregate_xml` writes and reads them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SpfAuthentication:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """The reason for another disposition than the policy demands (RFC 9990 2.1.6)."""
+    """The reason for another disposition than the policy demands (RFC 9990 3.1.6)."""
 
     kind: str  # local_policy, mailing_list, other, policy_test_mode or trusted_forwarder
     comment: str = ""

@@ -30,7 +30,7 @@ MAX_ROWS = 50_000
 MAX_ELEMENTS = 2_000  # of one row or one other part of the report
 MAX_DEPTH = 16
 MAX_TEXT = 1_000  # characters of one element; a longer text is cut
-MAX_SIGNATURES = 100  # of one row (RFC 9990 2.3)
+MAX_SIGNATURES = 100  # of one row (RFC 9990 3.1.3)
 MAX_ERRORS = 20
 _IMPOSSIBLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0
 _POLICIES = frozenset({"none", "quarantine", "reject"})
@@ -92,7 +92,7 @@ def _write_row(record: Element, row: Row, count: int) -> None:
         SubElement(record, "identifiers"),
         [
             ("header_from", row.header_from),
-            ("envelope_from", row.envelope_from),  # empty for the null path (RFC 9990 2.1.1.9)
+            ("envelope_from", row.envelope_from),  # empty for the null path (RFC 9990 3.1.1.10)
             ("envelope_to", row.envelope_to or None),
         ],
     )

@@ -1,4 +1,4 @@
-"""The file of a report: its name, and compression in bounded memory (RFC 9990 2.6.2, RFC 8460 5.1). *Pure.*"""
+"""The file of a report: its name, and compression in bounded memory (RFC 9990 3.5.2, RFC 8460 5.1). *Pure.*"""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DAMAGES = (
 
 
 def file_name(receiver: str, policy_domain: str, begin: int, end: int, report_id: str, extension: str) -> str:
-    """The name of a report's file (RFC 9990 2.6.2, RFC 8460 5.1)."""
+    """The name of a report's file (RFC 9990 3.5.2, RFC 8460 5.1)."""
     return f"{receiver}!{policy_domain}!{begin}!{end}!{_ID.sub('', report_id)}.{extension}"
 
 

@@ -79,7 +79,7 @@ _KEPT = (
 
 
 def keep(tx: Connection, direction: Direction, report: NewReport, now: int) -> int | None:
-    """Keep a report; returns its id, or None if it is there already (RFC 9990 2.6.4)."""
+    """Keep a report; returns its id, or None if it is there already (RFC 9990 3.5.4)."""
     row = {
         "kind": int(report.kind),
         "direction": int(direction),

@@ -1,4 +1,4 @@
-"""The daily DMARC aggregate report of one domain (RFC 9990 2.5, 2.6).
+"""The daily DMARC aggregate report of one domain (RFC 9990 3.4, 3.5).
 
 Counts that come after a report make a further report of the same day with an id of its own.
 """
@@ -84,7 +84,7 @@ def _published(policy_domain: str, text: str) -> PublishedPolicy:
 
 
 def _letter(reporter: Reporter, report: AggregateReport, addresses: Sequence[str], document: bytes) -> Letter:
-    """The message with the report (RFC 9990 2.6.2)."""
+    """The message with the report (RFC 9990 3.5.2)."""
     domain = report.published.domain
     name = attachments.file_name(reporter.domain, domain, report.begin, report.end, report.report_id, "xml.gz")
     count = sum(number for _, number in report.rows)

@@ -9,13 +9,13 @@ from restante_mail.authentication.dmarc.record import parse_record
 from restante_mail.authentication.results import Checks, DkimResult, DmarcResult, Identity, Policy, Result
 from restante_mail.feedback.aggregate import DkimAuthentication, Override, Row, SpfAuthentication
 
-MAX_SIGNATURES = 10  # of one row; RFC 9990 2.3 allows 100
+MAX_SIGNATURES = 10  # of one row; RFC 9990 3.1.3 allows 100
 _STRICTNESS = {"none": 0, "quarantine": 1, "reject": 2}
 MAX_TEXT = 100  # characters of an explanation, so that rows of equal kind stay few
 
 
 class Treatment(Enum):
-    """The outcome for the message. The value is the disposition in a report (RFC 9990 2.1.1.8)."""
+    """The outcome for the message. The value is the disposition in a report (RFC 9990 3.1.1.9)."""
 
     NONE = "none"
     QUARANTINED = "quarantine"
@@ -53,7 +53,7 @@ def row_of(checks: Checks, source: str, reverse_domain: str, treatment: Treatmen
 
 
 def _overrides(dmarc: DmarcResult, treatment: Treatment, override: str) -> tuple[Override, ...]:
-    """The reasons for another treatment than the policy demands (RFC 9990 2.1.6)."""
+    """The reasons for another treatment than the policy demands (RFC 9990 3.1.6)."""
     published = _published(dmarc)
     if treatment.value == published.value:
         return ()
@@ -74,7 +74,7 @@ def _published(dmarc: DmarcResult) -> Policy:
 
 
 def _rank(one: DkimResult, dmarc: DmarcResult) -> int:
-    """The order of signatures in a report: aligned ones that passed are the first (RFC 9990 2.3)."""
+    """The order of signatures in a report: aligned ones that passed are the first (RFC 9990 3.1.3)."""
     if one.result is not Result.PASS:
         return 3
     domain = one.domain.lower()

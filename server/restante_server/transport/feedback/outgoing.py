@@ -142,7 +142,7 @@ class Letter:
     fields: Sequence[tuple[str, str]] = field(default=())  # further ones
 
     def written(self, message_id: str, now: datetime) -> bytes:
-        """The message (RFC 9990 2.6.2, RFC 8460 5.3)."""
+        """The message (RFC 9990 3.5.2, RFC 8460 5.3)."""
         author, submitter = self.reporter.address, self.reporter.domain
         return compose(
             Outgoing(
