@@ -16,7 +16,9 @@ CODES = frozenset({530, 534, 535, 538})  # RFC 4954 6, RFC 3207 4
 STATUSES = frozenset({"5.7.8", "5.7.9", "5.7.12", "5.7.13"})  # of a login (RFC 4954 6, RFC 5248 2.4)
 TLS_STATUSES = frozenset({"5.7.10", "5.7.11"})
 TLS_FAILED, TLS_WANTED, LOGIN_WANTED = "4.7.5", "4.7.10", "4.7.0"
-# Servers have no code of their own for a client that they do not relay for.
+# Servers have no code of their own for a client that they do not relay for. A reply with another subject, such as an
+# unknown address, may quote anything.
+SUBJECTS = frozenset({"0", "5", "7"})  # of the status: none, protocol, policy (RFC 3463 3)
 TEXTS = (
     "relay access denied",
     "relaying denied",
@@ -24,7 +26,10 @@ TEXTS = (
     "relaying not permitted",
     "relay prohibited",
     "unable to relay",
-    "client host rejected",
+    "client host",  # rejected, or blocked by a list
+    "helo command rejected",
+    "invalid helo",
+    "invalid credentials",
     "authentication required",
     "authentication is required",
     "not authenticated",
@@ -58,7 +63,8 @@ class Blame:
             return outcome
         if answer.code in CODES or outcome.status in STATUSES:
             return _ours(outcome, LOGIN_WANTED if outcome.status == "5.0.0" else f"4{outcome.status[1:]}")
-        return _ours(outcome, LOGIN_WANTED) if any(words in text for words in TEXTS) else outcome
+        about_us = outcome.status.split(".")[1] in SUBJECTS and any(words in text for words in TEXTS)
+        return _ours(outcome, LOGIN_WANTED) if about_us else outcome
 
 
 def _ours(outcome: Outcome, status: str) -> Outcome:

@@ -30,6 +30,8 @@ SMARTHOST, FOUND, TLS_FAILED = Blame(configured=True), Blame(), Blame(tls_failed
         (538, "5.7.11 encryption required", "4.7.10", Reason.TLS),
         (554, "5.7.1 <bob@example.net>: Relay access denied", "4.7.0", Reason.POLICY),
         (550, "Relaying denied", "4.7.0", Reason.POLICY),
+        (554, "5.7.1 Service unavailable; Client host [192.0.2.1] blocked using x.example", "4.7.0", Reason.POLICY),
+        (504, "5.5.2 <mx>: Helo command rejected: need fully-qualified hostname", "4.7.0", Reason.POLICY),
         (554, "5.7.1 <x[192.0.2.1]>: Client host rejected: Access denied", "4.7.0", Reason.POLICY),
     ],
 )
@@ -47,6 +49,7 @@ def test_a_configured_server_that_refuses_this_relay_defers(
     ("code", "text", "status"),
     [
         (550, "5.1.1 no such user", "5.1.1"),
+        (550, '5.1.1 <"relaying denied"@example.net>: unknown', "5.1.1"),
         (553, "5.7.1 <eve@example.test>: Sender address rejected: not owned by user relay", "5.7.1"),
         (552, "5.3.4 too big", "5.3.4"),
         (554, "5.7.1 spam", "5.7.1"),
