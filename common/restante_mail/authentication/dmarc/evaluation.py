@@ -25,16 +25,18 @@ async def dmarc(author: Author, spf: Sequence[SpfResult], dkim: Sequence[DkimRes
     """The result for a message.
 
     `spf` has the result for the reverse-path, or for a null one that of HELO. RFC 9989 5.3.1 leaves a From with several
-    domains to the receiver: each is evaluated, up to MAX_AUTHOR_DOMAINS, and the worst result is returned.
+    domains to the receiver: each is evaluated, up to MAX_AUTHOR_DOMAINS, and the worst result is returned. So a mailbox
+    without a domain hides no failure of another.
     """
-    if author.problem:
-        first = author.domains[0] if author.domains else ""
-        return DmarcResult(Result.PERMERROR, first, problem=author.problem)
-    if len(author.domains) > MAX_AUTHOR_DOMAINS:
+    problem, domains = author.problem, author.domains
+    if len(domains) > MAX_AUTHOR_DOMAINS:
         problem = f"From has mailboxes of more than {MAX_AUTHOR_DOMAINS} domains"
-        return DmarcResult(Result.PERMERROR, author.domains[0], problem=problem)
+        half = MAX_AUTHOR_DOMAINS // 2
+        domains = (*domains[:half], *domains[-half:])  # programs show the first mailbox, or that of the last field
     walk = TreeWalk(dns)
-    results = [await _Evaluation(domain, spf, dkim, dns, walk).result() for domain in author.domains]
+    results = [await _Evaluation(domain, spf, dkim, dns, walk).result() for domain in domains]
+    if problem:
+        results.append(DmarcResult(Result.PERMERROR, domains[0] if domains else "", problem=problem))
     return max(results, key=lambda result: (_BADNESS[result.result], _STRICTNESS[result.policy]))
 
 

@@ -167,13 +167,30 @@ async def test_a_second_domain_hides_no_failure() -> None:
 
 
 async def test_an_author_who_cannot_be_told_is_an_error() -> None:
-    dns = records(example__com=REJECT)
+    dns = records()
     found = await dmarc(Author(("example.com",), "a mailbox in From has no domain"), [], [], dns)
     assert (found.result, found.author_domain, found.problem) == (
         Result.PERMERROR,
         "example.com",
         "a mailbox in From has no domain",
     )
+    nobody = await dmarc(Author(problem="there is no From field"), [], [], dns)
+    assert (nobody.result, nobody.author_domain) == (Result.PERMERROR, "")
+    dns.asked.clear()
     many = await check(dns, *(f"{letter}.example" for letter in "abcde"))
     assert (many.result, many.problem) == (Result.PERMERROR, "From has mailboxes of more than 4 domains")
-    assert dns.asked == []
+    assert {name for name, _ in dns.asked} == {"_dmarc.example", *(f"_dmarc.{letter}.example" for letter in "abde")}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        Author(("example.com",), "a mailbox in From has an invalid domain"),
+        Author(("a.example", "b.example", "c.example", "d.example", "example.com")),
+        Author(("example.com", "a.example", "b.example", "c.example", "d.example")),
+    ],
+    ids=["beside a bad mailbox", "the last of many", "the first of many"],
+)
+async def test_no_other_mailbox_hides_a_failure(found: Author) -> None:
+    result = await dmarc(found, [], [dkim("a.example")], records(example__com=REJECT))
+    assert (result.result, result.author_domain, result.policy) == (Result.FAIL, "example.com", Policy.REJECT)

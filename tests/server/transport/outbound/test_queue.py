@@ -6,6 +6,7 @@ import asyncio
 import secrets
 
 import pytest
+from sqlalchemy import func, select
 
 from restante.errors import InvalidArgument, LeaseLost, PermissionDenied, TransportMessageNotFound
 from restante.v1.admin_pb2 import TraceMessagesRequest
@@ -20,6 +21,7 @@ from restante.v1.transport_pb2 import (
     ReportOutcomeRequest,
 )
 from restante_server.api.services import convert, outbound
+from restante_server.db import schema
 from restante_server.transport import deadlines
 from restante_server.transport.outbound import candidates
 from restante_server.transport.schedule import DAY, HOUR, MINUTE
@@ -210,6 +212,8 @@ async def test_a_bounce_is_never_bounced(world: World) -> None:
     assert await world.lease() == []
     traces = await world.run(TraceMessagesRequest(transport_id=answer.transport_id), world.gateway("admin"))
     assert "550 no" in "".join(event.detail for event in traces.traces[0].events)
+    messages = select(func.count()).select_from(schema.transport_message)
+    assert await world.db.read(lambda tx: tx.scalar(messages)) == 1  # no report was made, to whomever
 
 
 async def test_the_administrator_sees_hurries_and_ends_the_queue(world: World) -> None:
