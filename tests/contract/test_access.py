@@ -135,6 +135,7 @@ ALLOWED: dict[str, set[str]] = {
     "TransportService/StoreStsPolicy": {"relay"},
     "TransportService/ReportTlsSessions": {"relay"},
     "TransportService/LeaseTlsReports": {"relay"},
+    "TransportService/ReadTlsReport": {"relay"},
     "TransportService/SettleTlsReport": {"relay"},
     "DirectoryService/ResolveNames": API,
     "DirectoryService/ListEntries": API,

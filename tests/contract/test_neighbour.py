@@ -439,6 +439,7 @@ REPORTS = {
     "AdminService/ListTlsReports": refused(tls_reports_pb2.ListTlsReportsRequest()),
     "AdminService/ListTlsReportRows": refused(tls_reports_pb2.ListTlsReportRowsRequest(report_id=1)),
     "TransportService/LeaseTlsReports": refused(tls_reports_pb2.LeaseTlsReportsRequest(max_leases=1)),
+    "TransportService/ReadTlsReport": refused(tls_reports_pb2.ReadTlsReportRequest(report_id=1, lease_id=1)),
     "TransportService/SettleTlsReport": refused(tls_reports_pb2.SettleTlsReportRequest(report_id=1, lease_id=1)),
 }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import update
 
 from restante.link import CoreLink
 from restante.v1 import methods, tls_pb2
@@ -22,6 +23,8 @@ from restante_gateways.relay.routes import is_public
 from restante_gateways.relay.tls.https import Bounds, Https
 from restante_gateways.relay.tls.security import verified_context
 from restante_gateways.relay.tls.uploads import Uploads
+from restante_server.db import schema
+from restante_server.db.operation import Write
 from restante_server.transport.feedback import outgoing
 from restante_server.transport.feedback.outgoing import Reporter
 from restante_server.transport.feedback.tls_reports import DailyTls
@@ -163,6 +166,15 @@ async def test_node_takes_the_report(reports: Reports) -> None:
     assert seen["type"] == "application/tlsrpt+gzip"
     assert seen["report"]["policies"][0]["summary"]["total-successful-session-count"] == 3
     assert [(one.state, one.detail) for one in await reports.shown()] == [(DELIVERED, "HTTP status 202")]
+
+
+async def test_a_long_report_arrives_whole(reports: Reports) -> None:
+    await reports.due()
+    document = secrets.token_bytes(300_000)  # which nothing can compress
+    change = update(schema.report).values(document=document)
+    await reports.core.process.core.db.write(Write(lambda tx: tx.execute(change).rowcount))
+    await (await reports.uploads()).deliver()
+    assert reports.web.bodies == [document] and [one.state for one in await reports.shown()] == [DELIVERED]
 
 
 async def test_a_relay_that_does_not_send_posts_nothing(reports: Reports) -> None:

@@ -217,6 +217,7 @@ type Operation struct {
 	//	*Operation_StoreStsPolicy
 	//	*Operation_ReportTlsSessions
 	//	*Operation_LeaseTlsReports
+	//	*Operation_ReadTlsReport
 	//	*Operation_SettleTlsReport
 	//	*Operation_ListTlsSessions
 	//	*Operation_ListFailedAddresses
@@ -1169,6 +1170,15 @@ func (x *Operation) GetLeaseTlsReports() *LeaseTlsReportsRequest {
 	return nil
 }
 
+func (x *Operation) GetReadTlsReport() *ReadTlsReportRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_ReadTlsReport); ok {
+			return x.ReadTlsReport
+		}
+	}
+	return nil
+}
+
 func (x *Operation) GetSettleTlsReport() *SettleTlsReportRequest {
 	if x != nil {
 		if x, ok := x.Request.(*Operation_SettleTlsReport); ok {
@@ -1621,6 +1631,10 @@ type Operation_LeaseTlsReports struct {
 	LeaseTlsReports *LeaseTlsReportsRequest `protobuf:"bytes,164,opt,name=lease_tls_reports,json=leaseTlsReports,proto3,oneof"` // LeaseTlsReports.
 }
 
+type Operation_ReadTlsReport struct {
+	ReadTlsReport *ReadTlsReportRequest `protobuf:"bytes,176,opt,name=read_tls_report,json=readTlsReport,proto3,oneof"` // ReadTlsReport.
+}
+
 type Operation_SettleTlsReport struct {
 	SettleTlsReport *SettleTlsReportRequest `protobuf:"bytes,174,opt,name=settle_tls_report,json=settleTlsReport,proto3,oneof"` // SettleTlsReport.
 }
@@ -1841,6 +1855,8 @@ func (*Operation_ReportTlsSessions) isOperation_Request() {}
 
 func (*Operation_LeaseTlsReports) isOperation_Request() {}
 
+func (*Operation_ReadTlsReport) isOperation_Request() {}
+
 func (*Operation_SettleTlsReport) isOperation_Request() {}
 
 func (*Operation_ListTlsSessions) isOperation_Request() {}
@@ -1964,6 +1980,7 @@ type OperationResult struct {
 	//	*OperationResult_StoreStsPolicy
 	//	*OperationResult_ReportTlsSessions
 	//	*OperationResult_LeaseTlsReports
+	//	*OperationResult_ReadTlsReport
 	//	*OperationResult_SettleTlsReport
 	//	*OperationResult_ListTlsSessions
 	//	*OperationResult_ListFailedAddresses
@@ -2881,6 +2898,15 @@ func (x *OperationResult) GetLeaseTlsReports() *LeaseTlsReportsResponse {
 	return nil
 }
 
+func (x *OperationResult) GetReadTlsReport() *ReadTlsReportResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_ReadTlsReport); ok {
+			return x.ReadTlsReport
+		}
+	}
+	return nil
+}
+
 func (x *OperationResult) GetSettleTlsReport() *SettleTlsReportResponse {
 	if x != nil {
 		if x, ok := x.Response.(*OperationResult_SettleTlsReport); ok {
@@ -3333,6 +3359,10 @@ type OperationResult_LeaseTlsReports struct {
 	LeaseTlsReports *LeaseTlsReportsResponse `protobuf:"bytes,164,opt,name=lease_tls_reports,json=leaseTlsReports,proto3,oneof"` // LeaseTlsReports.
 }
 
+type OperationResult_ReadTlsReport struct {
+	ReadTlsReport *ReadTlsReportResponse `protobuf:"bytes,176,opt,name=read_tls_report,json=readTlsReport,proto3,oneof"` // ReadTlsReport.
+}
+
 type OperationResult_SettleTlsReport struct {
 	SettleTlsReport *SettleTlsReportResponse `protobuf:"bytes,174,opt,name=settle_tls_report,json=settleTlsReport,proto3,oneof"` // SettleTlsReport.
 }
@@ -3552,6 +3582,8 @@ func (*OperationResult_StoreStsPolicy) isOperationResult_Response() {}
 func (*OperationResult_ReportTlsSessions) isOperationResult_Response() {}
 
 func (*OperationResult_LeaseTlsReports) isOperationResult_Response() {}
+
+func (*OperationResult_ReadTlsReport) isOperationResult_Response() {}
 
 func (*OperationResult_SettleTlsReport) isOperationResult_Response() {}
 
@@ -3773,7 +3805,7 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\tReference\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12%\n" +
 	"\x0eresponse_field\x18\x02 \x01(\tR\rresponseField\x12#\n" +
-	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\x89A\n" +
+	"\rrequest_field\x18\x03 \x01(\tR\frequestField\"\xd7A\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -3890,7 +3922,8 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x0eget_sts_policy\x18\x82\x01 \x01(\v2 .restante.v1.GetStsPolicyRequestH\x00R\fgetStsPolicy\x12O\n" +
 	"\x10store_sts_policy\x18\x83\x01 \x01(\v2\".restante.v1.StoreStsPolicyRequestH\x00R\x0estoreStsPolicy\x12X\n" +
 	"\x13report_tls_sessions\x18\x84\x01 \x01(\v2%.restante.v1.ReportTlsSessionsRequestH\x00R\x11reportTlsSessions\x12R\n" +
-	"\x11lease_tls_reports\x18\xa4\x01 \x01(\v2#.restante.v1.LeaseTlsReportsRequestH\x00R\x0fleaseTlsReports\x12R\n" +
+	"\x11lease_tls_reports\x18\xa4\x01 \x01(\v2#.restante.v1.LeaseTlsReportsRequestH\x00R\x0fleaseTlsReports\x12L\n" +
+	"\x0fread_tls_report\x18\xb0\x01 \x01(\v2!.restante.v1.ReadTlsReportRequestH\x00R\rreadTlsReport\x12R\n" +
 	"\x11settle_tls_report\x18\xae\x01 \x01(\v2#.restante.v1.SettleTlsReportRequestH\x00R\x0fsettleTlsReport\x12R\n" +
 	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2#.restante.v1.ListTlsSessionsRequestH\x00R\x0flistTlsSessions\x12^\n" +
 	"\x15list_failed_addresses\x18\xa0\x01 \x01(\v2'.restante.v1.ListFailedAddressesRequestH\x00R\x13listFailedAddresses\x12a\n" +
@@ -3899,7 +3932,7 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x14list_greylist_passes\x18\x97\x01 \x01(\v2&.restante.v1.ListGreylistPassesRequestH\x00R\x12listGreylistPasses\x12X\n" +
 	"\x13allow_greylist_pass\x18\x98\x01 \x01(\v2%.restante.v1.AllowGreylistPassRequestH\x00R\x11allowGreylistPass\x12K\n" +
 	"\x0eclear_greylist\x18\x99\x01 \x01(\v2!.restante.v1.ClearGreylistRequestH\x00R\rclearGreylistB\t\n" +
-	"\arequest\"\x9d@\n" +
+	"\arequest\"\xec@\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -4009,7 +4042,8 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x0eget_sts_policy\x18\x82\x01 \x01(\v2!.restante.v1.GetStsPolicyResponseH\x00R\fgetStsPolicy\x12P\n" +
 	"\x10store_sts_policy\x18\x83\x01 \x01(\v2#.restante.v1.StoreStsPolicyResponseH\x00R\x0estoreStsPolicy\x12Y\n" +
 	"\x13report_tls_sessions\x18\x84\x01 \x01(\v2&.restante.v1.ReportTlsSessionsResponseH\x00R\x11reportTlsSessions\x12S\n" +
-	"\x11lease_tls_reports\x18\xa4\x01 \x01(\v2$.restante.v1.LeaseTlsReportsResponseH\x00R\x0fleaseTlsReports\x12S\n" +
+	"\x11lease_tls_reports\x18\xa4\x01 \x01(\v2$.restante.v1.LeaseTlsReportsResponseH\x00R\x0fleaseTlsReports\x12M\n" +
+	"\x0fread_tls_report\x18\xb0\x01 \x01(\v2\".restante.v1.ReadTlsReportResponseH\x00R\rreadTlsReport\x12S\n" +
 	"\x11settle_tls_report\x18\xae\x01 \x01(\v2$.restante.v1.SettleTlsReportResponseH\x00R\x0fsettleTlsReport\x12S\n" +
 	"\x11list_tls_sessions\x18\x85\x01 \x01(\v2$.restante.v1.ListTlsSessionsResponseH\x00R\x0flistTlsSessions\x12_\n" +
 	"\x15list_failed_addresses\x18\xa0\x01 \x01(\v2(.restante.v1.ListFailedAddressesResponseH\x00R\x13listFailedAddresses\x12b\n" +
@@ -4155,117 +4189,119 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*StoreStsPolicyRequest)(nil),            // 98: restante.v1.StoreStsPolicyRequest
 	(*ReportTlsSessionsRequest)(nil),         // 99: restante.v1.ReportTlsSessionsRequest
 	(*LeaseTlsReportsRequest)(nil),           // 100: restante.v1.LeaseTlsReportsRequest
-	(*SettleTlsReportRequest)(nil),           // 101: restante.v1.SettleTlsReportRequest
-	(*ListTlsSessionsRequest)(nil),           // 102: restante.v1.ListTlsSessionsRequest
-	(*ListFailedAddressesRequest)(nil),       // 103: restante.v1.ListFailedAddressesRequest
-	(*ClearFailedAddressesRequest)(nil),      // 104: restante.v1.ClearFailedAddressesRequest
-	(*ListGreylistTripletsRequest)(nil),      // 105: restante.v1.ListGreylistTripletsRequest
-	(*ListGreylistPassesRequest)(nil),        // 106: restante.v1.ListGreylistPassesRequest
-	(*AllowGreylistPassRequest)(nil),         // 107: restante.v1.AllowGreylistPassRequest
-	(*ClearGreylistRequest)(nil),             // 108: restante.v1.ClearGreylistRequest
-	(*status.Status)(nil),                    // 109: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 110: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 111: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 112: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 113: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 114: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 115: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 116: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 117: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 118: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 119: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 120: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 121: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 122: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 123: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 124: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 125: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 126: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 127: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 128: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 129: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 130: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 131: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 132: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 133: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 134: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 135: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 136: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 137: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 138: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 139: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 140: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 141: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 142: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 143: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 144: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 145: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 146: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 147: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 148: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 149: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 150: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 151: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 152: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 153: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 154: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 155: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 156: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 157: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 158: restante.v1.DeleteDomainResponse
-	(*CreateDomainKeysResponse)(nil),         // 159: restante.v1.CreateDomainKeysResponse
-	(*ListDomainKeysResponse)(nil),           // 160: restante.v1.ListDomainKeysResponse
-	(*ActivateDomainKeysResponse)(nil),       // 161: restante.v1.ActivateDomainKeysResponse
-	(*RevokeDomainKeyResponse)(nil),          // 162: restante.v1.RevokeDomainKeyResponse
-	(*DeleteDomainKeyResponse)(nil),          // 163: restante.v1.DeleteDomainKeyResponse
-	(*ListDmarcReportsResponse)(nil),         // 164: restante.v1.ListDmarcReportsResponse
-	(*ListDmarcReportRowsResponse)(nil),      // 165: restante.v1.ListDmarcReportRowsResponse
-	(*ListFailureReportsResponse)(nil),       // 166: restante.v1.ListFailureReportsResponse
-	(*GetFailureReportResponse)(nil),         // 167: restante.v1.GetFailureReportResponse
-	(*ListTlsReportsResponse)(nil),           // 168: restante.v1.ListTlsReportsResponse
-	(*ListTlsReportRowsResponse)(nil),        // 169: restante.v1.ListTlsReportRowsResponse
-	(*ReplaceForwardingSecretResponse)(nil),  // 170: restante.v1.ReplaceForwardingSecretResponse
-	(*CreateAccountResponse)(nil),            // 171: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 172: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 173: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 174: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 175: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 176: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 177: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 178: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 179: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 180: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 181: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 182: restante.v1.RemoveQueuedResponse
-	(*HoldQueuedResponse)(nil),               // 183: restante.v1.HoldQueuedResponse
-	(*ReleaseQueuedResponse)(nil),            // 184: restante.v1.ReleaseQueuedResponse
-	(*RerouteQueuedResponse)(nil),            // 185: restante.v1.RerouteQueuedResponse
-	(*GetQueuedMessageResponse)(nil),         // 186: restante.v1.GetQueuedMessageResponse
-	(*ListStandingHoldsResponse)(nil),        // 187: restante.v1.ListStandingHoldsResponse
-	(*TraceMessagesResponse)(nil),            // 188: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 189: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 190: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 191: restante.v1.GetServerResponse
-	(*AcceptSubmissionResponse)(nil),         // 192: restante.v1.AcceptSubmissionResponse
-	(*AcceptMessageResponse)(nil),            // 193: restante.v1.AcceptMessageResponse
-	(*CheckStoreResponse)(nil),               // 194: restante.v1.CheckStoreResponse
-	(*BackupStoreResponse)(nil),              // 195: restante.v1.BackupStoreResponse
-	(*GetJobResponse)(nil),                   // 196: restante.v1.GetJobResponse
-	(*ListJobsResponse)(nil),                 // 197: restante.v1.ListJobsResponse
-	(*ListJobFindingsResponse)(nil),          // 198: restante.v1.ListJobFindingsResponse
-	(*CancelJobResponse)(nil),                // 199: restante.v1.CancelJobResponse
-	(*GetStsPolicyResponse)(nil),             // 200: restante.v1.GetStsPolicyResponse
-	(*StoreStsPolicyResponse)(nil),           // 201: restante.v1.StoreStsPolicyResponse
-	(*ReportTlsSessionsResponse)(nil),        // 202: restante.v1.ReportTlsSessionsResponse
-	(*LeaseTlsReportsResponse)(nil),          // 203: restante.v1.LeaseTlsReportsResponse
-	(*SettleTlsReportResponse)(nil),          // 204: restante.v1.SettleTlsReportResponse
-	(*ListTlsSessionsResponse)(nil),          // 205: restante.v1.ListTlsSessionsResponse
-	(*ListFailedAddressesResponse)(nil),      // 206: restante.v1.ListFailedAddressesResponse
-	(*ClearFailedAddressesResponse)(nil),     // 207: restante.v1.ClearFailedAddressesResponse
-	(*ListGreylistTripletsResponse)(nil),     // 208: restante.v1.ListGreylistTripletsResponse
-	(*ListGreylistPassesResponse)(nil),       // 209: restante.v1.ListGreylistPassesResponse
-	(*AllowGreylistPassResponse)(nil),        // 210: restante.v1.AllowGreylistPassResponse
-	(*ClearGreylistResponse)(nil),            // 211: restante.v1.ClearGreylistResponse
+	(*ReadTlsReportRequest)(nil),             // 101: restante.v1.ReadTlsReportRequest
+	(*SettleTlsReportRequest)(nil),           // 102: restante.v1.SettleTlsReportRequest
+	(*ListTlsSessionsRequest)(nil),           // 103: restante.v1.ListTlsSessionsRequest
+	(*ListFailedAddressesRequest)(nil),       // 104: restante.v1.ListFailedAddressesRequest
+	(*ClearFailedAddressesRequest)(nil),      // 105: restante.v1.ClearFailedAddressesRequest
+	(*ListGreylistTripletsRequest)(nil),      // 106: restante.v1.ListGreylistTripletsRequest
+	(*ListGreylistPassesRequest)(nil),        // 107: restante.v1.ListGreylistPassesRequest
+	(*AllowGreylistPassRequest)(nil),         // 108: restante.v1.AllowGreylistPassRequest
+	(*ClearGreylistRequest)(nil),             // 109: restante.v1.ClearGreylistRequest
+	(*status.Status)(nil),                    // 110: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 111: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 112: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 113: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 114: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 115: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 116: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 117: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 118: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 119: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 120: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 121: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 122: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 123: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 124: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 125: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 126: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 127: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 128: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 129: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 130: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 131: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 132: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 133: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 134: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 135: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 136: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 137: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 138: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 139: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 140: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 141: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 142: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 143: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 144: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 145: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 146: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 147: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 148: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 149: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 150: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 151: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 152: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 153: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 154: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 155: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 156: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 157: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 158: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 159: restante.v1.DeleteDomainResponse
+	(*CreateDomainKeysResponse)(nil),         // 160: restante.v1.CreateDomainKeysResponse
+	(*ListDomainKeysResponse)(nil),           // 161: restante.v1.ListDomainKeysResponse
+	(*ActivateDomainKeysResponse)(nil),       // 162: restante.v1.ActivateDomainKeysResponse
+	(*RevokeDomainKeyResponse)(nil),          // 163: restante.v1.RevokeDomainKeyResponse
+	(*DeleteDomainKeyResponse)(nil),          // 164: restante.v1.DeleteDomainKeyResponse
+	(*ListDmarcReportsResponse)(nil),         // 165: restante.v1.ListDmarcReportsResponse
+	(*ListDmarcReportRowsResponse)(nil),      // 166: restante.v1.ListDmarcReportRowsResponse
+	(*ListFailureReportsResponse)(nil),       // 167: restante.v1.ListFailureReportsResponse
+	(*GetFailureReportResponse)(nil),         // 168: restante.v1.GetFailureReportResponse
+	(*ListTlsReportsResponse)(nil),           // 169: restante.v1.ListTlsReportsResponse
+	(*ListTlsReportRowsResponse)(nil),        // 170: restante.v1.ListTlsReportRowsResponse
+	(*ReplaceForwardingSecretResponse)(nil),  // 171: restante.v1.ReplaceForwardingSecretResponse
+	(*CreateAccountResponse)(nil),            // 172: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 173: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 174: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 175: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 176: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 177: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 178: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 179: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 180: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 181: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 182: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 183: restante.v1.RemoveQueuedResponse
+	(*HoldQueuedResponse)(nil),               // 184: restante.v1.HoldQueuedResponse
+	(*ReleaseQueuedResponse)(nil),            // 185: restante.v1.ReleaseQueuedResponse
+	(*RerouteQueuedResponse)(nil),            // 186: restante.v1.RerouteQueuedResponse
+	(*GetQueuedMessageResponse)(nil),         // 187: restante.v1.GetQueuedMessageResponse
+	(*ListStandingHoldsResponse)(nil),        // 188: restante.v1.ListStandingHoldsResponse
+	(*TraceMessagesResponse)(nil),            // 189: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 190: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 191: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 192: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 193: restante.v1.AcceptSubmissionResponse
+	(*AcceptMessageResponse)(nil),            // 194: restante.v1.AcceptMessageResponse
+	(*CheckStoreResponse)(nil),               // 195: restante.v1.CheckStoreResponse
+	(*BackupStoreResponse)(nil),              // 196: restante.v1.BackupStoreResponse
+	(*GetJobResponse)(nil),                   // 197: restante.v1.GetJobResponse
+	(*ListJobsResponse)(nil),                 // 198: restante.v1.ListJobsResponse
+	(*ListJobFindingsResponse)(nil),          // 199: restante.v1.ListJobFindingsResponse
+	(*CancelJobResponse)(nil),                // 200: restante.v1.CancelJobResponse
+	(*GetStsPolicyResponse)(nil),             // 201: restante.v1.GetStsPolicyResponse
+	(*StoreStsPolicyResponse)(nil),           // 202: restante.v1.StoreStsPolicyResponse
+	(*ReportTlsSessionsResponse)(nil),        // 203: restante.v1.ReportTlsSessionsResponse
+	(*LeaseTlsReportsResponse)(nil),          // 204: restante.v1.LeaseTlsReportsResponse
+	(*ReadTlsReportResponse)(nil),            // 205: restante.v1.ReadTlsReportResponse
+	(*SettleTlsReportResponse)(nil),          // 206: restante.v1.SettleTlsReportResponse
+	(*ListTlsSessionsResponse)(nil),          // 207: restante.v1.ListTlsSessionsResponse
+	(*ListFailedAddressesResponse)(nil),      // 208: restante.v1.ListFailedAddressesResponse
+	(*ClearFailedAddressesResponse)(nil),     // 209: restante.v1.ClearFailedAddressesResponse
+	(*ListGreylistTripletsResponse)(nil),     // 210: restante.v1.ListGreylistTripletsResponse
+	(*ListGreylistPassesResponse)(nil),       // 211: restante.v1.ListGreylistPassesResponse
+	(*AllowGreylistPassResponse)(nil),        // 212: restante.v1.AllowGreylistPassResponse
+	(*ClearGreylistResponse)(nil),            // 213: restante.v1.ClearGreylistResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	0,   // 0: restante.v1.Operation.references:type_name -> restante.v1.Reference
@@ -4363,130 +4399,132 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	98,  // 92: restante.v1.Operation.store_sts_policy:type_name -> restante.v1.StoreStsPolicyRequest
 	99,  // 93: restante.v1.Operation.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsRequest
 	100, // 94: restante.v1.Operation.lease_tls_reports:type_name -> restante.v1.LeaseTlsReportsRequest
-	101, // 95: restante.v1.Operation.settle_tls_report:type_name -> restante.v1.SettleTlsReportRequest
-	102, // 96: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
-	103, // 97: restante.v1.Operation.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesRequest
-	104, // 98: restante.v1.Operation.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesRequest
-	105, // 99: restante.v1.Operation.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsRequest
-	106, // 100: restante.v1.Operation.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesRequest
-	107, // 101: restante.v1.Operation.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassRequest
-	108, // 102: restante.v1.Operation.clear_greylist:type_name -> restante.v1.ClearGreylistRequest
-	109, // 103: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	110, // 104: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	111, // 105: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	112, // 106: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	113, // 107: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	114, // 108: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	115, // 109: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	116, // 110: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	117, // 111: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	118, // 112: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	119, // 113: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	120, // 114: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	121, // 115: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	122, // 116: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	123, // 117: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	124, // 118: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	125, // 119: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	126, // 120: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	127, // 121: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	128, // 122: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	129, // 123: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	130, // 124: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	131, // 125: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	132, // 126: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	133, // 127: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	134, // 128: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	135, // 129: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	136, // 130: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	137, // 131: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	138, // 132: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	139, // 133: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	140, // 134: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	141, // 135: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	142, // 136: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	143, // 137: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	144, // 138: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	145, // 139: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	146, // 140: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	147, // 141: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	148, // 142: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	149, // 143: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	150, // 144: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	151, // 145: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	152, // 146: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	153, // 147: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	154, // 148: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	155, // 149: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	156, // 150: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	157, // 151: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	158, // 152: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	159, // 153: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
-	160, // 154: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
-	161, // 155: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
-	162, // 156: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
-	163, // 157: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
-	164, // 158: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
-	165, // 159: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
-	166, // 160: restante.v1.OperationResult.list_failure_reports:type_name -> restante.v1.ListFailureReportsResponse
-	167, // 161: restante.v1.OperationResult.get_failure_report:type_name -> restante.v1.GetFailureReportResponse
-	168, // 162: restante.v1.OperationResult.list_tls_reports:type_name -> restante.v1.ListTlsReportsResponse
-	169, // 163: restante.v1.OperationResult.list_tls_report_rows:type_name -> restante.v1.ListTlsReportRowsResponse
-	170, // 164: restante.v1.OperationResult.replace_forwarding_secret:type_name -> restante.v1.ReplaceForwardingSecretResponse
-	171, // 165: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	172, // 166: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	173, // 167: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	174, // 168: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	175, // 169: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	176, // 170: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	177, // 171: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	178, // 172: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	179, // 173: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	180, // 174: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	181, // 175: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	182, // 176: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	183, // 177: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
-	184, // 178: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
-	185, // 179: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
-	186, // 180: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
-	187, // 181: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
-	188, // 182: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	189, // 183: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	190, // 184: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	191, // 185: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	192, // 186: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
-	193, // 187: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
-	194, // 188: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
-	195, // 189: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
-	196, // 190: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
-	197, // 191: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
-	198, // 192: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
-	199, // 193: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
-	200, // 194: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
-	201, // 195: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
-	202, // 196: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
-	203, // 197: restante.v1.OperationResult.lease_tls_reports:type_name -> restante.v1.LeaseTlsReportsResponse
-	204, // 198: restante.v1.OperationResult.settle_tls_report:type_name -> restante.v1.SettleTlsReportResponse
-	205, // 199: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
-	206, // 200: restante.v1.OperationResult.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesResponse
-	207, // 201: restante.v1.OperationResult.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesResponse
-	208, // 202: restante.v1.OperationResult.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsResponse
-	209, // 203: restante.v1.OperationResult.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesResponse
-	210, // 204: restante.v1.OperationResult.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassResponse
-	211, // 205: restante.v1.OperationResult.clear_greylist:type_name -> restante.v1.ClearGreylistResponse
-	1,   // 206: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	2,   // 207: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	1,   // 208: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	2,   // 209: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	3,   // 210: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	5,   // 211: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	4,   // 212: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	6,   // 213: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	212, // [212:214] is the sub-list for method output_type
-	210, // [210:212] is the sub-list for method input_type
-	210, // [210:210] is the sub-list for extension type_name
-	210, // [210:210] is the sub-list for extension extendee
-	0,   // [0:210] is the sub-list for field type_name
+	101, // 95: restante.v1.Operation.read_tls_report:type_name -> restante.v1.ReadTlsReportRequest
+	102, // 96: restante.v1.Operation.settle_tls_report:type_name -> restante.v1.SettleTlsReportRequest
+	103, // 97: restante.v1.Operation.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsRequest
+	104, // 98: restante.v1.Operation.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesRequest
+	105, // 99: restante.v1.Operation.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesRequest
+	106, // 100: restante.v1.Operation.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsRequest
+	107, // 101: restante.v1.Operation.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesRequest
+	108, // 102: restante.v1.Operation.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassRequest
+	109, // 103: restante.v1.Operation.clear_greylist:type_name -> restante.v1.ClearGreylistRequest
+	110, // 104: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	111, // 105: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	112, // 106: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	113, // 107: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	114, // 108: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	115, // 109: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	116, // 110: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	117, // 111: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	118, // 112: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	119, // 113: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	120, // 114: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	121, // 115: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	122, // 116: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	123, // 117: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	124, // 118: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	125, // 119: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	126, // 120: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	127, // 121: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	128, // 122: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	129, // 123: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	130, // 124: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	131, // 125: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	132, // 126: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	133, // 127: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	134, // 128: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	135, // 129: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	136, // 130: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	137, // 131: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	138, // 132: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	139, // 133: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	140, // 134: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	141, // 135: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	142, // 136: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	143, // 137: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	144, // 138: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	145, // 139: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	146, // 140: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	147, // 141: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	148, // 142: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	149, // 143: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	150, // 144: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	151, // 145: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	152, // 146: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	153, // 147: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	154, // 148: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	155, // 149: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	156, // 150: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	157, // 151: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	158, // 152: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	159, // 153: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	160, // 154: restante.v1.OperationResult.create_domain_keys:type_name -> restante.v1.CreateDomainKeysResponse
+	161, // 155: restante.v1.OperationResult.list_domain_keys:type_name -> restante.v1.ListDomainKeysResponse
+	162, // 156: restante.v1.OperationResult.activate_domain_keys:type_name -> restante.v1.ActivateDomainKeysResponse
+	163, // 157: restante.v1.OperationResult.revoke_domain_key:type_name -> restante.v1.RevokeDomainKeyResponse
+	164, // 158: restante.v1.OperationResult.delete_domain_key:type_name -> restante.v1.DeleteDomainKeyResponse
+	165, // 159: restante.v1.OperationResult.list_dmarc_reports:type_name -> restante.v1.ListDmarcReportsResponse
+	166, // 160: restante.v1.OperationResult.list_dmarc_report_rows:type_name -> restante.v1.ListDmarcReportRowsResponse
+	167, // 161: restante.v1.OperationResult.list_failure_reports:type_name -> restante.v1.ListFailureReportsResponse
+	168, // 162: restante.v1.OperationResult.get_failure_report:type_name -> restante.v1.GetFailureReportResponse
+	169, // 163: restante.v1.OperationResult.list_tls_reports:type_name -> restante.v1.ListTlsReportsResponse
+	170, // 164: restante.v1.OperationResult.list_tls_report_rows:type_name -> restante.v1.ListTlsReportRowsResponse
+	171, // 165: restante.v1.OperationResult.replace_forwarding_secret:type_name -> restante.v1.ReplaceForwardingSecretResponse
+	172, // 166: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	173, // 167: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	174, // 168: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	175, // 169: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	176, // 170: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	177, // 171: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	178, // 172: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	179, // 173: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	180, // 174: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	181, // 175: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	182, // 176: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	183, // 177: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	184, // 178: restante.v1.OperationResult.hold_queued:type_name -> restante.v1.HoldQueuedResponse
+	185, // 179: restante.v1.OperationResult.release_queued:type_name -> restante.v1.ReleaseQueuedResponse
+	186, // 180: restante.v1.OperationResult.reroute_queued:type_name -> restante.v1.RerouteQueuedResponse
+	187, // 181: restante.v1.OperationResult.get_queued_message:type_name -> restante.v1.GetQueuedMessageResponse
+	188, // 182: restante.v1.OperationResult.list_standing_holds:type_name -> restante.v1.ListStandingHoldsResponse
+	189, // 183: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	190, // 184: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	191, // 185: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	192, // 186: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	193, // 187: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	194, // 188: restante.v1.OperationResult.accept_message:type_name -> restante.v1.AcceptMessageResponse
+	195, // 189: restante.v1.OperationResult.check_store:type_name -> restante.v1.CheckStoreResponse
+	196, // 190: restante.v1.OperationResult.backup_store:type_name -> restante.v1.BackupStoreResponse
+	197, // 191: restante.v1.OperationResult.get_job:type_name -> restante.v1.GetJobResponse
+	198, // 192: restante.v1.OperationResult.list_jobs:type_name -> restante.v1.ListJobsResponse
+	199, // 193: restante.v1.OperationResult.list_job_findings:type_name -> restante.v1.ListJobFindingsResponse
+	200, // 194: restante.v1.OperationResult.cancel_job:type_name -> restante.v1.CancelJobResponse
+	201, // 195: restante.v1.OperationResult.get_sts_policy:type_name -> restante.v1.GetStsPolicyResponse
+	202, // 196: restante.v1.OperationResult.store_sts_policy:type_name -> restante.v1.StoreStsPolicyResponse
+	203, // 197: restante.v1.OperationResult.report_tls_sessions:type_name -> restante.v1.ReportTlsSessionsResponse
+	204, // 198: restante.v1.OperationResult.lease_tls_reports:type_name -> restante.v1.LeaseTlsReportsResponse
+	205, // 199: restante.v1.OperationResult.read_tls_report:type_name -> restante.v1.ReadTlsReportResponse
+	206, // 200: restante.v1.OperationResult.settle_tls_report:type_name -> restante.v1.SettleTlsReportResponse
+	207, // 201: restante.v1.OperationResult.list_tls_sessions:type_name -> restante.v1.ListTlsSessionsResponse
+	208, // 202: restante.v1.OperationResult.list_failed_addresses:type_name -> restante.v1.ListFailedAddressesResponse
+	209, // 203: restante.v1.OperationResult.clear_failed_addresses:type_name -> restante.v1.ClearFailedAddressesResponse
+	210, // 204: restante.v1.OperationResult.list_greylist_triplets:type_name -> restante.v1.ListGreylistTripletsResponse
+	211, // 205: restante.v1.OperationResult.list_greylist_passes:type_name -> restante.v1.ListGreylistPassesResponse
+	212, // 206: restante.v1.OperationResult.allow_greylist_pass:type_name -> restante.v1.AllowGreylistPassResponse
+	213, // 207: restante.v1.OperationResult.clear_greylist:type_name -> restante.v1.ClearGreylistResponse
+	1,   // 208: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	2,   // 209: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	1,   // 210: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	2,   // 211: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	3,   // 212: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	5,   // 213: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	4,   // 214: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	6,   // 215: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	214, // [214:216] is the sub-list for method output_type
+	212, // [212:214] is the sub-list for method input_type
+	212, // [212:212] is the sub-list for extension type_name
+	212, // [212:212] is the sub-list for extension extendee
+	0,   // [0:212] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -4608,6 +4646,7 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_StoreStsPolicy)(nil),
 		(*Operation_ReportTlsSessions)(nil),
 		(*Operation_LeaseTlsReports)(nil),
+		(*Operation_ReadTlsReport)(nil),
 		(*Operation_SettleTlsReport)(nil),
 		(*Operation_ListTlsSessions)(nil),
 		(*Operation_ListFailedAddresses)(nil),
@@ -4712,6 +4751,7 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_StoreStsPolicy)(nil),
 		(*OperationResult_ReportTlsSessions)(nil),
 		(*OperationResult_LeaseTlsReports)(nil),
+		(*OperationResult_ReadTlsReport)(nil),
 		(*OperationResult_SettleTlsReport)(nil),
 		(*OperationResult_ListTlsSessions)(nil),
 		(*OperationResult_ListFailedAddresses)(nil),

@@ -672,7 +672,7 @@ func (x *LeaseTlsReportsRequest) GetMaxLeases() int32 {
 // LeaseTlsReportsResponse has deliveries that are due.
 type LeaseTlsReportsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Leases        []*TlsReportLease      `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"` // Their documents have at most 512 KiB together. Empty: none is due.
+	Leases        []*TlsReportLease      `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"` // Empty: none is due.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -721,7 +721,7 @@ type TlsReportLease struct {
 	LeaseId       int64                  `protobuf:"varint,2,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`               // Of this attempt.
 	Url           string                 `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`                                       // The https address.
 	PolicyDomain  string                 `protobuf:"bytes,4,opt,name=policy_domain,json=policyDomain,proto3" json:"policy_domain,omitempty"` // The domain that the report is about.
-	Document      []byte                 `protobuf:"bytes,5,opt,name=document,proto3" json:"document,omitempty"`                             // The report as JSON, compressed by GZIP: application/tlsrpt+gzip.
+	SizeOctets    int64                  `protobuf:"varint,5,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`      // Of the document, see ReadTlsReport.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -784,9 +784,115 @@ func (x *TlsReportLease) GetPolicyDomain() string {
 	return ""
 }
 
-func (x *TlsReportLease) GetDocument() []byte {
+func (x *TlsReportLease) GetSizeOctets() int64 {
 	if x != nil {
-		return x.Document
+		return x.SizeOctets
+	}
+	return 0
+}
+
+// ReadTlsReportRequest names a piece of the document of a leased report.
+type ReadTlsReportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReportId      int64                  `protobuf:"varint,1,opt,name=report_id,json=reportId,proto3" json:"report_id,omitempty"`             // The report.
+	LeaseId       int64                  `protobuf:"varint,2,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`                // The attempt.
+	OffsetOctets  int64                  `protobuf:"varint,3,opt,name=offset_octets,json=offsetOctets,proto3" json:"offset_octets,omitempty"` // Where the piece begins.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadTlsReportRequest) Reset() {
+	*x = ReadTlsReportRequest{}
+	mi := &file_restante_v1_tls_reports_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadTlsReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadTlsReportRequest) ProtoMessage() {}
+
+func (x *ReadTlsReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_tls_reports_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadTlsReportRequest.ProtoReflect.Descriptor instead.
+func (*ReadTlsReportRequest) Descriptor() ([]byte, []int) {
+	return file_restante_v1_tls_reports_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReadTlsReportRequest) GetReportId() int64 {
+	if x != nil {
+		return x.ReportId
+	}
+	return 0
+}
+
+func (x *ReadTlsReportRequest) GetLeaseId() int64 {
+	if x != nil {
+		return x.LeaseId
+	}
+	return 0
+}
+
+func (x *ReadTlsReportRequest) GetOffsetOctets() int64 {
+	if x != nil {
+		return x.OffsetOctets
+	}
+	return 0
+}
+
+// ReadTlsReportResponse has the piece.
+type ReadTlsReportResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Piece         []byte                 `protobuf:"bytes,1,opt,name=piece,proto3" json:"piece,omitempty"` // At most 48 KiB of the document: JSON, compressed by GZIP (application/tlsrpt+gzip). Empty: its end.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadTlsReportResponse) Reset() {
+	*x = ReadTlsReportResponse{}
+	mi := &file_restante_v1_tls_reports_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadTlsReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadTlsReportResponse) ProtoMessage() {}
+
+func (x *ReadTlsReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_tls_reports_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadTlsReportResponse.ProtoReflect.Descriptor instead.
+func (*ReadTlsReportResponse) Descriptor() ([]byte, []int) {
+	return file_restante_v1_tls_reports_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReadTlsReportResponse) GetPiece() []byte {
+	if x != nil {
+		return x.Piece
 	}
 	return nil
 }
@@ -804,7 +910,7 @@ type SettleTlsReportRequest struct {
 
 func (x *SettleTlsReportRequest) Reset() {
 	*x = SettleTlsReportRequest{}
-	mi := &file_restante_v1_tls_reports_proto_msgTypes[10]
+	mi := &file_restante_v1_tls_reports_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +922,7 @@ func (x *SettleTlsReportRequest) String() string {
 func (*SettleTlsReportRequest) ProtoMessage() {}
 
 func (x *SettleTlsReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_tls_reports_proto_msgTypes[10]
+	mi := &file_restante_v1_tls_reports_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +935,7 @@ func (x *SettleTlsReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleTlsReportRequest.ProtoReflect.Descriptor instead.
 func (*SettleTlsReportRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_tls_reports_proto_rawDescGZIP(), []int{10}
+	return file_restante_v1_tls_reports_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SettleTlsReportRequest) GetReportId() int64 {
@@ -869,7 +975,7 @@ type SettleTlsReportResponse struct {
 
 func (x *SettleTlsReportResponse) Reset() {
 	*x = SettleTlsReportResponse{}
-	mi := &file_restante_v1_tls_reports_proto_msgTypes[11]
+	mi := &file_restante_v1_tls_reports_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +987,7 @@ func (x *SettleTlsReportResponse) String() string {
 func (*SettleTlsReportResponse) ProtoMessage() {}
 
 func (x *SettleTlsReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_tls_reports_proto_msgTypes[11]
+	mi := &file_restante_v1_tls_reports_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1000,7 @@ func (x *SettleTlsReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleTlsReportResponse.ProtoReflect.Descriptor instead.
 func (*SettleTlsReportResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_tls_reports_proto_rawDescGZIP(), []int{11}
+	return file_restante_v1_tls_reports_proto_rawDescGZIP(), []int{13}
 }
 
 var File_restante_v1_tls_reports_proto protoreflect.FileDescriptor
@@ -958,13 +1064,20 @@ const file_restante_v1_tls_reports_proto_rawDesc = "" +
 	"\n" +
 	"max_leases\x18\x01 \x01(\x05R\tmaxLeases\"N\n" +
 	"\x17LeaseTlsReportsResponse\x123\n" +
-	"\x06leases\x18\x01 \x03(\v2\x1b.restante.v1.TlsReportLeaseR\x06leases\"\xa3\x01\n" +
+	"\x06leases\x18\x01 \x03(\v2\x1b.restante.v1.TlsReportLeaseR\x06leases\"\xac\x01\n" +
 	"\x0eTlsReportLease\x12\x1f\n" +
 	"\treport_id\x18\x01 \x01(\x03B\x020\x01R\breportId\x12\x1d\n" +
 	"\blease_id\x18\x02 \x01(\x03B\x020\x01R\aleaseId\x12\x10\n" +
 	"\x03url\x18\x03 \x01(\tR\x03url\x12#\n" +
-	"\rpolicy_domain\x18\x04 \x01(\tR\fpolicyDomain\x12\x1a\n" +
-	"\bdocument\x18\x05 \x01(\fR\bdocument\"\x8e\x01\n" +
+	"\rpolicy_domain\x18\x04 \x01(\tR\fpolicyDomain\x12#\n" +
+	"\vsize_octets\x18\x05 \x01(\x03B\x020\x01R\n" +
+	"sizeOctets\"\x7f\n" +
+	"\x14ReadTlsReportRequest\x12\x1f\n" +
+	"\treport_id\x18\x01 \x01(\x03B\x020\x01R\breportId\x12\x1d\n" +
+	"\blease_id\x18\x02 \x01(\x03B\x020\x01R\aleaseId\x12'\n" +
+	"\roffset_octets\x18\x03 \x01(\x03B\x020\x01R\foffsetOctets\"-\n" +
+	"\x15ReadTlsReportResponse\x12\x14\n" +
+	"\x05piece\x18\x01 \x01(\fR\x05piece\"\x8e\x01\n" +
 	"\x16SettleTlsReportRequest\x12\x1f\n" +
 	"\treport_id\x18\x01 \x01(\x03B\x020\x01R\breportId\x12\x1d\n" +
 	"\blease_id\x18\x02 \x01(\x03B\x020\x01R\aleaseId\x12\x1c\n" +
@@ -991,7 +1104,7 @@ func file_restante_v1_tls_reports_proto_rawDescGZIP() []byte {
 }
 
 var file_restante_v1_tls_reports_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_restante_v1_tls_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_restante_v1_tls_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_restante_v1_tls_reports_proto_goTypes = []any{
 	(TlsReportDeliveryState)(0),       // 0: restante.v1.TlsReportDeliveryState
 	(*TlsReport)(nil),                 // 1: restante.v1.TlsReport
@@ -1004,25 +1117,27 @@ var file_restante_v1_tls_reports_proto_goTypes = []any{
 	(*LeaseTlsReportsRequest)(nil),    // 8: restante.v1.LeaseTlsReportsRequest
 	(*LeaseTlsReportsResponse)(nil),   // 9: restante.v1.LeaseTlsReportsResponse
 	(*TlsReportLease)(nil),            // 10: restante.v1.TlsReportLease
-	(*SettleTlsReportRequest)(nil),    // 11: restante.v1.SettleTlsReportRequest
-	(*SettleTlsReportResponse)(nil),   // 12: restante.v1.SettleTlsReportResponse
-	(ReportDirection)(0),              // 13: restante.v1.ReportDirection
-	(*timestamppb.Timestamp)(nil),     // 14: google.protobuf.Timestamp
-	(TlsPolicyKind)(0),                // 15: restante.v1.TlsPolicyKind
-	(*TlsFailure)(nil),                // 16: restante.v1.TlsFailure
+	(*ReadTlsReportRequest)(nil),      // 11: restante.v1.ReadTlsReportRequest
+	(*ReadTlsReportResponse)(nil),     // 12: restante.v1.ReadTlsReportResponse
+	(*SettleTlsReportRequest)(nil),    // 13: restante.v1.SettleTlsReportRequest
+	(*SettleTlsReportResponse)(nil),   // 14: restante.v1.SettleTlsReportResponse
+	(ReportDirection)(0),              // 15: restante.v1.ReportDirection
+	(*timestamppb.Timestamp)(nil),     // 16: google.protobuf.Timestamp
+	(TlsPolicyKind)(0),                // 17: restante.v1.TlsPolicyKind
+	(*TlsFailure)(nil),                // 18: restante.v1.TlsFailure
 }
 var file_restante_v1_tls_reports_proto_depIdxs = []int32{
-	13, // 0: restante.v1.TlsReport.direction:type_name -> restante.v1.ReportDirection
-	14, // 1: restante.v1.TlsReport.begins_at:type_name -> google.protobuf.Timestamp
-	14, // 2: restante.v1.TlsReport.ends_at:type_name -> google.protobuf.Timestamp
-	14, // 3: restante.v1.TlsReport.created_at:type_name -> google.protobuf.Timestamp
+	15, // 0: restante.v1.TlsReport.direction:type_name -> restante.v1.ReportDirection
+	16, // 1: restante.v1.TlsReport.begins_at:type_name -> google.protobuf.Timestamp
+	16, // 2: restante.v1.TlsReport.ends_at:type_name -> google.protobuf.Timestamp
+	16, // 3: restante.v1.TlsReport.created_at:type_name -> google.protobuf.Timestamp
 	2,  // 4: restante.v1.TlsReport.deliveries:type_name -> restante.v1.TlsReportDelivery
 	0,  // 5: restante.v1.TlsReportDelivery.state:type_name -> restante.v1.TlsReportDeliveryState
-	14, // 6: restante.v1.TlsReportDelivery.next_attempt_at:type_name -> google.protobuf.Timestamp
-	14, // 7: restante.v1.TlsReportDelivery.finished_at:type_name -> google.protobuf.Timestamp
-	15, // 8: restante.v1.TlsReportRow.kind:type_name -> restante.v1.TlsPolicyKind
-	16, // 9: restante.v1.TlsReportRow.failure:type_name -> restante.v1.TlsFailure
-	13, // 10: restante.v1.ListTlsReportsRequest.direction:type_name -> restante.v1.ReportDirection
+	16, // 6: restante.v1.TlsReportDelivery.next_attempt_at:type_name -> google.protobuf.Timestamp
+	16, // 7: restante.v1.TlsReportDelivery.finished_at:type_name -> google.protobuf.Timestamp
+	17, // 8: restante.v1.TlsReportRow.kind:type_name -> restante.v1.TlsPolicyKind
+	18, // 9: restante.v1.TlsReportRow.failure:type_name -> restante.v1.TlsFailure
+	15, // 10: restante.v1.ListTlsReportsRequest.direction:type_name -> restante.v1.ReportDirection
 	1,  // 11: restante.v1.ListTlsReportsResponse.reports:type_name -> restante.v1.TlsReport
 	1,  // 12: restante.v1.ListTlsReportRowsResponse.report:type_name -> restante.v1.TlsReport
 	3,  // 13: restante.v1.ListTlsReportRowsResponse.rows:type_name -> restante.v1.TlsReportRow
@@ -1047,7 +1162,7 @@ func file_restante_v1_tls_reports_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_tls_reports_proto_rawDesc), len(file_restante_v1_tls_reports_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

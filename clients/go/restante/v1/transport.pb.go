@@ -1626,7 +1626,7 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14OUTCOME_KIND_RELAYED\x10\x01\x12\x19\n" +
 	"\x15OUTCOME_KIND_DEFERRED\x10\x02\x12\x17\n" +
-	"\x13OUTCOME_KIND_FAILED\x10\x032\x9b\t\n" +
+	"\x13OUTCOME_KIND_FAILED\x10\x032\xf3\t\n" +
 	"\x10TransportService\x12_\n" +
 	"\x10VerifyRecipients\x12$.restante.v1.VerifyRecipientsRequest\x1a%.restante.v1.VerifyRecipientsResponse\x12V\n" +
 	"\rAcceptMessage\x12!.restante.v1.AcceptMessageRequest\x1a\".restante.v1.AcceptMessageResponse\x12E\n" +
@@ -1640,7 +1640,8 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\fGetStsPolicy\x12 .restante.v1.GetStsPolicyRequest\x1a!.restante.v1.GetStsPolicyResponse\x12Y\n" +
 	"\x0eStoreStsPolicy\x12\".restante.v1.StoreStsPolicyRequest\x1a#.restante.v1.StoreStsPolicyResponse\x12b\n" +
 	"\x11ReportTlsSessions\x12%.restante.v1.ReportTlsSessionsRequest\x1a&.restante.v1.ReportTlsSessionsResponse\x12\\\n" +
-	"\x0fLeaseTlsReports\x12#.restante.v1.LeaseTlsReportsRequest\x1a$.restante.v1.LeaseTlsReportsResponse\x12\\\n" +
+	"\x0fLeaseTlsReports\x12#.restante.v1.LeaseTlsReportsRequest\x1a$.restante.v1.LeaseTlsReportsResponse\x12V\n" +
+	"\rReadTlsReport\x12!.restante.v1.ReadTlsReportRequest\x1a\".restante.v1.ReadTlsReportResponse\x12\\\n" +
 	"\x0fSettleTlsReport\x12#.restante.v1.SettleTlsReportRequest\x1a$.restante.v1.SettleTlsReportResponseB\x93\x01\n" +
 	"\x0eio.restante.v1B\x0eTransportProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\vRestante.V1\xca\x02\vRestante\\V1\xea\x02\fRestante::V1b\x06proto3"
 
@@ -1694,12 +1695,14 @@ var file_restante_v1_transport_proto_goTypes = []any{
 	(*StoreStsPolicyRequest)(nil),     // 32: restante.v1.StoreStsPolicyRequest
 	(*ReportTlsSessionsRequest)(nil),  // 33: restante.v1.ReportTlsSessionsRequest
 	(*LeaseTlsReportsRequest)(nil),    // 34: restante.v1.LeaseTlsReportsRequest
-	(*SettleTlsReportRequest)(nil),    // 35: restante.v1.SettleTlsReportRequest
-	(*GetStsPolicyResponse)(nil),      // 36: restante.v1.GetStsPolicyResponse
-	(*StoreStsPolicyResponse)(nil),    // 37: restante.v1.StoreStsPolicyResponse
-	(*ReportTlsSessionsResponse)(nil), // 38: restante.v1.ReportTlsSessionsResponse
-	(*LeaseTlsReportsResponse)(nil),   // 39: restante.v1.LeaseTlsReportsResponse
-	(*SettleTlsReportResponse)(nil),   // 40: restante.v1.SettleTlsReportResponse
+	(*ReadTlsReportRequest)(nil),      // 35: restante.v1.ReadTlsReportRequest
+	(*SettleTlsReportRequest)(nil),    // 36: restante.v1.SettleTlsReportRequest
+	(*GetStsPolicyResponse)(nil),      // 37: restante.v1.GetStsPolicyResponse
+	(*StoreStsPolicyResponse)(nil),    // 38: restante.v1.StoreStsPolicyResponse
+	(*ReportTlsSessionsResponse)(nil), // 39: restante.v1.ReportTlsSessionsResponse
+	(*LeaseTlsReportsResponse)(nil),   // 40: restante.v1.LeaseTlsReportsResponse
+	(*ReadTlsReportResponse)(nil),     // 41: restante.v1.ReadTlsReportResponse
+	(*SettleTlsReportResponse)(nil),   // 42: restante.v1.SettleTlsReportResponse
 }
 var file_restante_v1_transport_proto_depIdxs = []int32{
 	23, // 0: restante.v1.VerifyRecipientsRequest.evidence:type_name -> restante.v1.ClientEvidence
@@ -1737,22 +1740,24 @@ var file_restante_v1_transport_proto_depIdxs = []int32{
 	32, // 32: restante.v1.TransportService.StoreStsPolicy:input_type -> restante.v1.StoreStsPolicyRequest
 	33, // 33: restante.v1.TransportService.ReportTlsSessions:input_type -> restante.v1.ReportTlsSessionsRequest
 	34, // 34: restante.v1.TransportService.LeaseTlsReports:input_type -> restante.v1.LeaseTlsReportsRequest
-	35, // 35: restante.v1.TransportService.SettleTlsReport:input_type -> restante.v1.SettleTlsReportRequest
-	2,  // 36: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
-	7,  // 37: restante.v1.TransportService.AcceptMessage:output_type -> restante.v1.AcceptMessageResponse
-	9,  // 38: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
-	11, // 39: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
-	15, // 40: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
-	17, // 41: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
-	19, // 42: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
-	22, // 43: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
-	36, // 44: restante.v1.TransportService.GetStsPolicy:output_type -> restante.v1.GetStsPolicyResponse
-	37, // 45: restante.v1.TransportService.StoreStsPolicy:output_type -> restante.v1.StoreStsPolicyResponse
-	38, // 46: restante.v1.TransportService.ReportTlsSessions:output_type -> restante.v1.ReportTlsSessionsResponse
-	39, // 47: restante.v1.TransportService.LeaseTlsReports:output_type -> restante.v1.LeaseTlsReportsResponse
-	40, // 48: restante.v1.TransportService.SettleTlsReport:output_type -> restante.v1.SettleTlsReportResponse
-	36, // [36:49] is the sub-list for method output_type
-	23, // [23:36] is the sub-list for method input_type
+	35, // 35: restante.v1.TransportService.ReadTlsReport:input_type -> restante.v1.ReadTlsReportRequest
+	36, // 36: restante.v1.TransportService.SettleTlsReport:input_type -> restante.v1.SettleTlsReportRequest
+	2,  // 37: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
+	7,  // 38: restante.v1.TransportService.AcceptMessage:output_type -> restante.v1.AcceptMessageResponse
+	9,  // 39: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
+	11, // 40: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
+	15, // 41: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
+	17, // 42: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
+	19, // 43: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
+	22, // 44: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
+	37, // 45: restante.v1.TransportService.GetStsPolicy:output_type -> restante.v1.GetStsPolicyResponse
+	38, // 46: restante.v1.TransportService.StoreStsPolicy:output_type -> restante.v1.StoreStsPolicyResponse
+	39, // 47: restante.v1.TransportService.ReportTlsSessions:output_type -> restante.v1.ReportTlsSessionsResponse
+	40, // 48: restante.v1.TransportService.LeaseTlsReports:output_type -> restante.v1.LeaseTlsReportsResponse
+	41, // 49: restante.v1.TransportService.ReadTlsReport:output_type -> restante.v1.ReadTlsReportResponse
+	42, // 50: restante.v1.TransportService.SettleTlsReport:output_type -> restante.v1.SettleTlsReportResponse
+	37, // [37:51] is the sub-list for method output_type
+	23, // [23:37] is the sub-list for method input_type
 	23, // [23:23] is the sub-list for extension type_name
 	23, // [23:23] is the sub-list for extension extendee
 	0,  // [0:23] is the sub-list for field type_name

@@ -33,6 +33,7 @@ const (
 	TransportService_StoreStsPolicy_FullMethodName    = "/restante.v1.TransportService/StoreStsPolicy"
 	TransportService_ReportTlsSessions_FullMethodName = "/restante.v1.TransportService/ReportTlsSessions"
 	TransportService_LeaseTlsReports_FullMethodName   = "/restante.v1.TransportService/LeaseTlsReports"
+	TransportService_ReadTlsReport_FullMethodName     = "/restante.v1.TransportService/ReadTlsReport"
 	TransportService_SettleTlsReport_FullMethodName   = "/restante.v1.TransportService/SettleTlsReport"
 )
 
@@ -87,6 +88,8 @@ type TransportServiceClient interface {
 	// Leases TLS reports that are due at a web server. Each lease is one attempt: without an outcome, the report is due
 	// again later. Errors: INVALID_ARGUMENT {max_leases}.
 	LeaseTlsReports(ctx context.Context, in *LeaseTlsReportsRequest, opts ...grpc.CallOption) (*LeaseTlsReportsResponse, error)
+	// Reads a piece of the document of a leased TLS report. Errors: LEASE_LOST, INVALID_ARGUMENT {offset_octets}.
+	ReadTlsReport(ctx context.Context, in *ReadTlsReportRequest, opts ...grpc.CallOption) (*ReadTlsReportResponse, error)
 	// Reports the outcome of an attempt to deliver a TLS report. A report that was not delivered is due again after a
 	// growing pause, for 24 hours in all. Harmless to repeat. Errors: LEASE_LOST, INVALID_ARGUMENT {detail}.
 	SettleTlsReport(ctx context.Context, in *SettleTlsReportRequest, opts ...grpc.CallOption) (*SettleTlsReportResponse, error)
@@ -241,6 +244,16 @@ func (c *transportServiceClient) LeaseTlsReports(ctx context.Context, in *LeaseT
 	return out, nil
 }
 
+func (c *transportServiceClient) ReadTlsReport(ctx context.Context, in *ReadTlsReportRequest, opts ...grpc.CallOption) (*ReadTlsReportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadTlsReportResponse)
+	err := c.cc.Invoke(ctx, TransportService_ReadTlsReport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *transportServiceClient) SettleTlsReport(ctx context.Context, in *SettleTlsReportRequest, opts ...grpc.CallOption) (*SettleTlsReportResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SettleTlsReportResponse)
@@ -302,6 +315,8 @@ type TransportServiceServer interface {
 	// Leases TLS reports that are due at a web server. Each lease is one attempt: without an outcome, the report is due
 	// again later. Errors: INVALID_ARGUMENT {max_leases}.
 	LeaseTlsReports(context.Context, *LeaseTlsReportsRequest) (*LeaseTlsReportsResponse, error)
+	// Reads a piece of the document of a leased TLS report. Errors: LEASE_LOST, INVALID_ARGUMENT {offset_octets}.
+	ReadTlsReport(context.Context, *ReadTlsReportRequest) (*ReadTlsReportResponse, error)
 	// Reports the outcome of an attempt to deliver a TLS report. A report that was not delivered is due again after a
 	// growing pause, for 24 hours in all. Harmless to repeat. Errors: LEASE_LOST, INVALID_ARGUMENT {detail}.
 	SettleTlsReport(context.Context, *SettleTlsReportRequest) (*SettleTlsReportResponse, error)
@@ -350,6 +365,9 @@ func (UnimplementedTransportServiceServer) ReportTlsSessions(context.Context, *R
 }
 func (UnimplementedTransportServiceServer) LeaseTlsReports(context.Context, *LeaseTlsReportsRequest) (*LeaseTlsReportsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LeaseTlsReports not implemented")
+}
+func (UnimplementedTransportServiceServer) ReadTlsReport(context.Context, *ReadTlsReportRequest) (*ReadTlsReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadTlsReport not implemented")
 }
 func (UnimplementedTransportServiceServer) SettleTlsReport(context.Context, *SettleTlsReportRequest) (*SettleTlsReportResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SettleTlsReport not implemented")
@@ -566,6 +584,24 @@ func _TransportService_LeaseTlsReports_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TransportService_ReadTlsReport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadTlsReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransportServiceServer).ReadTlsReport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransportService_ReadTlsReport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransportServiceServer).ReadTlsReport(ctx, req.(*ReadTlsReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _TransportService_SettleTlsReport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SettleTlsReportRequest)
 	if err := dec(in); err != nil {
@@ -626,6 +662,10 @@ var TransportService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "LeaseTlsReports",
 			Handler:    _TransportService_LeaseTlsReports_Handler,
+		},
+		{
+			MethodName: "ReadTlsReport",
+			Handler:    _TransportService_ReadTlsReport_Handler,
 		},
 		{
 			MethodName: "SettleTlsReport",

@@ -308,6 +308,9 @@ REPORT_TLS_SESSIONS = Method(
 LEASE_TLS_REPORTS = Method(
     "TransportService", "LeaseTlsReports", tls_reports_pb2.LeaseTlsReportsRequest, tls_reports_pb2.LeaseTlsReportsResponse, "lease_tls_reports"
 )
+READ_TLS_REPORT = Method(
+    "TransportService", "ReadTlsReport", tls_reports_pb2.ReadTlsReportRequest, tls_reports_pb2.ReadTlsReportResponse, "read_tls_report"
+)
 SETTLE_TLS_REPORT = Method(
     "TransportService", "SettleTlsReport", tls_reports_pb2.SettleTlsReportRequest, tls_reports_pb2.SettleTlsReportResponse, "settle_tls_report"
 )
@@ -414,5 +417,6 @@ ALL: tuple[Method[Any, Any], ...] = (
     STORE_STS_POLICY,
     REPORT_TLS_SESSIONS,
     LEASE_TLS_REPORTS,
+    READ_TLS_REPORT,
     SETTLE_TLS_REPORT,
 )

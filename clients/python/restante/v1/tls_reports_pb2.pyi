@@ -375,7 +375,7 @@ class LeaseTlsReportsResponse(_message.Message):
     LEASES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___TlsReportLease]:
-        """Their documents have at most 512 KiB together. Empty: none is due."""
+        """Empty: none is due."""
 
     def __init__(
         self,
@@ -400,7 +400,7 @@ class TlsReportLease(_message.Message):
     LEASE_ID_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     POLICY_DOMAIN_FIELD_NUMBER: _builtins.int
-    DOCUMENT_FIELD_NUMBER: _builtins.int
+    SIZE_OCTETS_FIELD_NUMBER: _builtins.int
     report_id: _builtins.int
     """The report."""
     lease_id: _builtins.int
@@ -409,8 +409,8 @@ class TlsReportLease(_message.Message):
     """The https address."""
     policy_domain: _builtins.str
     """The domain that the report is about."""
-    document: _builtins.bytes
-    """The report as JSON, compressed by GZIP: application/tlsrpt+gzip."""
+    size_octets: _builtins.int
+    """Of the document, see ReadTlsReport."""
     def __init__(
         self,
         *,
@@ -418,15 +418,67 @@ class TlsReportLease(_message.Message):
         lease_id: _builtins.int = ...,
         url: _builtins.str = ...,
         policy_domain: _builtins.str = ...,
-        document: _builtins.bytes = ...,
+        size_octets: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "lease_id", b"lease_id", "policy_domain", b"policy_domain", "report_id", b"report_id", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id", "policy_domain", b"policy_domain", "report_id", b"report_id", "size_octets", b"size_octets", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TlsReportLease: _TypeAlias = TlsReportLease  # noqa: Y015
+
+@_typing.final
+class ReadTlsReportRequest(_message.Message):
+    """ReadTlsReportRequest names a piece of the document of a leased report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_ID_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_OCTETS_FIELD_NUMBER: _builtins.int
+    report_id: _builtins.int
+    """The report."""
+    lease_id: _builtins.int
+    """The attempt."""
+    offset_octets: _builtins.int
+    """Where the piece begins."""
+    def __init__(
+        self,
+        *,
+        report_id: _builtins.int = ...,
+        lease_id: _builtins.int = ...,
+        offset_octets: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id", "offset_octets", b"offset_octets", "report_id", b"report_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadTlsReportRequest: _TypeAlias = ReadTlsReportRequest  # noqa: Y015
+
+@_typing.final
+class ReadTlsReportResponse(_message.Message):
+    """ReadTlsReportResponse has the piece."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIECE_FIELD_NUMBER: _builtins.int
+    piece: _builtins.bytes
+    """At most 48 KiB of the document: JSON, compressed by GZIP (application/tlsrpt+gzip). Empty: its end."""
+    def __init__(
+        self,
+        *,
+        piece: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["piece", b"piece"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadTlsReportResponse: _TypeAlias = ReadTlsReportResponse  # noqa: Y015
 
 @_typing.final
 class SettleTlsReportRequest(_message.Message):

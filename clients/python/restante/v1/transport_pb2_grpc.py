@@ -98,6 +98,11 @@ class TransportServiceStub:
                 request_serializer=restante_dot_v1_dot_tls__reports__pb2.LeaseTlsReportsRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_tls__reports__pb2.LeaseTlsReportsResponse.FromString,
                 _registered_method=True)
+        self.ReadTlsReport = channel.unary_unary(
+                '/restante.v1.TransportService/ReadTlsReport',
+                request_serializer=restante_dot_v1_dot_tls__reports__pb2.ReadTlsReportRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_tls__reports__pb2.ReadTlsReportResponse.FromString,
+                _registered_method=True)
         self.SettleTlsReport = channel.unary_unary(
                 '/restante.v1.TransportService/SettleTlsReport',
                 request_serializer=restante_dot_v1_dot_tls__reports__pb2.SettleTlsReportRequest.SerializeToString,
@@ -214,6 +219,13 @@ class TransportServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadTlsReport(self, request, context):
+        """Reads a piece of the document of a leased TLS report. Errors: LEASE_LOST, INVALID_ARGUMENT {offset_octets}.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SettleTlsReport(self, request, context):
         """Reports the outcome of an attempt to deliver a TLS report. A report that was not delivered is due again after a
         growing pause, for 24 hours in all. Harmless to repeat. Errors: LEASE_LOST, INVALID_ARGUMENT {detail}.
@@ -284,6 +296,11 @@ def add_TransportServiceServicer_to_server(servicer, server):
                     servicer.LeaseTlsReports,
                     request_deserializer=restante_dot_v1_dot_tls__reports__pb2.LeaseTlsReportsRequest.FromString,
                     response_serializer=restante_dot_v1_dot_tls__reports__pb2.LeaseTlsReportsResponse.SerializeToString,
+            ),
+            'ReadTlsReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadTlsReport,
+                    request_deserializer=restante_dot_v1_dot_tls__reports__pb2.ReadTlsReportRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_tls__reports__pb2.ReadTlsReportResponse.SerializeToString,
             ),
             'SettleTlsReport': grpc.unary_unary_rpc_method_handler(
                     servicer.SettleTlsReport,
@@ -617,6 +634,33 @@ class TransportService:
             '/restante.v1.TransportService/LeaseTlsReports',
             restante_dot_v1_dot_tls__reports__pb2.LeaseTlsReportsRequest.SerializeToString,
             restante_dot_v1_dot_tls__reports__pb2.LeaseTlsReportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadTlsReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.TransportService/ReadTlsReport',
+            restante_dot_v1_dot_tls__reports__pb2.ReadTlsReportRequest.SerializeToString,
+            restante_dot_v1_dot_tls__reports__pb2.ReadTlsReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

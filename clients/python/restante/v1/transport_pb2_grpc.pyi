@@ -90,6 +90,8 @@ class TransportServiceStub:
     """Leases TLS reports that are due at a web server. Each lease is one attempt: without an outcome, the report is due
     again later. Errors: INVALID_ARGUMENT {max_leases}.
     """
+    ReadTlsReport: _grpc.UnaryUnaryMultiCallable[_tls_reports_pb2.ReadTlsReportRequest, _tls_reports_pb2.ReadTlsReportResponse]
+    """Reads a piece of the document of a leased TLS report. Errors: LEASE_LOST, INVALID_ARGUMENT {offset_octets}."""
     SettleTlsReport: _grpc.UnaryUnaryMultiCallable[_tls_reports_pb2.SettleTlsReportRequest, _tls_reports_pb2.SettleTlsReportResponse]
     """Reports the outcome of an attempt to deliver a TLS report. A report that was not delivered is due again after a
     growing pause, for 24 hours in all. Harmless to repeat. Errors: LEASE_LOST, INVALID_ARGUMENT {detail}.
@@ -155,6 +157,8 @@ class TransportServiceAsyncStub(TransportServiceStub):
     """Leases TLS reports that are due at a web server. Each lease is one attempt: without an outcome, the report is due
     again later. Errors: INVALID_ARGUMENT {max_leases}.
     """
+    ReadTlsReport: _aio.UnaryUnaryMultiCallable[_tls_reports_pb2.ReadTlsReportRequest, _tls_reports_pb2.ReadTlsReportResponse]  # type: ignore[assignment]
+    """Reads a piece of the document of a leased TLS report. Errors: LEASE_LOST, INVALID_ARGUMENT {offset_octets}."""
     SettleTlsReport: _aio.UnaryUnaryMultiCallable[_tls_reports_pb2.SettleTlsReportRequest, _tls_reports_pb2.SettleTlsReportResponse]  # type: ignore[assignment]
     """Reports the outcome of an attempt to deliver a TLS report. A report that was not delivered is due again after a
     growing pause, for 24 hours in all. Harmless to repeat. Errors: LEASE_LOST, INVALID_ARGUMENT {detail}.
@@ -289,6 +293,14 @@ class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
         """Leases TLS reports that are due at a web server. Each lease is one attempt: without an outcome, the report is due
         again later. Errors: INVALID_ARGUMENT {max_leases}.
         """
+
+    @_abc_1.abstractmethod
+    def ReadTlsReport(
+        self,
+        request: _tls_reports_pb2.ReadTlsReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tls_reports_pb2.ReadTlsReportResponse, _abc.Awaitable[_tls_reports_pb2.ReadTlsReportResponse]]:
+        """Reads a piece of the document of a leased TLS report. Errors: LEASE_LOST, INVALID_ARGUMENT {offset_octets}."""
 
     @_abc_1.abstractmethod
     def SettleTlsReport(

@@ -14,7 +14,12 @@ import structlog
 
 from restante import errors
 from restante.v1 import methods
-from restante.v1.tls_reports_pb2 import LeaseTlsReportsRequest, SettleTlsReportRequest, TlsReportLease
+from restante.v1.tls_reports_pb2 import (
+    LeaseTlsReportsRequest,
+    ReadTlsReportRequest,
+    SettleTlsReportRequest,
+    TlsReportLease,
+)
 from restante_gateways.relay.outcomes import visible
 from restante_gateways.relay.tls.https import Https, HttpsFailed, Request
 from restante_gateways.relay.tls.policies import Core
@@ -53,17 +58,30 @@ class Uploads:
         return len(leases)
 
     async def _deliver(self, lease: TlsReportLease) -> None:
-        delivered, detail = await self._attempt(lease)
-        log.info("TLS report", domain=lease.policy_domain, url=lease.url, delivered=delivered, detail=detail)
-        outcome = SettleTlsReportRequest(
-            report_id=lease.report_id, lease_id=lease.lease_id, delivered=delivered, detail=detail
-        )
         try:
+            delivered, detail = await self._attempt(lease, await self._document(lease))
+            log.info("TLS report", domain=lease.policy_domain, url=lease.url, delivered=delivered, detail=detail)
+            outcome = SettleTlsReportRequest(
+                report_id=lease.report_id, lease_id=lease.lease_id, delivered=delivered, detail=detail
+            )
             await self._core.execute(methods.SETTLE_TLS_REPORT, outcome, independent=True)
         except errors.LeaseLost:
-            log.warning("TLS report settled too late", domain=lease.policy_domain, url=lease.url)
+            log.warning("TLS report leased for too long", domain=lease.policy_domain, url=lease.url)
 
-    async def _attempt(self, lease: TlsReportLease) -> tuple[bool, str]:
+    async def _document(self, lease: TlsReportLease) -> bytes:
+        """The compressed report, in pieces as long as an answer of the core may be. Raises RestanteError."""
+        document = bytearray()
+        while len(document) < lease.size_octets:
+            request = ReadTlsReportRequest(
+                report_id=lease.report_id, lease_id=lease.lease_id, offset_octets=len(document)
+            )
+            piece = (await self._core.execute(methods.READ_TLS_REPORT, request, independent=True)).piece
+            if not piece:
+                break
+            document += piece
+        return bytes(document)
+
+    async def _attempt(self, lease: TlsReportLease, document: bytes) -> tuple[bool, str]:
         """Whether the web server took the report, and the outcome in words."""
         status = 0
 
@@ -75,7 +93,7 @@ class Uploads:
         try:
             url = parse_https(lease.url)
             request = Request(
-                "POST", url.host, url.port, url.target, [("Content-Type", MEDIA_TYPE)], lease.document, url.authority
+                "POST", url.host, url.port, url.target, [("Content-Type", MEDIA_TYPE)], document, url.authority
             )
             await self._https.ask(request, judge)
         except BadUrl as bad:

@@ -86,11 +86,20 @@ def lease_tls_reports(tx: Connection, call: Call, request: v1.LeaseTlsReportsReq
                 lease_id=one.lease_id,
                 url=one.url,
                 policy_domain=one.policy_domain,
-                document=one.document,
+                size_octets=one.size_octets,
             )
             for one in leases
         ]
     )
+
+
+@handlers.read(methods.READ_TLS_REPORT, rule=RELAY)
+def read_tls_report(tx: Connection, call: Call, request: v1.ReadTlsReportRequest) -> v1.ReadTlsReportResponse:
+    """See TransportService.ReadTlsReport."""
+    if request.offset_octets < 0:
+        raise InvalidArgument(field="offset_octets", problem="must not be negative")
+    piece = deliveries.piece(tx, request.report_id, request.lease_id, request.offset_octets)
+    return v1.ReadTlsReportResponse(piece=piece)
 
 
 @handlers.write(methods.SETTLE_TLS_REPORT, rule=RELAY)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy import Connection, and_, func, insert, select, update
 
 from restante.errors import LeaseLost
 from restante_server.db.schema import report, report_delivery
@@ -19,7 +19,7 @@ from restante_server.db.schema import report, report_delivery
 MINUTE = 60_000_000  # microseconds
 LIFETIME = 24 * 60 * MINUTE  # RFC 8460 5.5
 FIRST_PAUSE, LONGEST_PAUSE = 5 * MINUTE, 4 * 60 * MINUTE
-MAX_LEASE_OCTETS = 512 << 10  # of the documents of one call
+PIECE_OCTETS = 48 << 10  # of a document, read at a time
 
 _d = report_delivery
 
@@ -51,9 +51,10 @@ class Lease(NamedTuple):
     lease_id: int
     url: str
     policy_domain: str
-    document: bytes  # compressed
+    size_octets: int  # of the document
 
 
+_size = func.length(report.c.document)
 _SHOWN = (_d.c.report_id, _d.c.url, _d.c.state, _d.c.attempt_count, _d.c.detail, _d.c.next_attempt_at, _d.c.finished_at)
 
 
@@ -81,19 +82,15 @@ def lease(tx: Connection, now: int, most: int) -> list[Lease]:
     ended = {"state": int(State.FAILED), "finished_at": now, "next_attempt_at": None}
     tx.execute(update(_d).where(_d.c.next_attempt_at <= now, _d.c.expires_at <= now).values(ended))
     wanted = (
-        select(_d.c.report_id, _d.c.number, _d.c.url, _d.c.attempt_count, report.c.policy_domain, report.c.document)
+        select(_d.c.report_id, _d.c.number, _d.c.url, _d.c.attempt_count, report.c.policy_domain, _size)
         .join(report, report.c.report_id == _d.c.report_id)
         .where(_d.c.next_attempt_at <= now)
         .order_by(_d.c.next_attempt_at)
         .limit(most)
     )
     leases: list[Lease] = []
-    octets = 0
-    for report_id, number, url, attempts, domain, document in tx.execute(wanted).all():
-        octets += len(document)
-        if leases and octets > MAX_LEASE_OCTETS:
-            break
-        made = Lease(report_id, secrets.randbits(62), url, domain, bytes(document))
+    for report_id, number, url, attempts, domain, size_octets in tx.execute(wanted).all():
+        made = Lease(report_id, secrets.randbits(62), url, domain, size_octets)
         values = {
             "lease_id": made.lease_id,
             "attempt_count": attempts + 1,
@@ -103,6 +100,16 @@ def lease(tx: Connection, now: int, most: int) -> list[Lease]:
         if tx.execute(update(_d).where(same).values(values)).rowcount == 1:  # no other core was faster
             leases.append(made)
     return leases
+
+
+def piece(tx: Connection, report_id: int, lease_id: int, offset_octets: int) -> bytes:
+    """A piece of the compressed document of a leased report; b"" at its end. Raises LeaseLost."""
+    leased = (_d.c.report_id == report_id, _d.c.lease_id == lease_id)
+    wanted = select(report.c.document).join(_d, _d.c.report_id == report.c.report_id).where(*leased)
+    document = tx.scalar(wanted)
+    if document is None:
+        raise LeaseLost
+    return bytes(document[offset_octets : offset_octets + PIECE_OCTETS])
 
 
 def pause(attempts: int) -> int:

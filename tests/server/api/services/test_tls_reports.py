@@ -111,6 +111,8 @@ async def test_bad_requests_are_refused(
     [
         (methods.LEASE_TLS_REPORTS, v1.LeaseTlsReportsRequest(), InvalidArgument),
         (methods.LEASE_TLS_REPORTS, v1.LeaseTlsReportsRequest(max_leases=101), InvalidArgument),
+        (methods.READ_TLS_REPORT, v1.ReadTlsReportRequest(report_id=1, lease_id=1), LeaseLost),
+        (methods.READ_TLS_REPORT, v1.ReadTlsReportRequest(offset_octets=-1), InvalidArgument),
         (methods.SETTLE_TLS_REPORT, v1.SettleTlsReportRequest(report_id=1, lease_id=1), LeaseLost),
         (methods.SETTLE_TLS_REPORT, v1.SettleTlsReportRequest(detail="x" * 501), InvalidArgument),
     ],
@@ -128,6 +130,7 @@ async def test_each_call_has_its_callers(bench: Bench) -> None:
     for method, request, caller in (
         (methods.LIST_TLS_REPORTS, v1.ListTlsReportsRequest(), smtp),
         (methods.LEASE_TLS_REPORTS, v1.LeaseTlsReportsRequest(max_leases=1), smtp),
+        (methods.READ_TLS_REPORT, v1.ReadTlsReportRequest(), ADMIN),
         (methods.SETTLE_TLS_REPORT, v1.SettleTlsReportRequest(), ADMIN),
     ):
         with pytest.raises(PermissionDenied):

@@ -39,9 +39,9 @@ async def shown(world: World, report_id: int) -> list[Delivery]:
 async def test_each_web_server_is_leased_and_takes_the_report_once(world: World) -> None:
     report_id = await kept(world, URL, URL + "2")
     leases = await lease(world, START)
-    assert [(one.url, one.policy_domain, one.document) for one in leases] == [
-        (URL, "example.org", b"\x1f\x8b"),
-        (URL + "2", "example.org", b"\x1f\x8b"),
+    assert [(one.url, one.policy_domain, one.size_octets) for one in leases] == [
+        (URL, "example.org", 2),
+        (URL + "2", "example.org", 2),
     ]
     assert await lease(world, START) == []
     for _ in range(2):  # a repeat changes nothing
@@ -79,12 +79,25 @@ async def test_a_relay_that_tells_no_outcome_holds_nothing_up(world: World) -> N
     assert (one.state, one.attempt_count, one.finished_at) == (State.FAILED, 2, START + LIFETIME)
 
 
-async def test_the_documents_of_one_call_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliveries, "MAX_LEASE_OCTETS", 100)
+async def test_a_document_is_read_in_pieces(world: World) -> None:
+    document = bytes(range(256)) * 400
+    report_id = await kept(world, URL, document=document)
+    (given,) = await lease(world, START)
+    assert given.size_octets == len(document) > 2 * deliveries.PIECE_OCTETS
+    read = b""
+    while piece := await world.db.read(deliveries.piece, report_id, given.lease_id, len(read)):
+        assert len(piece) <= deliveries.PIECE_OCTETS
+        read += piece
+    assert read == document
+    for other in ((report_id, given.lease_id + 1), (report_id + 1, given.lease_id)):
+        with pytest.raises(LeaseLost):
+            await world.db.read(deliveries.piece, *other, 0)
+
+
+async def test_at_most_so_many_are_leased(world: World) -> None:
     for number in range(3):
-        await kept(world, URL, document=b"\x1f" * 60, number=number)
-    assert [len(await lease(world, START)) for _ in range(4)] == [1, 1, 1, 0]
-    assert len(await lease(world, START + FIRST_PAUSE, 1)) == 1
+        await kept(world, URL, number=number)
+    assert [len(await lease(world, START, 2)) for _ in range(3)] == [2, 1, 0]
 
 
 async def test_a_forgotten_report_has_no_deliveries(world: World) -> None:

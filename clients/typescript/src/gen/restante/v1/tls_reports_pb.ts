@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/tls_reports.proto.
  */
 export const file_restante_v1_tls_reports: GenFile = /*@__PURE__*/
-  fileDesc("Ch1yZXN0YW50ZS92MS90bHNfcmVwb3J0cy5wcm90bxILcmVzdGFudGUudjEimwMKCVRsc1JlcG9ydBIVCglyZXBvcnRfaWQYASABKANCAjABEi8KCWRpcmVjdGlvbhgCIAEoDjIcLnJlc3RhbnRlLnYxLlJlcG9ydERpcmVjdGlvbhIUCgxvcmdhbml6YXRpb24YAyABKAkSEwoLZXh0ZXJuYWxfaWQYBCABKAkSFQoNcG9saWN5X2RvbWFpbhgFIAEoCRItCgliZWdpbnNfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKB2VuZHNfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKDXNlc3Npb25fY291bnQYCCABKANCAjABEhgKDGZhaWxlZF9jb3VudBgJIAEoA0ICMAESDwoHYWRkcmVzcxgKIAEoCRIuCgpjcmVhdGVkX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCgpkZWxpdmVyaWVzGAwgAygLMh4ucmVzdGFudGUudjEuVGxzUmVwb3J0RGVsaXZlcnki4QEKEVRsc1JlcG9ydERlbGl2ZXJ5EgsKA3VybBgBIAEoCRIyCgVzdGF0ZRgCIAEoDjIjLnJlc3RhbnRlLnYxLlRsc1JlcG9ydERlbGl2ZXJ5U3RhdGUSFQoNYXR0ZW1wdF9jb3VudBgDIAEoBRIOCgZkZXRhaWwYBCABKAkSMwoPbmV4dF9hdHRlbXB0X2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAitAEKDFRsc1JlcG9ydFJvdxIVCg1wb2xpY3lfZG9tYWluGAEgASgJEigKBGtpbmQYAiABKA4yGi5yZXN0YW50ZS52MS5UbHNQb2xpY3lLaW5kEhQKDHBvbGljeV9saW5lcxgDIAMoCRITCgtteF9wYXR0ZXJucxgEIAMoCRIOCgZyZXN1bHQYBSABKAkSKAoHZmFpbHVyZRgGIAEoCzIXLnJlc3RhbnRlLnYxLlRsc0ZhaWx1cmUihgEKFUxpc3RUbHNSZXBvcnRzUmVxdWVzdBIvCglkaXJlY3Rpb24YASABKA4yHC5yZXN0YW50ZS52MS5SZXBvcnREaXJlY3Rpb24SFQoNcG9saWN5X2RvbWFpbhgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJaChZMaXN0VGxzUmVwb3J0c1Jlc3BvbnNlEicKB3JlcG9ydHMYASADKAsyFi5yZXN0YW50ZS52MS5UbHNSZXBvcnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIlgKGExpc3RUbHNSZXBvcnRSb3dzUmVxdWVzdBIVCglyZXBvcnRfaWQYASABKANCAjABEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIoUBChlMaXN0VGxzUmVwb3J0Um93c1Jlc3BvbnNlEiYKBnJlcG9ydBgBIAEoCzIWLnJlc3RhbnRlLnYxLlRsc1JlcG9ydBInCgRyb3dzGAIgAygLMhkucmVzdGFudGUudjEuVGxzUmVwb3J0Um93EhcKD25leHRfcGFnZV90b2tlbhgDIAEoCSIsChZMZWFzZVRsc1JlcG9ydHNSZXF1ZXN0EhIKCm1heF9sZWFzZXMYASABKAUiRgoXTGVhc2VUbHNSZXBvcnRzUmVzcG9uc2USKwoGbGVhc2VzGAEgAygLMhsucmVzdGFudGUudjEuVGxzUmVwb3J0TGVhc2UicwoOVGxzUmVwb3J0TGVhc2USFQoJcmVwb3J0X2lkGAEgASgDQgIwARIUCghsZWFzZV9pZBgCIAEoA0ICMAESCwoDdXJsGAMgASgJEhUKDXBvbGljeV9kb21haW4YBCABKAkSEAoIZG9jdW1lbnQYBSABKAwiaAoWU2V0dGxlVGxzUmVwb3J0UmVxdWVzdBIVCglyZXBvcnRfaWQYASABKANCAjABEhQKCGxlYXNlX2lkGAIgASgDQgIwARIRCglkZWxpdmVyZWQYAyABKAgSDgoGZGV0YWlsGAQgASgJIhkKF1NldHRsZVRsc1JlcG9ydFJlc3BvbnNlKrkBChZUbHNSZXBvcnREZWxpdmVyeVN0YXRlEikKJVRMU19SRVBPUlRfREVMSVZFUllfU1RBVEVfVU5TUEVDSUZJRUQQABIlCiFUTFNfUkVQT1JUX0RFTElWRVJZX1NUQVRFX1dBSVRJTkcQARInCiNUTFNfUkVQT1JUX0RFTElWRVJZX1NUQVRFX0RFTElWRVJFRBACEiQKIFRMU19SRVBPUlRfREVMSVZFUllfU1RBVEVfRkFJTEVEEANClAEKDmlvLnJlc3RhbnRlLnYxQg9UbHNSZXBvcnRzUHJvdG9QAVo+Z2l0aHViLmNvbS9yZXN0YW50ZS9yZXN0YW50ZS9jbGllbnRzL2dvL3Jlc3RhbnRlL3YxO3Jlc3RhbnRldjGiAgNSU1SqAgtSZXN0YW50ZS5WMcoCC1Jlc3RhbnRlXFYx6gIMUmVzdGFudGU6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_restante_v1_reports, file_restante_v1_tls]);
+  fileDesc("Ch1yZXN0YW50ZS92MS90bHNfcmVwb3J0cy5wcm90bxILcmVzdGFudGUudjEimwMKCVRsc1JlcG9ydBIVCglyZXBvcnRfaWQYASABKANCAjABEi8KCWRpcmVjdGlvbhgCIAEoDjIcLnJlc3RhbnRlLnYxLlJlcG9ydERpcmVjdGlvbhIUCgxvcmdhbml6YXRpb24YAyABKAkSEwoLZXh0ZXJuYWxfaWQYBCABKAkSFQoNcG9saWN5X2RvbWFpbhgFIAEoCRItCgliZWdpbnNfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKB2VuZHNfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKDXNlc3Npb25fY291bnQYCCABKANCAjABEhgKDGZhaWxlZF9jb3VudBgJIAEoA0ICMAESDwoHYWRkcmVzcxgKIAEoCRIuCgpjcmVhdGVkX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCgpkZWxpdmVyaWVzGAwgAygLMh4ucmVzdGFudGUudjEuVGxzUmVwb3J0RGVsaXZlcnki4QEKEVRsc1JlcG9ydERlbGl2ZXJ5EgsKA3VybBgBIAEoCRIyCgVzdGF0ZRgCIAEoDjIjLnJlc3RhbnRlLnYxLlRsc1JlcG9ydERlbGl2ZXJ5U3RhdGUSFQoNYXR0ZW1wdF9jb3VudBgDIAEoBRIOCgZkZXRhaWwYBCABKAkSMwoPbmV4dF9hdHRlbXB0X2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAitAEKDFRsc1JlcG9ydFJvdxIVCg1wb2xpY3lfZG9tYWluGAEgASgJEigKBGtpbmQYAiABKA4yGi5yZXN0YW50ZS52MS5UbHNQb2xpY3lLaW5kEhQKDHBvbGljeV9saW5lcxgDIAMoCRITCgtteF9wYXR0ZXJucxgEIAMoCRIOCgZyZXN1bHQYBSABKAkSKAoHZmFpbHVyZRgGIAEoCzIXLnJlc3RhbnRlLnYxLlRsc0ZhaWx1cmUihgEKFUxpc3RUbHNSZXBvcnRzUmVxdWVzdBIvCglkaXJlY3Rpb24YASABKA4yHC5yZXN0YW50ZS52MS5SZXBvcnREaXJlY3Rpb24SFQoNcG9saWN5X2RvbWFpbhgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJaChZMaXN0VGxzUmVwb3J0c1Jlc3BvbnNlEicKB3JlcG9ydHMYASADKAsyFi5yZXN0YW50ZS52MS5UbHNSZXBvcnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIlgKGExpc3RUbHNSZXBvcnRSb3dzUmVxdWVzdBIVCglyZXBvcnRfaWQYASABKANCAjABEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIoUBChlMaXN0VGxzUmVwb3J0Um93c1Jlc3BvbnNlEiYKBnJlcG9ydBgBIAEoCzIWLnJlc3RhbnRlLnYxLlRsc1JlcG9ydBInCgRyb3dzGAIgAygLMhkucmVzdGFudGUudjEuVGxzUmVwb3J0Um93EhcKD25leHRfcGFnZV90b2tlbhgDIAEoCSIsChZMZWFzZVRsc1JlcG9ydHNSZXF1ZXN0EhIKCm1heF9sZWFzZXMYASABKAUiRgoXTGVhc2VUbHNSZXBvcnRzUmVzcG9uc2USKwoGbGVhc2VzGAEgAygLMhsucmVzdGFudGUudjEuVGxzUmVwb3J0TGVhc2UiegoOVGxzUmVwb3J0TGVhc2USFQoJcmVwb3J0X2lkGAEgASgDQgIwARIUCghsZWFzZV9pZBgCIAEoA0ICMAESCwoDdXJsGAMgASgJEhUKDXBvbGljeV9kb21haW4YBCABKAkSFwoLc2l6ZV9vY3RldHMYBSABKANCAjABIl4KFFJlYWRUbHNSZXBvcnRSZXF1ZXN0EhUKCXJlcG9ydF9pZBgBIAEoA0ICMAESFAoIbGVhc2VfaWQYAiABKANCAjABEhkKDW9mZnNldF9vY3RldHMYAyABKANCAjABIiYKFVJlYWRUbHNSZXBvcnRSZXNwb25zZRINCgVwaWVjZRgBIAEoDCJoChZTZXR0bGVUbHNSZXBvcnRSZXF1ZXN0EhUKCXJlcG9ydF9pZBgBIAEoA0ICMAESFAoIbGVhc2VfaWQYAiABKANCAjABEhEKCWRlbGl2ZXJlZBgDIAEoCBIOCgZkZXRhaWwYBCABKAkiGQoXU2V0dGxlVGxzUmVwb3J0UmVzcG9uc2UquQEKFlRsc1JlcG9ydERlbGl2ZXJ5U3RhdGUSKQolVExTX1JFUE9SVF9ERUxJVkVSWV9TVEFURV9VTlNQRUNJRklFRBAAEiUKIVRMU19SRVBPUlRfREVMSVZFUllfU1RBVEVfV0FJVElORxABEicKI1RMU19SRVBPUlRfREVMSVZFUllfU1RBVEVfREVMSVZFUkVEEAISJAogVExTX1JFUE9SVF9ERUxJVkVSWV9TVEFURV9GQUlMRUQQA0KUAQoOaW8ucmVzdGFudGUudjFCD1Rsc1JlcG9ydHNQcm90b1ABWj5naXRodWIuY29tL3Jlc3RhbnRlL3Jlc3RhbnRlL2NsaWVudHMvZ28vcmVzdGFudGUvdjE7cmVzdGFudGV2MaICA1JTVKoCC1Jlc3RhbnRlLlYxygILUmVzdGFudGVcVjHqAgxSZXN0YW50ZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_restante_v1_reports, file_restante_v1_tls]);
 
 /**
  * TlsReport is a report without its rows.
@@ -398,7 +398,7 @@ export const LeaseTlsReportsRequestSchema: GenMessage<LeaseTlsReportsRequest> = 
  */
 export type LeaseTlsReportsResponse = Message<"restante.v1.LeaseTlsReportsResponse"> & {
   /**
-   * Their documents have at most 512 KiB together. Empty: none is due.
+   * Empty: none is due.
    *
    * @generated from field: repeated restante.v1.TlsReportLease leases = 1;
    */
@@ -447,11 +447,11 @@ export type TlsReportLease = Message<"restante.v1.TlsReportLease"> & {
   policyDomain: string;
 
   /**
-   * The report as JSON, compressed by GZIP: application/tlsrpt+gzip.
+   * Of the document, see ReadTlsReport.
    *
-   * @generated from field: bytes document = 5;
+   * @generated from field: int64 size_octets = 5 [jstype = JS_STRING];
    */
-  document: Uint8Array;
+  sizeOctets: string;
 };
 
 /**
@@ -460,6 +460,62 @@ export type TlsReportLease = Message<"restante.v1.TlsReportLease"> & {
  */
 export const TlsReportLeaseSchema: GenMessage<TlsReportLease> = /*@__PURE__*/
   messageDesc(file_restante_v1_tls_reports, 9);
+
+/**
+ * ReadTlsReportRequest names a piece of the document of a leased report.
+ *
+ * @generated from message restante.v1.ReadTlsReportRequest
+ */
+export type ReadTlsReportRequest = Message<"restante.v1.ReadTlsReportRequest"> & {
+  /**
+   * The report.
+   *
+   * @generated from field: int64 report_id = 1 [jstype = JS_STRING];
+   */
+  reportId: string;
+
+  /**
+   * The attempt.
+   *
+   * @generated from field: int64 lease_id = 2 [jstype = JS_STRING];
+   */
+  leaseId: string;
+
+  /**
+   * Where the piece begins.
+   *
+   * @generated from field: int64 offset_octets = 3 [jstype = JS_STRING];
+   */
+  offsetOctets: string;
+};
+
+/**
+ * Describes the message restante.v1.ReadTlsReportRequest.
+ * Use `create(ReadTlsReportRequestSchema)` to create a new message.
+ */
+export const ReadTlsReportRequestSchema: GenMessage<ReadTlsReportRequest> = /*@__PURE__*/
+  messageDesc(file_restante_v1_tls_reports, 10);
+
+/**
+ * ReadTlsReportResponse has the piece.
+ *
+ * @generated from message restante.v1.ReadTlsReportResponse
+ */
+export type ReadTlsReportResponse = Message<"restante.v1.ReadTlsReportResponse"> & {
+  /**
+   * At most 48 KiB of the document: JSON, compressed by GZIP (application/tlsrpt+gzip). Empty: its end.
+   *
+   * @generated from field: bytes piece = 1;
+   */
+  piece: Uint8Array;
+};
+
+/**
+ * Describes the message restante.v1.ReadTlsReportResponse.
+ * Use `create(ReadTlsReportResponseSchema)` to create a new message.
+ */
+export const ReadTlsReportResponseSchema: GenMessage<ReadTlsReportResponse> = /*@__PURE__*/
+  messageDesc(file_restante_v1_tls_reports, 11);
 
 /**
  * SettleTlsReportRequest has the outcome of one attempt.
@@ -501,7 +557,7 @@ export type SettleTlsReportRequest = Message<"restante.v1.SettleTlsReportRequest
  * Use `create(SettleTlsReportRequestSchema)` to create a new message.
  */
 export const SettleTlsReportRequestSchema: GenMessage<SettleTlsReportRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_tls_reports, 10);
+  messageDesc(file_restante_v1_tls_reports, 12);
 
 /**
  * SettleTlsReportResponse is empty.
@@ -516,7 +572,7 @@ export type SettleTlsReportResponse = Message<"restante.v1.SettleTlsReportRespon
  * Use `create(SettleTlsReportResponseSchema)` to create a new message.
  */
 export const SettleTlsReportResponseSchema: GenMessage<SettleTlsReportResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_tls_reports, 11);
+  messageDesc(file_restante_v1_tls_reports, 13);
 
 /**
  * TlsReportDeliveryState is the state of a delivery by HTTPS.
