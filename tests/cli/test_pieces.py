@@ -116,6 +116,14 @@ def test_nothing_in_a_mail_reaches_the_terminal_as_a_command() -> None:
     assert output.one_line("a\n b\r\n\tc") == "a b c"
 
 
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("name", "Name"), ("failed_dmarc", "Failed DMARC"), ("id", "ID"), ("next_attempt", "Next attempt")],
+)
+def test_keys_are_headings_for_people(key: str, text: str) -> None:
+    assert output.heading(key) == text
+
+
 def test_a_table_shows_markup_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     output.show("table", ("subject",), [{"subject": "[bold]no[/bold] [link=x]"}])
     assert "[bold]no[/bold] [link=x]" in capsys.readouterr().out

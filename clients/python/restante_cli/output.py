@@ -21,6 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 WIDTH_WITHOUT_TERMINAL = 160
 PROGRESS_OCTETS = 1 << 20  # smaller transfers show no progress
 
+_ABBREVIATIONS = frozenset(("dkim", "dmarc", "id", "smtputf8", "spf", "tls"))
+
 # A terminal could show a false text for control characters and characters that change the direction of text.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -72,7 +74,7 @@ def _plain(value: object) -> str:
 
 
 def show(form: str, columns: Sequence[str], rows: Iterable[dict[str, Any]], *, right: Iterable[str] = ()) -> None:
-    """Print rows as a table of `columns` (lower-case keys, shown with a capital), or with all keys as JSON."""
+    """Print rows as a table of `columns` (keys, shown by `heading`), or with all keys as JSON."""
     if form == "json":
         print_json(list(rows))
         return
@@ -80,12 +82,16 @@ def show(form: str, columns: Sequence[str], rows: Iterable[dict[str, Any]], *, r
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         justify: Any = "right" if column in numbers else "left"
-        table.add_column(
-            column.replace("_", " ").capitalize(), justify=justify, no_wrap=column in numbers, overflow="ellipsis"
-        )
+        table.add_column(heading(column), justify=justify, no_wrap=column in numbers, overflow="ellipsis")
     for row in rows:
         table.add_row(*(Text(cell(row.get(column))) for column in columns))
     console().print(table)
+
+
+def heading(key: str) -> str:
+    """A lower-case key in words for people: "failed_dmarc" is "Failed DMARC"."""
+    first, *others = (word.upper() if word in _ABBREVIATIONS else word for word in key.split("_"))
+    return " ".join((first[:1].upper() + first[1:], *others))
 
 
 def cell(value: object) -> str:

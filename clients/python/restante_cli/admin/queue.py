@@ -19,7 +19,7 @@ from restante_cli.admin.context import Admin
 from restante_cli.failures import run
 from restante_cli.groups import Group
 from restante_cli.mail.context import Number
-from restante_cli.output import cell, console, one_line, output_option, print_json, say, show, size
+from restante_cli.output import cell, console, heading, one_line, output_option, print_json, say, show, size
 from restante_cli.reasons import reason
 
 QUEUED = Number("queue number", "restante admin queue list")
@@ -210,7 +210,7 @@ async def _show(admin: Admin, transport_id: int, header: bool, form: str) -> Non
         return
     for name, value in facts.items():
         if value not in (None, "", False):
-            say(f"{name.replace('_', ' ').capitalize() + ':':18}{cell(value)}")
+            say(f"{heading(name) + ':':18}{cell(value)}")
     for row in rows:
         say("")
         say(f"{row['recipient']}  {row['state']}  attempts: {row['attempts']}")
