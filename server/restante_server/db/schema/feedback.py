@@ -42,7 +42,7 @@ failure_incident = Table(
     Column("digest", LargeBinary, primary_key=True),  # of all that similar failures have in common, 32 octets
     Column("policy_domain", Text, nullable=False, index=True),  # A-labels
     Column("addresses", Text, nullable=False),  # JSON list of those that may get the report
-    Column("document", LargeBinary, nullable=False),  # the report about the latest failure, compressed by GZIP
+    Column("document", LargeBinary, nullable=False),  # the report about one of the latest failures, compressed by GZIP
     Column("incidents", BigInteger, nullable=False),  # failures since the last report; 0: none
     Column("since_at", BigInteger, nullable=False),  # the first of them
     Column("next_at", BigInteger, nullable=False, index=True),  # no report before

@@ -30,7 +30,7 @@ class Incident:
     """Similar failures."""
 
     addresses: tuple[str, ...]  # that may get the report
-    report: FailureReport  # about the latest of them
+    report: FailureReport  # about one of them
     count: int
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ from restante_server.transport.feedback import failure_incidents
 from restante_server.transport.feedback.failure_incidents import Incident
 from restante_server.transport.feedback.observe import Treatment
 
+log = logging.getLogger(__name__)
+
 MAX_HELD = 200  # different failures in memory; others are not reported
 USER_AGENT = "Restante"
 _DELIVERIES = {Treatment.NONE: "delivered", Treatment.QUARANTINED: "spam", Treatment.REFUSED: "reject"}
@@ -40,7 +43,7 @@ class FailureTally:
     own: frozenset[str] = (
         frozenset()
     )  # addresses that get or write reports, in lower case: mail to them is not reported
-    left_out: int = 0  # failures above the bounds
+    left_out: int = 0  # failures above the bounds since the last write
     _held: dict[bytes, Incident] = field(default_factory=dict)
 
     @classmethod
@@ -77,22 +80,25 @@ class FailureTally:
             return
         if failure.is_automatic(header, reverse_path) or self._is_own(reverse_path, *recipients):
             return
-        report = replace(
-            _report(source, reverse_path, checks),
-            authentication_results=authres.value(self.hostname, checks, client_address=source),
-            delivery=_DELIVERIES[treatment],
-            arrived_at=datetime.fromtimestamp(now // 1_000_000, UTC),
-        )
+        report = _report(source, reverse_path, checks)
         digest = _digest(report, dmarc.author_domain)
         held = self._held.get(digest)
-        if held is None and len(self._held) >= MAX_HELD:
+        if held is not None:  # a report shows the first of similar failures
+            self._held[digest] = replace(held, count=held.count + 1)
+        elif len(self._held) >= MAX_HELD:
             self.left_out += 1
-            return
-        shown = replace(report, header=shown_header(header, recipients))
-        self._held[digest] = Incident(dmarc.failures_to, shown, (held.count if held is not None else 0) + 1)
+        else:
+            shown = replace(
+                report,
+                authentication_results=authres.value(self.hostname, checks, client_address=source),
+                delivery=_DELIVERIES[treatment],
+                arrived_at=datetime.fromtimestamp(now // 1_000_000, UTC),
+                header=shown_header(header, recipients),
+            )
+            self._held[digest] = Incident(dmarc.failures_to, shown, 1)
 
     async def flush(self, db: Database) -> None:
-        """Write the failures. They are kept if the write fails."""
+        """Write the failures. They are kept if the write fails. Logs the number of those above the bounds."""
         held = self._held
         if not held:
             return
@@ -101,6 +107,9 @@ class FailureTally:
         try:
             rows = await asyncio.to_thread(failure_incidents.prepared, held)
             self.left_out += await db.write(Write(lambda tx: failure_incidents.add(tx, rows), rows=2 * len(held)))
+            if self.left_out:
+                log.warning("%d failures of DMARC are not reported: too many different ones wait", self.left_out)
+                self.left_out = 0
         except BaseException:
             for digest, incident in held.items():
                 later = self._held.get(digest)

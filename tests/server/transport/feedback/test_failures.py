@@ -281,15 +281,17 @@ async def test_nothing_is_reported_and_no_header_kept_by_default(world: World) -
 
 
 async def test_the_failures_in_memory_and_of_a_domain_are_bounded(
-    reporting: World, monkeypatch: pytest.MonkeyPatch
+    reporting: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(failure_tally, "MAX_HELD", 8)
     monkeypatch.setattr(failure_incidents, "MAX_ROWS_OF_DOMAIN", 5)
     for number in range(10):
         await take(reporting, client=f"192.0.2.{number}")
     assert reporting.core.failures.left_out == 2
-    assert await send(reporting, limits=Limits(100, 100)) == 5
-    assert reporting.core.failures.left_out == 5
+    with caplog.at_level(logging.WARNING):
+        assert await send(reporting, limits=Limits(100, 100)) == 5
+    assert reporting.core.failures.left_out == 0
+    assert "5 failures of DMARC are not reported" in caplog.text
 
 
 # --- Received reports -------------------------------------------------------------------------------------------------
