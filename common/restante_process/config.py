@@ -218,7 +218,7 @@ class Checks:
         "169.254.0.0/16",
         "fc00::/7",
         "fe80::/10",
-    )  # networks of clients whose mail is not checked, and about which the DNS is not asked
+    )  # networks of clients whose mail is neither checked nor greylisted, and about which the DNS is not asked
     junk_weight: float = 1.0  # weight of the DNS lists that have the client, from which mail goes to Junk; 0: never
     refuse_weight: float = 2.0  # weight from which mail is refused; 0: never
     trusted_sealers: tuple[str, ...] = ()  # domains whose ARC results count where DMARC fails

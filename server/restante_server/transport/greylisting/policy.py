@@ -29,9 +29,7 @@ class GreylistSettings:
     keep: int = 35 * DAY  # life of a known triplet, and of a proven network, since the last use
     proven_after: int = 5  # triplets after which a network passes without; 0: never
     exempt: tuple[Network, ...] = ()  # clients that are never asked
-    skip_passing: frozenset[str] = (
-        frozenset()
-    )  # of "spf", "helo" and "reverse-dns": clients that pass one are not asked
+    skip_passing: frozenset[str] = frozenset()  # of "spf", "helo", "reverse-dns": a client that passes one is not asked
 
 
 class Seen(NamedTuple):
