@@ -1,4 +1,4 @@
-"""`restante admin reports failures` and `failure` over a core of this process."""
+"""`restante admin reports failures`, and `show`, over a core of this process."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_reports_of_failures_are_a_table_and_json(template: Path, tmp_path
         (one,) = json.loads(await shown("failures", "--domain", "example.test", "--output", "json"))
         assert (one["policy_domain"], one["failure"], one["incidents"]) == ("example.test", "dmarc", 7)
         assert json.loads(await shown("failures", "--direction", "sent", "--output", "json")) == []
-        text = await shown("failure", str(one["id"]))
+        text = await shown("show", str(one["id"]))
         assert "7 messages" in text and "Not aligned: dkim" in text and "  From: a@example.test" in text
-        whole = json.loads(await shown("failure", str(one["id"]), "--output", "json"))
+        whole = json.loads(await shown("show", str(one["id"]), "--output", "json"))
         assert (whole["reverse_path"], whole["header"]) == ("dave@example.org", REPORT.header.decode())

@@ -108,7 +108,7 @@ async def test_forged_mail_is_reported_to_the_domain(two: Two) -> None:
             await asyncio.sleep(0.1)
     (read,) = found
     assert (read["direction"], read["policy_domain"], read["source"]) == ("received", "example.test", STRANGE)
-    details = await two.ours.admin("reports", "failure", str(read["id"]))
+    details = await two.ours.admin("reports", "show", str(read["id"]))
     assert details["failed_mechanisms"] == ["dkim", "spf"] and "Subject: forged" in details["header"]
     assert details["spf_record"] == "v=spf1 a:mx.example.test -all"
 

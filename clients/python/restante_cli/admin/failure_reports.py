@@ -1,4 +1,4 @@
-"""`restante admin reports failures` and `failure`: reports of single failures of DMARC."""
+"""`restante admin reports failures`: reports of single failures of DMARC."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from restante.v1.failure_reports_pb2 import (
 from restante.v1.reports_pb2 import ReportDirection
 from restante_cli.admin.context import Admin
 from restante_cli.failures import run
-from restante_cli.mail.context import Number
 from restante_cli.output import cell, one_line, output_option, print_json, say, show
 
-REPORT = Number("report number", "restante admin reports failures")
 COLUMNS = ("id", "direction", "policy_domain", "failure", "source", "incidents", "arrived_at", "address")
 
 
@@ -43,20 +41,6 @@ async def _list(admin: Admin, request: ListFailureReportsRequest, form: str) -> 
         pages = calls.pages(methods.LIST_FAILURE_REPORTS, request)
         rows = [_report(each) async for page in pages for each in page.reports]
     show(form, COLUMNS, rows, right=("id", "incidents"))
-
-
-@click.command()
-@click.argument("report_id", metavar="ID", type=REPORT)
-@output_option
-@click.pass_obj
-def failure(admin: Admin, report_id: int, form: str) -> None:
-    """Show a report of a failure of DMARC with the header of the message, as far as the report has it."""
-    run(_show(admin, report_id, form))
-
-
-async def _show(admin: Admin, report_id: int, form: str) -> None:
-    async with admin.calls() as calls:
-        await show_failure(calls, report_id, form)
 
 
 async def show_failure(calls: Calls, report_id: int, form: str) -> None:

@@ -37,7 +37,6 @@ def reports() -> None:
 
 
 reports.add_command(failure_reports.failures)
-reports.add_command(failure_reports.failure)
 
 
 @reports.command()
