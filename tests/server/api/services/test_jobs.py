@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import signal
 import sys
 import threading
@@ -347,15 +348,22 @@ async def test_an_interrupt_leaves_the_job_running(core: Served, jobs: Jobs) -> 
         str(job_id),
     ]
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONFAULTHANDLER": "1"},
     )
     watchers = core.core.job_signals._watchers
     async with asyncio.timeout(30):
         while job_id not in watchers:
             await asyncio.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, told = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 1
+    output = asyncio.create_task(process.communicate())
+    done, _ = await asyncio.wait([output], timeout=20)
+    if not done:
+        process.send_signal(signal.SIGABRT)  # its threads show where they are
+    _, told = await output
+    assert process.returncode == 1, told.decode()
     assert f"restante admin job watch {job_id}" in told.decode() and b"Traceback" not in told
     assert (await jobs.cancel(job_id)).state == JobState.JOB_STATE_CANCELLED
 
