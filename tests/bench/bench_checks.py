@@ -39,7 +39,7 @@ TEXT_LINE = b"Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do ei
 
 @dataclass(frozen=True)
 class Case:
-    """What is checked, and whether of the sealed message."""
+    """The checks that are made, of the sealed message or of the plain one."""
 
     sealed: bool = True
     spf: bool = False

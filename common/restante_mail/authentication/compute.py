@@ -1,4 +1,4 @@
-"""Where the computations of a check run: at once by default, or where the caller wants them. *Pure.*"""
+"""The place of the computations of a check: the caller's choice, and at once by default. *Pure.*"""
 
 from __future__ import annotations
 

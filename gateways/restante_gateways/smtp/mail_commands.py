@@ -107,7 +107,7 @@ class MailCommands(SessionState):
 
     @property
     def _evidence(self) -> Evidence | None:
-        """What is known about the client of mail from another MTA; None: the mail is not."""
+        """The knowledge about the client, for mail from another MTA; None for other mail."""
         if self._settings.role is not Role.MX:
             return None
         return partial(client_evidence, self.envelope.checks, self._settings.evidence)

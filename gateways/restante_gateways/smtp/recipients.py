@@ -78,6 +78,6 @@ async def _replies(
 
 
 def _warning(failed: FailedBefore) -> Reply:
-    """The reply to a recipient who is accepted although mail to him has failed. Some mail programs show or log it."""
+    """The reply to an accepted recipient to whom earlier mail has failed. Some mail programs show or log it."""
     why = " ".join(failed.diagnostic.split())[:MAX_WARNING_CHARACTERS]
     return Reply(250, "2.1.5", f"Recipient OK, but mail to this address failed on {failed.at:%Y-%m-%d}: {why}")

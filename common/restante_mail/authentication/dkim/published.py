@@ -13,7 +13,7 @@ MAX_RECORDS = 10  # at one name that are looked at
 
 
 def differences(expected: str, published: Sequence[bytes]) -> list[str]:
-    """What is wrong with the TXT records at a key's name; nothing if receivers find the key, or a revoked one not.
+    """The faults of the TXT records at a key's name, in words; none if they publish the key as the store has it.
 
     `expected` is the text of the record to publish, whose p= is empty for a revoked key.
     """

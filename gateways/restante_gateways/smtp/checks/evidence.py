@@ -1,4 +1,4 @@
-"""What the checks know about a client before the content of a message, for greylisting at RCPT."""
+"""The results of the checks of a client before the content of a message, for greylisting at RCPT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the computations of the checks of one message run: on the event loop while they are short, else on threads.
+"""The computations of the checks of one message run on the event loop while they are short, else on threads.
 
 Other sessions wait while the loop computes, and for a moment also while a thread does, since it holds Python's lock.
 Many short computations, such as the signatures of a long ARC chain, therefore stay on the loop, with pauses between

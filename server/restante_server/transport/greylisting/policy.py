@@ -33,7 +33,7 @@ class GreylistSettings:
 
 
 class Seen(NamedTuple):
-    """What is remembered of a triplet."""
+    """The memory of a triplet."""
 
     first_at: int
     used_at: int  # the last time that it was noted
